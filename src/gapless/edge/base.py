@@ -1,0 +1,69 @@
+"""What the engine asks of a load balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from gapless import observed
+from gapless.edge.config import Config
+from gapless.model.process import Address, Process
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A replica as the edge should know it. ``cookie``: random token of the generation, or None."""
+
+    name: str
+    backend: str
+    address: Address
+    cookie: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What passed through since the edge started (summed over its present workers).
+
+    ``failed``: requests that clients saw fail at the edge (5xx that the edge or a server
+    answered, refused and cut connections to servers after retries).
+    """
+
+    requests: int
+    failed: int
+    responses_5xx: int
+    sessions: int
+
+
+class Edge(Protocol):
+    """Every method is idempotent; raises EdgeRefused with command and answer when refused."""
+
+    def process(self, config: Config) -> Process:
+        """The program to start for this configuration; the file is written and checked first."""
+
+    async def look(self) -> observed.Edge:
+        """State, servers with in-flight work on old workers too. Dead or absent: says so."""
+
+    async def enter(self, member: Member) -> None:
+        """Into rotation; returns when the edge acknowledges it up. Out before: back in."""
+
+    async def leave(self, backend: str, name: str) -> None:
+        """No new work from now on, cookie holders included; acknowledged on return."""
+
+    async def cut(self, backend: str, name: str) -> None:
+        """End the sessions that it still has."""
+
+    async def remove(self, backend: str, name: str) -> bool:
+        """Delete the server; False while connections are attached (ask again). Unknown: True."""
+
+    async def flip(self, enter: tuple[Member, ...], leave: tuple[tuple[str, str], ...]) -> None:
+        """Swap members in one exchange with the edge (atomic switch)."""
+
+    async def maintenance(self, on: bool) -> None:
+        """503 + Retry-After + page for all but the allowed addresses."""
+
+    async def reload(self, config: Config, members: tuple[Member, ...]) -> None:
+        """Another configuration without a failed request; members keep their state."""
+
+    async def counters(self) -> Mapping[str, Counters]:
+        """By backend, and ``""`` for the public frontend."""

@@ -1,0 +1,39 @@
+"""State that gapless operates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from gapless.model.units import Model
+
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "postgres": ("url", "pool_url", "replica_url", "host", "port", "user", "password", "database"),
+    "redis": ("url", "host", "port", "user", "password", "database"),
+    "files": ("path",),
+}
+"""What ``${name.attribute}`` may ask of each type."""
+
+
+class Data(Model):
+    """A store. With ``url`` it is external: same attributes, nothing is started."""
+
+    type: Literal["postgres", "redis", "files"]
+    """What it is."""
+    version: Annotated[int, Field(ge=1)] | None = None
+    """Major version of the engine; absent: what the machine offers."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """Port on the loopback interface; absent: a free one, kept."""
+    settings: dict[str, str | int | float | bool] = {}
+    """Server settings by their own names, say { max_connections = 200 }."""
+    url: str | None = None
+    """Makes it external: "${secret.DB_URL}"."""
+
+    @model_validator(mode="after")
+    def _logical(self) -> Self:
+        if self.type == "files" and (self.version or self.port or self.settings or self.url):
+            raise ValueError("files takes no version, port, settings or url")
+        if self.url is not None and (self.version or self.port or self.settings):
+            raise ValueError("an external store takes no version, port or settings")
+        return self

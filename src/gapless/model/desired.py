@@ -1,0 +1,81 @@
+"""What is wanted of the stack right now: the one small durable record.
+
+Written by atomic rename before anything is done about it. The journal explains; this decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Kind = Literal["up", "deploy", "rollback", "restart"]
+Phase = Literal["release-jobs", "rolling", "smoke", "undoing"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Generation:
+    """Which release a service runs, and which restart of it (epoch counts restarts)."""
+
+    release: int
+    epoch: int = 0
+
+    def __str__(self) -> str:
+        return f"r{self.release}" if not self.epoch else f"r{self.release}+{self.epoch}"
+
+
+Vector = Mapping[str, Generation]
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A change under way: from ``base`` to ``target``; only the services in ``target`` move.
+
+    ``order`` lists the services in the order they switch; ``release_jobs`` and ``smoke_jobs``
+    run before and after. ``jobs_release`` is the release whose code the jobs run.
+    """
+
+    id: int
+    kind: Kind
+    base: Vector
+    target: Vector
+    order: tuple[str, ...]
+    phase: Phase
+    stack: int
+    """The release whose edge, data and job tables apply once committed."""
+    base_stack: int | None = None
+    release_jobs: tuple[str, ...] = ()
+    smoke_jobs: tuple[str, ...] = ()
+    park: bool = True
+    """False: no room for old and new together, undo means restart."""
+    surge_all: bool = False
+    reason: str = ""
+    """Why it is being undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How the last rollout ended."""
+
+    id: int
+    kind: Kind
+    held: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The record. ``running`` False: everything is to stop (data kept)."""
+
+    running: bool = False
+    vector: Vector = field(default_factory=dict)
+    stack: int | None = None
+    """The release whose edge and data tables are in force."""
+    rollout: Rollout | None = None
+    outcome: Outcome | None = None
+    scale: Mapping[str, int] = field(default_factory=dict)
+    """Replica counts set by hand, until the next deploy."""
+    stopped: tuple[str, ...] = ()
+    maintenance: bool = False
+    counter: int = 0
+    """Source of rollout ids and epochs; only grows."""

@@ -1,0 +1,84 @@
+"""One thing to start, whichever runtime starts it: a replica, a job, a store or the edge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaId:
+    """``web.1@r12``: service, ordinal (from 1), release number; ``.2`` marks a later attempt.
+
+    An ordinal is reused by successors; the whole is never reused while its stack lives.
+    """
+
+    service: str
+    ordinal: int
+    release: int
+    attempt: int = 1
+
+    def __str__(self) -> str:
+        head = f"{self.service}.{self.ordinal}@r{self.release}"
+        return head if self.attempt == 1 else f"{head}.{self.attempt}"
+
+    @classmethod
+    def parse(cls, text: str) -> ReplicaId:
+        """The inverse of ``str``. Raises ValueError."""
+        name, _, version = text.partition("@r")
+        service, _, ordinal = name.rpartition(".")
+        release, _, attempt = version.partition(".")
+        if not service:
+            raise ValueError(f"not a replica: {text!r}")
+        return cls(service, int(ordinal), int(release), int(attempt or "1"))
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a program listens: a Unix socket path, or host and port (never both)."""
+
+    socket: str | None = None
+    host: str | None = None
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return f"unix:{self.socket}" if self.socket else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """The inverse of ``str``."""
+        if text.startswith("unix:"):
+            return cls(socket=text[5:])
+        host, _, port = text.rpartition(":")
+        return cls(host=host, port=int(port))
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """What to start. ``labels`` come back unchanged from every later look."""
+
+    id: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    cwd: str | None = None
+    identity: str | None = None
+    """As root: the account name that the runtime maps to an unprivileged uid; None: as we are."""
+    address: Address | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    record_exit: bool = False
+    """True: the exit code must survive the controller's death (jobs)."""
+    timeout: float | None = None
+    """Seconds after which a job is killed by whoever watches it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended: ``code`` >= 0, or ``signal`` > 0, or neither: nobody saw it."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"killed by signal {self.signal}"
+        return "ended unseen" if self.code is None else f"exit code {self.code}"

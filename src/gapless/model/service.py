@@ -1,0 +1,156 @@
+"""Services (run for ever) and jobs (run to an end)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from gapless.model.units import Bytes, Command, EnvName, Model, Seconds, UrlPath
+
+OWN_PLACEHOLDERS = frozenset({"socket", "host", "port", "replica", "release"})
+
+
+class Probe(Model):
+    """How readiness is asked for: an HTTP path, or a command that exits 0."""
+
+    path: UrlPath | None = None
+    """HTTP path; ready when it answers 2xx or 3xx."""
+    command: Command | None = None
+    """Command run with the service's code and environment; ready when it exits 0."""
+    every: Seconds = 1.0
+    """Time between two probes of a serving replica."""
+    timeout: Seconds = 2.0
+    """A probe without an answer after this long has failed."""
+    after: Annotated[int, Field(ge=1, le=100)] = 3
+    """So many failed probes in a row make a ready replica unready."""
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if (self.path is None) == (self.command is None):
+            raise ValueError("needs either path or command")
+        return self
+
+
+class Route(Model):
+    """Where the edge publishes a service."""
+
+    path: UrlPath = "/"
+    """Path prefix."""
+    host: Annotated[str, Field(pattern=r"^[a-z0-9*]([a-z0-9.-]*[a-z0-9])?$")] | None = None
+    """Host name; absent means every host."""
+
+
+class Reserve(Model):
+    """What one replica is guaranteed; the sum is checked against the machine."""
+
+    cpu: Annotated[float, Field(gt=0)] | None = None
+    """Cores."""
+    memory: Bytes | None = None
+    """Memory of one replica."""
+
+
+def _probe(value: Any) -> Any:
+    return {"path": value} if isinstance(value, str) else value
+
+
+def _route(value: Any) -> Any:
+    if value is False:
+        return None
+    return {"path": value} if isinstance(value, str) else value
+
+
+ProbeField = Annotated[Probe, BeforeValidator(_probe, json_schema_input_type=str | Probe)]
+
+
+class Service(Model):
+    """A program that runs for ever, in one or more replicas."""
+
+    run: Command
+    """The command: a list, or a string split as shell words; no shell runs it."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] | Literal["cpus"] = 1
+    """How many replicas run; "cpus" for one a core."""
+    singleton: bool = False
+    """At most one in the whole deployment; replaced stop-first."""
+    cwd: str | None = None
+    """Working directory, relative to the source folder."""
+    env: dict[EnvName, str] = {}
+    """Environment of this service alone, over the common one."""
+    secrets: tuple[EnvName, ...] | None = None
+    """Names of the secrets this service sees; absent: all of the root's."""
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """A fixed port that the program listens on by itself (one replica only); rarely needed."""
+    route: Annotated[
+        Route | None,
+        BeforeValidator(_route, json_schema_input_type=str | Literal[False] | Route),
+    ] = Route()
+    """Where an HTTP service is published: a path, { host, path }, or false to keep it private."""
+    sticky: Literal["cookie"] | None = None
+    """"cookie": a client stays with its replica as long as that replica is ready."""
+    ready: ProbeField | None = None
+    """Readiness, the gate of traffic and deploys: a path, { path, … } or { command }."""
+    start: Seconds = 30.0
+    """A replica that is not ready this long after its start has failed."""
+    drain: Seconds = 30.0
+    """How long work in flight may take to finish once the replica gets no new work."""
+    grace: Seconds = 10.0
+    """Time between TERM and KILL (HTTP services; others finish their work within drain)."""
+    watch: Seconds = 5.0
+    """A new replica must serve this long without a run of bad answers before an old one goes."""
+    surge: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] = 1
+    """How many new replicas start at once during a deploy."""
+    switch: Literal["rolling", "atomic"] = "rolling"
+    """"atomic": all replicas change at one instant, for versions that cannot serve together."""
+    timeout: Seconds = 60.0
+    """The edge waits this long for an answer."""
+    reserve: Reserve = Reserve()
+    """Guaranteed cpu and memory of one replica."""
+
+    @property
+    def http(self) -> bool:
+        """Whether the edge stands before it (stackfile.md, rule 2)."""
+        if self.port is not None:
+            return True
+        return any(
+            mark in text
+            for text in (*self.run, *self.env.values())
+            for mark in ("${socket}", "${port}")
+        )
+
+    @model_validator(mode="after")
+    def _logical(self) -> Self:
+        problems = []
+        if self.singleton and self.replicas not in (0, 1):
+            problems.append("singleton and replicas contradict each other")
+        if self.sticky and not self.http:
+            problems.append(
+                "sticky needs an HTTP service (one whose run uses ${socket} or ${port})"
+            )
+        if self.ready is not None and self.ready.path and not self.http:
+            problems.append("ready is a path, but no HTTP server is declared: use { command }")
+        if self.port is not None and self.replicas not in (0, 1):
+            problems.append("a fixed port allows one replica: use ${port} in run instead")
+        if self.switch == "atomic" and self.singleton:
+            problems.append("switch = atomic and singleton contradict each other")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+
+class Job(Model):
+    """A program that runs to an end."""
+
+    run: Command
+    """The command: a list, or a string split as shell words; no shell runs it."""
+    when: Literal["release", "after-release", "manual"] = "manual"
+    """"release": once a deploy, before traffic. "after-release": smoke test; failing, it undoes."""
+    timeout: Seconds = 600.0
+    """A job that runs longer has failed."""
+    reversible: bool = True
+    """false: a rollback past this release job asks first."""
+    cwd: str | None = None
+    """Working directory, relative to the source folder."""
+    env: dict[EnvName, str] = {}
+    """Environment of this job alone, over the common one."""
+    secrets: tuple[EnvName, ...] | None = None
+    """Names of the secrets this job sees; absent: all of the root's."""

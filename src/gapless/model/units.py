@@ -1,0 +1,96 @@
+"""The scalar types of the stack file. Durations are seconds (float), sizes are bytes (int)."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE = re.compile(r"^(\d+(?:\.\d+)?)([KMGT]?)i?B?$")
+_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def parse_duration(value: Any) -> float:
+    """``"1.5s"``, ``"250ms"``, ``"5m"``, ``"1h"``, ``"7d"`` to seconds. Raises ValueError."""
+    if isinstance(value, str) and (found := _DURATION.match(value)):
+        return float(found[1]) * _SECONDS[found[2]]
+    raise ValueError(f'must be a duration such as "10s", "5m" or "250ms", got {value!r}')
+
+
+def parse_size(value: Any) -> int:
+    """``"512M"``, ``"2G"``, ``"64K"`` to bytes (powers of 1024). Raises ValueError."""
+    if isinstance(value, str) and (found := _SIZE.match(value)):
+        return int(float(found[1]) * _BYTES[found[2]])
+    raise ValueError(f'must be a size such as "512M" or "2G", got {value!r}')
+
+
+def parse_command(value: Any) -> tuple[str, ...]:
+    """A list of arguments, or one string split as shell words (never run by a shell)."""
+    if isinstance(value, str):
+        try:
+            words = shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"cannot be split into words: {error}") from None
+    elif isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
+        words = list(value)
+    else:
+        raise ValueError(f"must be a string or a list of strings, got {value!r}")
+    if not words or not words[0]:
+        raise ValueError("must not be empty")
+    if any("\0" in word for word in words):
+        raise ValueError("must not contain a NUL character")
+    return tuple(words)
+
+
+def parse_commands(value: Any) -> tuple[tuple[str, ...], ...]:
+    """One command, or a list of commands (strings); empty means none."""
+    if isinstance(value, str):
+        return (parse_command(value),)
+    if isinstance(value, list | tuple):
+        return tuple(parse_command(item) for item in value)
+    raise ValueError(f"must be a command or a list of commands, got {value!r}")
+
+
+def parse_path(value: Any) -> str:
+    """A URL path: starts with ``/``, no white space, quotes or control characters."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be a path, got {value!r}")
+    if not value.startswith("/"):
+        raise ValueError(f'must start with "/", got {value!r}')
+    if not re.fullmatch(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*", value):
+        raise ValueError(f"holds a character that a URL path may not have: {value!r}")
+    return value
+
+
+Seconds = Annotated[
+    float,
+    BeforeValidator(parse_duration, json_schema_input_type=str),
+    Field(examples=["10s"]),
+]
+Bytes = Annotated[
+    int, BeforeValidator(parse_size, json_schema_input_type=str), Field(examples=["512M"])
+]
+Command = Annotated[
+    tuple[str, ...], BeforeValidator(parse_command, json_schema_input_type=str | list[str])
+]
+Commands = Annotated[
+    tuple[tuple[str, ...], ...],
+    BeforeValidator(parse_commands, json_schema_input_type=str | list[str]),
+]
+UrlPath = Annotated[str, BeforeValidator(parse_path, json_schema_input_type=str)]
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=32)
+]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+class Model(BaseModel):
+    """Frozen, strict about unknown keys, built from TOML values."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, use_attribute_docstrings=True
+    )

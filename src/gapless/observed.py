@@ -1,0 +1,126 @@
+"""What one look at the world found. Times are seconds of CLOCK_BOOTTIME, shared across restarts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gapless.model.desired import Generation
+from gapless.model.process import Address, Exit, ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeServer:
+    """One server of the load balancer.
+
+    ``admin``: what we told it. ``up``: what its own checks say. ``tripped``: taken out by a run
+    of bad answers. ``in_flight``: current sessions plus queued, over all edge workers.
+    """
+
+    name: str
+    backend: str
+    admin: Literal["ready", "drain", "maint"]
+    up: bool = False
+    in_flight: int = 0
+    tripped: bool = False
+    served: int = 0
+    bad: int = 0
+    check: str = ""
+
+    @property
+    def takes_work(self) -> bool:
+        """Whether new requests can reach it."""
+        return self.admin == "ready" and self.up
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica, alive or dead and not yet forgotten."""
+
+    id: ReplicaId
+    generation: Generation
+    alive: bool
+    started_at: float
+    address: Address | None = None
+    pid: int | None = None
+    exit: Exit | None = None
+    ready: bool = False
+    ready_since: float | None = None
+    """Start of the present unbroken readiness."""
+    ever_ready: bool = False
+    probe: str = ""
+    """The last probe in words, for reasons: ``GET /health/ready: 503, "db: refused"``."""
+    server: EdgeServer | None = None
+    entered_at: float | None = None
+    """When the edge last acknowledged it as ready; None: never, or out again."""
+    left_at: float | None = None
+    """When the edge acknowledged that it gets no new work."""
+    signalled_at: float | None = None
+    killed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """``config`` is the digest of the configuration that the running edge was started with."""
+
+    state: Literal["absent", "starting", "running", "dead"] = "absent"
+    pid: int | None = None
+    config: str = ""
+    maintenance: bool = False
+    servers: Mapping[str, EdgeServer] = field(default_factory=dict)
+    """By server name; also those that belong to no replica."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataNode:
+    """A store. ``absent``: never created."""
+
+    name: str
+    type: str
+    state: Literal["absent", "stopped", "starting", "ready", "failed"]
+    address: str = ""
+    pid: int | None = None
+    role: str = "primary"
+    reason: str = ""
+    failures: int = 0
+    """Ends in a row without having been ready."""
+    ended_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """A job of a rollout. ``unknown``: it ended and nobody saw how."""
+
+    job: str
+    rollout: int
+    state: Literal["running", "succeeded", "failed", "unknown"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Ends of a slot's replicas (service, ordinal) in a row without having been ready long."""
+
+    count: int
+    last_at: float
+    reason: str = ""
+
+
+Slot = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Everything that decisions may know of the world."""
+
+    replicas: tuple[Replica, ...] = ()
+    edge: Edge = Edge()
+    data: Mapping[str, DataNode] = field(default_factory=dict)
+    jobs: tuple[JobRun, ...] = ()
+    failures: Mapping[Slot, Failures] = field(default_factory=dict)
+    attempts: Mapping[tuple[str, int, int], int] = field(default_factory=dict)
+    """(service, ordinal, release) to the highest attempt number ever used."""
+    cpus: int = 1
+    config: str = ""
+    """Digest of the edge configuration that the stack in force asks for."""

@@ -1,0 +1,68 @@
+"""What the engine asks of a runtime. Capabilities are protocols of their own, never names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from gapless.model.process import Address, Exit, Process
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One program that a look found: alive, or dead and not yet forgotten.
+
+    ``exit`` is None while it lives; ``Exit()`` (neither code nor signal) when nobody saw the end.
+    ``started_at`` is in seconds of CLOCK_BOOTTIME. ``reused`` says another program has its pid:
+    then it is dead, and nothing is ever signalled by that number.
+    """
+
+    id: str
+    alive: bool
+    started_at: float
+    labels: Mapping[str, str]
+    pid: int | None = None
+    address: Address | None = None
+    exit: Exit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Use of one program and its descendants: cpu seconds since start, resident bytes."""
+
+    cpu_seconds: float
+    memory: int
+
+
+class Runtime(Protocol):
+    """Starting and ending programs. Every method is idempotent and safe to repeat."""
+
+    async def start(self, process: Process) -> Found:
+        """Start it, or return what already runs under that id.
+
+        Returns once its identity is durably recorded; it does not wait for readiness.
+        Raises RuntimeFault when it cannot be started (no such program, no permission, no room).
+        """
+
+    async def look(self) -> Sequence[Found]:
+        """All programs of this stack. Programs of other stacks are never in it."""
+
+    async def signal(self, id: str, signal: Literal["TERM", "KILL"]) -> None:
+        """Send it (KILL: to the whole group, stopped programs included). Already dead: no error."""
+
+    async def forget(self, id: str) -> None:
+        """Drop the record of a dead program; its log stays. Alive: raises RuntimeFault."""
+
+    async def usage(self, ids: Sequence[str]) -> Mapping[str, Usage]:
+        """Present use; ids that are gone are left out."""
+
+    def address(self, id: str, kind: Literal["socket", "port"]) -> Address:
+        """A fresh address for it to listen on. Raises EnvironmentFault (path too long, no port)."""
+
+    def ended(self) -> AsyncIterator[str]:
+        """Ids of programs as they end: the wake-up call of the loop."""
+
+    def log(self, id: str) -> Path:
+        """Where its output is. The file outlives the program."""
