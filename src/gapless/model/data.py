@@ -25,7 +25,7 @@ class Data(Model):
     """Major version of the engine; absent: what the machine offers."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     """Port on the loopback interface; absent: a free one, kept."""
-    settings: dict[str, str | int | float | bool] = {}
+    settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Server settings by their own names, say { max_connections = 200 }."""
     url: str | None = None
     """Makes it external: "${secret.DB_URL}"."""

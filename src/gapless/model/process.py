@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Process:
     """True: the exit code must survive the controller's death (jobs)."""
     timeout: float | None = None
     """Seconds after which a job is killed by whoever watches it."""
+    stop: Literal["TERM", "INT"] = "TERM"
+    """The signal that asks it to end (PostgreSQL's fast shutdown is INT)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class Service(Model):
     """At most one in the whole deployment; replaced stop-first."""
     cwd: str | None = None
     """Working directory, relative to the source folder."""
-    env: dict[EnvName, str] = {}
+    env: dict[EnvName, str] = Field(default_factory=dict)
     """Environment of this service alone, over the common one."""
     secrets: tuple[EnvName, ...] | None = None
     """Names of the secrets this service sees; absent: all of the root's."""
@@ -150,7 +150,7 @@ class Job(Model):
     """false: a rollback past this release job asks first."""
     cwd: str | None = None
     """Working directory, relative to the source folder."""
-    env: dict[EnvName, str] = {}
+    env: dict[EnvName, str] = Field(default_factory=dict)
     """Environment of this job alone, over the common one."""
     secrets: tuple[EnvName, ...] | None = None
     """Names of the secrets this job sees; absent: all of the root's."""

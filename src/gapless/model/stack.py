@@ -57,7 +57,7 @@ class Stack(Model):
     overlay: Name | None = Field(default=None, exclude=True)
     secrets: tuple[EnvName, ...] = ()
     """Names of secrets; their values come from the store or the environment."""
-    env: dict[EnvName, str] = {}
+    env: dict[EnvName, str] = Field(default_factory=dict)
     """Environment of every service and job."""
     source: str = "."
     """Folder that is released, relative to the file."""
@@ -67,11 +67,11 @@ class Stack(Model):
     """Commands that make a release runnable, in its own virtual environment."""
     keep: Annotated[int, Field(ge=2, le=100)] = 5
     """How many releases are kept."""
-    services: Annotated[dict[Name, Service], Field(alias="service")] = {}
+    services: Annotated[dict[Name, Service], Field(alias="service")] = Field(default_factory=dict)
     """Programs that run for ever."""
-    jobs: Annotated[dict[Name, Job], Field(alias="job")] = {}
+    jobs: Annotated[dict[Name, Job], Field(alias="job")] = Field(default_factory=dict)
     """Programs that run to an end."""
-    data: dict[Name, Data] = {}
+    data: dict[Name, Data] = Field(default_factory=dict)
     """State that gapless operates."""
     edge: EdgeTable = EdgeTable()
     """The load balancer."""

@@ -82,9 +82,7 @@ Commands = Annotated[
     BeforeValidator(parse_commands, json_schema_input_type=str | list[str]),
 ]
 UrlPath = Annotated[str, BeforeValidator(parse_path, json_schema_input_type=str)]
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=32)
-]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=32)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 

@@ -1,0 +1,104 @@
+"""The other end of the controller's API: plain http.client, because start-up time is a feature.
+
+Requests are JSON; a long operation answers with one JSON object a line (``event``: ``step``,
+``note``, ``build``, ``progress``, last of all ``end`` with ``exit``, ``message``, ``hint`` and
+``result``). Hanging up does not stop the operation.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+from gapless import errors
+from gapless.engine.paths import Paths
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+class RemoteError(errors.GaplessError):
+    """An error that the controller reported; it keeps its exit code."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        super().__init__(str(body.get("message", "the controller failed")), hint=body.get("hint"))
+        self.detail = body
+        self._code = int(body.get("exit_code", 1))
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # per instance: the remote one's
+        return self._code
+
+
+class Client:
+    """Talks to one stack's controller. Every method raises NoController when none answers."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+
+    def get(self, path: str, *, timeout: float = 10.0) -> Any:
+        """GET and decode one JSON answer."""
+        return self._once("GET", path, None, timeout)
+
+    def post(self, path: str, body: dict[str, Any] | None = None, *, timeout: float = 60.0) -> Any:
+        """POST and decode one JSON answer."""
+        return self._once("POST", path, body or {}, timeout)
+
+    def stream(self, path: str, body: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+        """POST a long operation and yield its events; the last has ``event == "end"``."""
+        connection, response = self._open("POST", path, body or {}, None)
+        try:
+            if response.status >= 400:
+                raise RemoteError(json.loads(response.read() or b"{}"))
+            while line := response.readline():
+                yield json.loads(line)
+        except (http.client.HTTPException, ConnectionError) as error:
+            raise errors.NoController(
+                f"{self.paths.stack}: the controller went away: {error}",
+                hint="gapless up -d starts it again; it adopts what runs",
+            ) from None
+        finally:
+            connection.close()
+
+    def alive(self) -> bool:
+        """Whether a controller answers."""
+        try:
+            self.get("/v1/ping", timeout=2.0)
+        except errors.GaplessError:
+            return False
+        return True
+
+    def _once(self, method: str, path: str, body: Any, timeout: float) -> Any:
+        connection, response = self._open(method, path, body, timeout)
+        try:
+            payload = json.loads(response.read() or b"null")
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise RemoteError(payload or {})
+        return payload
+
+    def _open(
+        self, method: str, path: str, body: Any, timeout: float | None
+    ) -> tuple[_UnixConnection, http.client.HTTPResponse]:
+        connection = _UnixConnection(str(self.paths.api), timeout)
+        try:
+            data = None if body is None else json.dumps(body)
+            connection.request(method, path, data, {"Content-Type": "application/json"})
+            return connection, connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise errors.NoController(
+                f"{self.paths.stack}: no controller answers ({error})", hint="gapless up -d"
+            ) from None
