@@ -99,7 +99,7 @@ class Locked(Refused):
 
 
 class EnvironmentFault(Refused):
-    """The machine does not allow it: port taken, disk full, directory not writable, path too long."""
+    """The machine does not allow it: port taken, disk full, not writable, path too long."""
 
 
 class EdgeRefused(GaplessError):
