@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_SIZE = re.compile(r"^(\d+(?:\.\d+)?)([KMGT]?)i?B?$")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([KMGT]?)i?B?")
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+def show(value: Any) -> str:
+    """A value of the file as its author wrote it, shortened to 60 characters."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def parse_duration(value: Any) -> float:
     """``"1.5s"``, ``"250ms"``, ``"5m"``, ``"1h"``, ``"7d"`` to seconds. Raises ValueError."""
-    if isinstance(value, str) and (found := _DURATION.match(value)):
+    if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
         return float(found[1]) * _SECONDS[found[2]]
-    raise ValueError(f'must be a duration such as "10s", "5m" or "250ms", got {value!r}')
+    raise ValueError(f'must be a duration such as "10s", "5m" or "250ms", got {show(value)}')
 
 
 def parse_size(value: Any) -> int:
     """``"512M"``, ``"2G"``, ``"64K"`` to bytes (powers of 1024). Raises ValueError."""
-    if isinstance(value, str) and (found := _SIZE.match(value)):
+    if isinstance(value, str) and (found := _SIZE.fullmatch(value)):
         return int(float(found[1]) * _BYTES[found[2]])
-    raise ValueError(f'must be a size such as "512M" or "2G", got {value!r}')
+    raise ValueError(f'must be a size such as "512M" or "2G", got {show(value)}')
 
 
 def parse_command(value: Any) -> tuple[str, ...]:
@@ -38,7 +45,7 @@ def parse_command(value: Any) -> tuple[str, ...]:
     elif isinstance(value, list | tuple) and all(isinstance(word, str) for word in value):
         words = list(value)
     else:
-        raise ValueError(f"must be a string or a list of strings, got {value!r}")
+        raise ValueError(f"must be a string or a list of strings, got {show(value)}")
     if not words or not words[0]:
         raise ValueError("must not be empty")
     if any("\0" in word for word in words):
@@ -52,27 +59,34 @@ def parse_commands(value: Any) -> tuple[tuple[str, ...], ...]:
         return (parse_command(value),)
     if isinstance(value, list | tuple):
         return tuple(parse_command(item) for item in value)
-    raise ValueError(f"must be a command or a list of commands, got {value!r}")
+    raise ValueError(f"must be a command or a list of commands, got {show(value)}")
 
 
 def parse_path(value: Any) -> str:
     """A URL path: starts with ``/``, no white space, quotes or control characters."""
     if not isinstance(value, str):
-        raise ValueError(f"must be a path, got {value!r}")
+        raise ValueError(f"must be a path, got {show(value)}")
     if not value.startswith("/"):
-        raise ValueError(f'must start with "/", got {value!r}')
+        raise ValueError(f'must start with "/", got {show(value)}')
     if not re.fullmatch(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*", value):
-        raise ValueError(f"holds a character that a URL path may not have: {value!r}")
+        raise ValueError(f"holds a character that a URL path may not have: {show(value)}")
     return value
 
 
 Seconds = Annotated[
     float,
-    BeforeValidator(parse_duration, json_schema_input_type=str),
+    BeforeValidator(
+        parse_duration,
+        json_schema_input_type=Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")],
+    ),
     Field(examples=["10s"]),
 ]
 Bytes = Annotated[
-    int, BeforeValidator(parse_size, json_schema_input_type=str), Field(examples=["512M"])
+    int,
+    BeforeValidator(
+        parse_size, json_schema_input_type=Annotated[str, Field(pattern=f"^{_SIZE.pattern}$")]
+    ),
+    Field(examples=["512M"]),
 ]
 Command = Annotated[
     tuple[str, ...], BeforeValidator(parse_command, json_schema_input_type=str | list[str])
