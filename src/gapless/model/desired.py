@@ -44,6 +44,8 @@ class Rollout:
     stack: int
     """The release whose edge, data and job tables apply once committed."""
     base_stack: int | None = None
+    removed: tuple[str, ...] = ()
+    """Services that the target no longer has; they serve until the commit."""
     release_jobs: tuple[str, ...] = ()
     smoke_jobs: tuple[str, ...] = ()
     park: bool = True

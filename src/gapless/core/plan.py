@@ -1,0 +1,299 @@
+"""Steps and plans: printable data with a cause on each step.
+
+A step is one small act on the world, quick to do and safe to repeat. The executor knows how;
+``text`` is what the user reads and what golden tests compare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from gapless.model.desired import Generation, Phase
+from gapless.model.process import ReplicaId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """``cause`` says why, in words; it never decides anything."""
+
+    cause: str = field(default="", compare=False)
+
+    @property
+    def text(self) -> str:
+        """What happens, without the cause."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class StartEdge(Step):
+    @property
+    def text(self) -> str:
+        return "edge start"
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadEdge(Step):
+    """``config``: digest of the wanted configuration."""
+
+    config: str
+
+    @property
+    def text(self) -> str:
+        return "edge reload"
+
+
+@dataclass(frozen=True, slots=True)
+class StopEdge(Step):
+    @property
+    def text(self) -> str:
+        return "edge stop"
+
+
+@dataclass(frozen=True, slots=True)
+class SetMaintenance(Step):
+    on: bool
+
+    @property
+    def text(self) -> str:
+        return f"edge maintenance {'on' if self.on else 'off'}"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveServer(Step):
+    """Drop a server of the edge that belongs to no replica."""
+
+    backend: str
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"edge drop {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateData(Step):
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} create"
+
+
+@dataclass(frozen=True, slots=True)
+class StartData(Step):
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} start"
+
+
+@dataclass(frozen=True, slots=True)
+class StopData(Step):
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} stop"
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob(Step):
+    """Once per rollout; its outcome is observed, not returned."""
+
+    job: str
+    rollout: int
+    release: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.job}@r{self.release} run"
+
+
+@dataclass(frozen=True, slots=True)
+class StartReplica(Step):
+    id: ReplicaId
+    generation: Generation
+
+    @property
+    def text(self) -> str:
+        return f"{self.id} start"
+
+
+@dataclass(frozen=True, slots=True)
+class Enter(Step):
+    """Into the edge's rotation; done when the edge acknowledges it."""
+
+    id: ReplicaId
+
+    @property
+    def text(self) -> str:
+        return f"{self.id} enter edge"
+
+
+@dataclass(frozen=True, slots=True)
+class Leave(Step):
+    """Out of the edge's rotation; done when the edge acknowledges it. It keeps its requests."""
+
+    id: ReplicaId
+    park: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.id} leave edge{' (parked)' if self.park else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Flip(Step):
+    """Swap whole generations in one exchange with the edge."""
+
+    enter: tuple[ReplicaId, ...]
+    leave: tuple[ReplicaId, ...]
+
+    @property
+    def text(self) -> str:
+        return (
+            f"flip edge to {', '.join(map(str, self.enter))}"
+            f" from {', '.join(map(str, self.leave)) or 'nothing'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Signal(Step):
+    """Ask it to end (TERM). ``cut``: end the sessions it still has at the edge first."""
+
+    id: ReplicaId
+    cut: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.id} stop{' (cutting what is left)' if self.cut else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class Kill(Step):
+    id: ReplicaId
+
+    @property
+    def text(self) -> str:
+        return f"{self.id} kill"
+
+
+@dataclass(frozen=True, slots=True)
+class Forget(Step):
+    """Clear what a dead replica leaves: server, socket, record. Its log stays."""
+
+    id: ReplicaId
+
+    @property
+    def text(self) -> str:
+        return f"{self.id} clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Advance(Step):
+    """The rollout reaches a phase; durable before anything that follows from it."""
+
+    rollout: int
+    phase: Phase
+
+    @property
+    def text(self) -> str:
+        return f"rollout {self.rollout}: {self.phase}"
+
+
+@dataclass(frozen=True, slots=True)
+class Undo(Step):
+    """The rollout has failed: back to its base. ``subject`` names the culprit, if one."""
+
+    rollout: int
+    reason: str
+    subject: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"rollout {self.rollout}: undo"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Step):
+    """Every service has switched and every smoke job passed: the target is what is desired."""
+
+    rollout: int
+
+    @property
+    def text(self) -> str:
+        return f"rollout {self.rollout}: commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(Step):
+    """Undone: nothing of the target is left and the base serves."""
+
+    rollout: int
+
+    @property
+    def text(self) -> str:
+        return f"rollout {self.rollout}: undone"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do now, all of it independent; when to look again at the latest; what is awaited."""
+
+    steps: tuple[Step, ...] = ()
+    wake_at: float | None = None
+    waits: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All steps to the goal, in order, as far as can be foreseen (nothing fails)."""
+
+    batches: tuple[tuple[Step, ...], ...]
+    complete: bool = True
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The batches in a row."""
+        return tuple(step for batch in self.batches for step in batch)
+
+    def __str__(self) -> str:
+        shown = (step for step in self.steps if not isinstance(step, Forget))
+        lines = [
+            f"[{n}] {step.text}{', ' + step.cause if step.cause else ''}"
+            for n, step in enumerate(shown, 1)
+        ]
+        if not self.complete:
+            lines.append("… and more")
+        return "\n".join(lines) if lines else "nothing to do"
+
+
+@dataclass(slots=True)
+class Agenda:
+    """Collects one decision. Local to a call of ``reconcile``; never kept."""
+
+    now: float
+    steps: list[Step] = field(default_factory=list)
+    wake_at: float | None = None
+    waits: list[str] = field(default_factory=list)
+
+    def do(self, *steps: Step) -> None:
+        """To be done now."""
+        self.steps.extend(steps)
+
+    def wait(self, why: str, until: float | None = None) -> None:
+        """Something is awaited; look again at ``until`` at the latest."""
+        self.waits.append(why)
+        if until is not None:
+            self.wake_at = until if self.wake_at is None else min(self.wake_at, until)
+
+    def decision(self) -> Decision:
+        """What was collected, frozen."""
+        return Decision(tuple(self.steps), self.wake_at, tuple(self.waits))
+
+
+def starts(steps: Iterable[Step]) -> int:
+    """How many replicas a plan starts (for summaries)."""
+    return sum(isinstance(step, StartReplica) for step in steps)

@@ -1,0 +1,124 @@
+"""The whole decision: what is wanted against what was found, to the steps that are due now.
+
+Everything that changes the world comes out of here: up, down, deploy, rollback, scale, restart,
+maintenance and healing differ only in the record they leave.
+"""
+
+from __future__ import annotations
+
+from gapless.core import plan, restart, rollout
+from gapless.core import service as services
+from gapless.core.world import World
+from gapless.observed import Failures
+
+
+def reconcile(world: World) -> plan.Decision:
+    """The steps due now (independent of each other), when to look again, and what is awaited."""
+    agenda = plan.Agenda(world.now)
+    _edge(agenda, world)
+    _data(agenda, world)
+    desired = world.desired
+    if not desired.running:
+        for name in world.service_names({}):
+            services.steady(agenda, world, name, None, "down")
+    elif desired.rollout is not None:
+        rollout.advance(agenda, world, desired.rollout)
+    else:
+        for name in world.service_names(desired.vector):
+            services.steady(agenda, world, name, desired.vector.get(name), _cause(world, name))
+    return agenda.decision()
+
+
+def _cause(world: World, name: str) -> str:
+    desired = world.desired
+    if name in desired.stopped:
+        return "stopped by hand"
+    if name not in desired.vector:
+        return "no longer in the stack"
+    if name in desired.scale:
+        return f"scaled to {desired.scale[name]}"
+    return f"{name} is {desired.vector[name]}"
+
+
+def wants_edge(world: World) -> bool:
+    """Whether any service in force, or about to be, is an HTTP service."""
+    desired = world.desired
+    releases = {desired.stack} | ({desired.rollout.stack} if desired.rollout else set())
+    return desired.running and any(
+        service.http
+        for number in releases
+        if number is not None and number in world.stacks
+        for service in world.stacks[number].services.values()
+    )
+
+
+def _edge(agenda: plan.Agenda, world: World) -> None:
+    edge = world.observed.edge
+    if not wants_edge(world):
+        if edge.state in ("running", "starting") and not world.observed.replicas:
+            agenda.do(plan.StopEdge(cause="nothing is behind it"))
+        return
+    if edge.state in ("absent", "dead"):
+        cause = "the stack needs it" if edge.state == "absent" else "it has died"
+        agenda.do(plan.StartEdge(cause=cause))
+        return
+    if edge.state == "starting":
+        agenda.wait("the edge starts")
+        return
+    if edge.config != world.edge_config:
+        agenda.do(plan.ReloadEdge(world.edge_config, cause="its routes change"))
+        return
+    if edge.maintenance != world.desired.maintenance:
+        agenda.do(plan.SetMaintenance(world.desired.maintenance, cause="by hand"))
+    known = {r.server.name for r in world.observed.replicas if r.server is not None}
+    for server in edge.servers.values():
+        if server.name not in known:
+            agenda.do(plan.RemoveServer(server.backend, server.name, cause="no replica has it"))
+
+
+def _data(agenda: plan.Agenda, world: World) -> None:
+    wanted = _wanted_stores(world)
+    for name, node in world.observed.data.items():
+        if name in wanted:
+            _start_store(agenda, world, name)
+        elif node.state in ("ready", "starting") and _unused(world):
+            agenda.do(plan.StopData(name, cause="nothing uses it"))
+
+
+def _unused(world: World) -> bool:
+    """Whether a store that no stack in force names may stop: nobody is left who could use it."""
+    if not world.desired.running:
+        return not world.observed.replicas
+    return world.desired.rollout is None and not any(
+        r.generation != world.desired.vector.get(r.id.service) for r in world.observed.replicas
+    )
+
+
+def _wanted_stores(world: World) -> set[str]:
+    desired = world.desired
+    if not desired.running:
+        return set()
+    releases = {desired.stack} | ({desired.rollout.stack} if desired.rollout else set())
+    return {
+        name
+        for number in releases
+        if number is not None and number in world.stacks
+        for name in world.stacks[number].data
+    }
+
+
+def _start_store(agenda: plan.Agenda, world: World, name: str) -> None:
+    node = world.observed.data[name]
+    if node.state == "absent":
+        agenda.do(plan.CreateData(name, cause="it does not exist yet"))
+    elif node.state == "starting":
+        agenda.wait(f"{name} starts")
+    elif node.state in ("stopped", "failed"):
+        failures = None
+        if node.failures and node.ended_at is not None:
+            failures = Failures(node.failures, node.ended_at, node.reason)
+        at = restart.not_before((name, 0), failures)
+        if at > world.now:
+            agenda.wait(f"{name} backs off: {node.reason}", at)
+        else:
+            agenda.do(plan.StartData(name, cause=node.reason or "the stack needs it"))

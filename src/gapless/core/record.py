@@ -1,0 +1,50 @@
+"""What a step does to the durable record. One function for the executor and the simulation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gapless.core import plan
+from gapless.model.desired import Desired, Outcome
+
+
+def apply(desired: Desired, step: plan.Step) -> Desired:
+    """The record after the step; unchanged for steps that only touch the world."""
+    rollout = desired.rollout
+    if rollout is None:
+        return desired
+    match step:
+        case plan.Advance(rollout=number, phase=phase) if number == rollout.id:
+            return replace(desired, rollout=replace(rollout, phase=phase))
+        case plan.Undo(rollout=number, reason=reason) if number == rollout.id:
+            return replace(desired, rollout=replace(rollout, phase="undoing", reason=reason))
+        case plan.Settle(rollout=number) if number == rollout.id:
+            outcome = Outcome(rollout.id, rollout.kind, False, rollout.reason)
+            return replace(desired, rollout=None, outcome=outcome)
+        case plan.Commit(rollout=number) if number == rollout.id:
+            vector = {**desired.vector, **rollout.base, **rollout.target}
+            scale = dict(desired.scale)
+            for name in rollout.removed:
+                vector.pop(name, None)
+            if rollout.kind == "deploy":
+                scale = {n: c for n, c in scale.items() if n not in rollout.target}
+            return replace(
+                desired,
+                vector=vector,
+                stack=rollout.stack,
+                scale=scale,
+                rollout=None,
+                outcome=Outcome(rollout.id, rollout.kind, True),
+            )
+    return desired
+
+
+def interrupted(desired: Desired, reason: str) -> Desired:
+    """The record as a new controller takes it up.
+
+    A rollout whose services had not all switched is undone; a later one goes on.
+    """
+    rollout = desired.rollout
+    if rollout is None or rollout.phase not in ("release-jobs", "rolling"):
+        return desired
+    return replace(desired, rollout=replace(rollout, phase="undoing", reason=reason))

@@ -1,0 +1,188 @@
+"""One service in steady state: so many replicas of one generation, and nothing else.
+
+It also is how a rollout is undone (steady at the base) and how its old replicas go after the
+commit (steady at the target): there is no other code for either.
+
+Invariants: serving replicas never fall below the count on account of a step here; a singleton
+starts only when no other replica of it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gapless.core import drain, plan, replica, restart
+from gapless.core.world import DOWN_DRAIN, World
+from gapless.model.desired import Generation
+from gapless.model.process import ReplicaId
+from gapless.model.service import Service
+from gapless.observed import Replica
+
+
+def steady(
+    agenda: plan.Agenda, world: World, name: str, generation: Generation | None, cause: str
+) -> None:
+    """Put on the agenda what brings ``name`` to its count at ``generation`` (None: to nothing)."""
+    service = world.service(name, generation)
+    count = world.count(name, generation)
+    replicas = world.of(name)
+    kept = keep(world, replicas, generation, count)
+    surplus = [r for r in replicas if r not in kept.values()]
+    if service is None or generation is None or count == 0:
+        _all_out(agenda, world, surplus, cause)
+        return
+    if service.singleton:
+        for found in surplus:
+            drain.retire(agenda, found, world.own_service(found), cause)
+        if kept or not any(r.alive for r in replicas):
+            fill(agenda, world, name, generation, kept, range(1, count + 1), cause)
+        enter_ready(agenda, world, service, kept.values())
+        return
+    fill(agenda, world, name, generation, kept, range(1, count + 1), cause)
+    if service.http and service.switch == "atomic" and any(map(replica.in_edge, surplus)):
+        flip(agenda, world, list(kept.values()), surplus, count, cause)
+    else:
+        enter_ready(agenda, world, service, kept.values())
+    _thin_out(agenda, world, service, surplus, _floor(world, name, count, kept), cause)
+
+
+def keep(
+    world: World, replicas: Sequence[Replica], generation: Generation | None, count: int
+) -> dict[int, Replica]:
+    """One usable replica per wanted ordinal: the serving one before others, then the oldest."""
+    kept: dict[int, Replica] = {}
+    for found in replicas:
+        service = world.own_service(found)
+        if (
+            found.generation != generation
+            or not 1 <= found.id.ordinal <= count
+            or not replica.usable(found)
+            or (service is not None and replica.late(found, service, world.now))
+        ):
+            continue
+        rival = kept.get(found.id.ordinal)
+        if rival is None or (replica.in_edge(found) and not replica.in_edge(rival)):
+            kept[found.id.ordinal] = found
+    return kept
+
+
+def fill(
+    agenda: plan.Agenda,
+    world: World,
+    name: str,
+    generation: Generation,
+    kept: Mapping[int, Replica],
+    ordinals: Sequence[int],
+    cause: str,
+) -> None:
+    """Start what is missing of ``ordinals``, unless a store is missing or a back-off runs."""
+    missing = [n for n in ordinals if n not in kept]
+    if missing and (stores := world.missing_stores(name)):
+        agenda.wait(f"{name} waits for {', '.join(stores)}")
+        return
+    for ordinal in missing:
+        if any(
+            r.alive and r.id.ordinal == ordinal and r.generation == generation and not r.ever_ready
+            for r in world.of(name)
+        ):
+            agenda.wait(f"{name}.{ordinal} makes room for its successor")
+            continue
+        slot = (name, ordinal)
+        failures = world.observed.failures.get(slot)
+        at = restart.not_before(slot, failures)
+        if at > world.now:
+            reason = failures.reason if failures else ""
+            agenda.wait(f"{name}.{ordinal} backs off: {reason}", at)
+            continue
+        agenda.do(
+            plan.StartReplica(next_id(world, name, ordinal, generation), generation, cause=cause)
+        )
+
+
+def next_id(world: World, name: str, ordinal: int, generation: Generation) -> ReplicaId:
+    """An id never used before for that ordinal and release."""
+    used = world.observed.attempts.get((name, ordinal, generation.release), 0)
+    return ReplicaId(name, ordinal, generation.release, used + 1)
+
+
+def enter_ready(
+    agenda: plan.Agenda, world: World, service: Service, replicas: Sequence[Replica] | object
+) -> None:
+    """Those that are ready and not in the edge enter it; the others are awaited."""
+    assert hasattr(replicas, "__iter__")
+    for found in replicas:
+        if not found.ready:
+            if not found.ever_ready:
+                agenda.wait(f"{found.id} gets ready", replica.start_deadline(found, service))
+        elif service.http and not replica.in_edge(found):
+            if world.edge_ready:
+                agenda.do(plan.Enter(found.id, cause="it is ready"))
+            else:
+                agenda.wait(f"{found.id} waits for the edge")
+
+
+def flip(
+    agenda: plan.Agenda,
+    world: World,
+    entering: Sequence[Replica],
+    leaving: Sequence[Replica],
+    count: int,
+    cause: str,
+) -> None:
+    """Atomic switch: once all are ready, all enter and the others leave in one exchange."""
+    out = [r for r in leaving if r.alive and replica.in_edge(r)]
+    if len(entering) < count or not all(r.ready for r in entering) or not world.edge_ready:
+        agenda.wait("all replicas of the other generation get ready")
+        for found in entering:
+            service = world.own_service(found)
+            if service is not None and not found.ever_ready:
+                agenda.wait(f"{found.id} gets ready", replica.start_deadline(found, service))
+        return
+    inside = [r for r in entering if not replica.in_edge(r)]
+    if inside or out:
+        agenda.do(plan.Flip(tuple(r.id for r in inside), tuple(r.id for r in out), cause=cause))
+
+
+def _floor(world: World, name: str, count: int, kept: Mapping[int, Replica]) -> int:
+    """How many must serve before one may go: the count, less slots that keep failing."""
+    failing = sum(
+        1
+        for n in range(1, count + 1)
+        if (name, n) in world.observed.failures and (n not in kept or not kept[n].ever_ready)
+    )
+    return max(0, count - failing)
+
+
+def _thin_out(
+    agenda: plan.Agenda,
+    world: World,
+    service: Service,
+    surplus: Sequence[Replica],
+    floor: int,
+    cause: str,
+) -> None:
+    members = world.of(surplus[0].id.service) if surplus else ()
+    serving = sum(replica.serving(r, world.own_service(r) or service) for r in members)
+    for found in sorted(surplus, key=lambda r: -r.id.ordinal):
+        own = world.own_service(found)
+        if replica.serving(found, own or service):
+            if serving - 1 < floor:
+                agenda.wait(f"{found.id} serves until {floor} others do")
+                continue
+            serving -= 1
+        drain.retire(agenda, found, own, _why(world, found, own, cause))
+
+
+def _why(world: World, found: Replica, own: Service | None, cause: str) -> str:
+    if own is not None and replica.late(found, own, world.now):
+        return f"not ready within {own.start:g} s ({found.probe or 'no answer'})"
+    return cause
+
+
+def _all_out(agenda: plan.Agenda, world: World, replicas: Sequence[Replica], cause: str) -> None:
+    for found in replicas:
+        own = world.own_service(found)
+        limit = None
+        if not world.desired.running and own is not None:
+            limit = min(own.drain, DOWN_DRAIN)
+        drain.retire(agenda, found, own, cause, drain=limit)

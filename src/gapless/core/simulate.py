@@ -1,0 +1,164 @@
+"""What each step is expected to do to the world. ``unroll`` makes a complete plan of that.
+
+``apply`` is the step's own effect (a started replica is not ready yet); ``settle`` lets the
+world catch up as it does when nothing fails. Property tests put failures in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gapless.core import plan, record
+from gapless.core.reconcile import reconcile
+from gapless.core.world import EdgeConfigs, World
+from gapless.model.process import Exit, ReplicaId
+from gapless.observed import Edge, EdgeServer, JobRun, Observed, Replica
+
+LIMIT = 400
+"""Rounds after which a plan is cut; no sound change needs as many."""
+
+
+def unroll(world: World) -> plan.Plan:
+    """All steps from here to where nothing is left to do, if nothing fails."""
+    batches: list[tuple[plan.Step, ...]] = []
+    for _ in range(LIMIT):
+        decision = reconcile(world)
+        if decision.steps:
+            batches.append(decision.steps)
+            for step in decision.steps:
+                world = apply(world, step)
+            world = settle(world)
+        elif decision.wake_at is not None and decision.wake_at > world.now:
+            world = replace(world, now=decision.wake_at)
+        else:
+            return plan.Plan(tuple(batches))
+    return plan.Plan(tuple(batches), complete=False)
+
+
+def settle(world: World) -> World:
+    """Started replicas get ready, signalled ones end, requests in flight finish."""
+    replicas = []
+    for found in world.observed.replicas:
+        if found.signalled_at is not None and found.alive:
+            found = replace(found, alive=False, ready=False, exit=Exit(code=0))
+        elif found.alive and not found.ready:
+            found = replace(found, ready=True, ready_since=world.now, ever_ready=True)
+        if found.server is not None and found.server.in_flight:
+            found = replace(found, server=replace(found.server, in_flight=0))
+        replicas.append(found)
+    jobs = tuple(replace(job, state="succeeded") for job in world.observed.jobs)
+    return _observe(world, replicas=tuple(replicas), jobs=jobs)
+
+
+def apply(world: World, step: plan.Step) -> World:
+    """The world right after the step, the durable record included."""
+    world = _apply_record(world, step)
+    match step:
+        case plan.StartReplica() | plan.Forget() | plan.Signal() | plan.Kill():
+            return _apply_process(world, step)
+        case plan.Enter() | plan.Leave() | plan.Flip() | plan.RemoveServer():
+            return _apply_member(world, step)
+        case plan.CreateData(name=name) | plan.StartData(name=name) | plan.StopData(name=name):
+            started = isinstance(step, plan.StartData)
+            node = replace(world.observed.data[name], state="ready" if started else "stopped")
+            return _observe(world, data={**world.observed.data, name: node})
+        case plan.RunJob(job=job, rollout=number):
+            runs = (*world.observed.jobs, JobRun(job, number, "running"))
+            return _observe(world, jobs=runs)
+        case _:
+            return _apply_edge(world, step)
+
+
+def _apply_record(world: World, step: plan.Step) -> World:
+    desired = record.apply(world.desired, step)
+    configs = world.edge_configs
+    if isinstance(step, plan.Commit):
+        configs = EdgeConfigs(configs.switched, configs.switched, configs.switched)
+    return replace(world, desired=desired, edge_configs=configs)
+
+
+def _apply_edge(world: World, step: plan.Step) -> World:
+    edge = world.observed.edge
+    match step:
+        case plan.StartEdge():
+            edge = Edge("running", config=world.edge_config, maintenance=edge.maintenance)
+        case plan.ReloadEdge(config=config):
+            edge = replace(edge, config=config)
+        case plan.StopEdge():
+            edge = Edge()
+        case plan.SetMaintenance(on=on):
+            edge = replace(edge, maintenance=on)
+    return _observe(world, edge=edge)
+
+
+def _apply_process(world: World, step: plan.Step) -> World:
+    match step:
+        case plan.StartReplica(id=id, generation=generation):
+            fresh = Replica(id, generation, alive=True, started_at=world.now)
+            slot = (id.service, id.ordinal, id.release)
+            attempts = {**world.observed.attempts, slot: id.attempt}
+            return _observe(world, replicas=(*world.observed.replicas, fresh), attempts=attempts)
+        case plan.Forget(id=id):
+            left = tuple(r for r in world.observed.replicas if r.id != id)
+            servers = {n: s for n, s in world.observed.edge.servers.items() if n != _name(id)}
+            edge = replace(world.observed.edge, servers=servers)
+            return _observe(world, replicas=left, edge=edge)
+        case plan.Signal(id=id):
+            return _change(world, id, signalled_at=world.now)
+        case plan.Kill(id=id):
+            return _change(
+                world, id, alive=False, ready=False, exit=Exit(signal=9), killed_at=world.now
+            )
+    return world
+
+
+def _apply_member(world: World, step: plan.Step) -> World:
+    match step:
+        case plan.Enter(id=id):
+            return _enter(world, id)
+        case plan.Leave(id=id):
+            return _leave(world, id)
+        case plan.Flip(enter=entering, leave=leaving):
+            for id in entering:
+                world = _enter(world, id)
+            for id in leaving:
+                world = _leave(world, id)
+        case plan.RemoveServer(name=name):
+            servers = {n: s for n, s in world.observed.edge.servers.items() if n != name}
+            return _observe(world, edge=replace(world.observed.edge, servers=servers))
+    return world
+
+
+def _name(id: ReplicaId) -> str:
+    return str(id).replace("@", ":")
+
+
+def _enter(world: World, id: ReplicaId) -> World:
+    server = EdgeServer(_name(id), id.service, "ready", up=True)
+    return _change(world, id, server=server, entered_at=world.now, left_at=None)
+
+
+def _leave(world: World, id: ReplicaId) -> World:
+    found = next(r for r in world.observed.replicas if r.id == id)
+    if found.server is None:
+        return world
+    server = replace(found.server, admin="maint", up=False)
+    return _change(world, id, server=server, entered_at=None, left_at=world.now)
+
+
+def _change(world: World, id: ReplicaId, **values: object) -> World:
+    replicas = tuple(
+        replace(r, **values) if r.id == id else r  # type: ignore[arg-type]  # names are checked by replace
+        for r in world.observed.replicas
+    )
+    servers = dict(world.observed.edge.servers)
+    for found in replicas:
+        if found.server is not None:
+            servers[found.server.name] = found.server
+    edge = replace(world.observed.edge, servers=servers)
+    return _observe(world, replicas=replicas, edge=edge)
+
+
+def _observe(world: World, **values: object) -> World:
+    observed: Observed = replace(world.observed, **values)  # type: ignore[arg-type]  # as above
+    return replace(world, observed=observed)

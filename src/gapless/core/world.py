@@ -1,0 +1,90 @@
+"""Everything that one decision may know: what is wanted, what was found, and the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gapless.model.desired import Desired, Generation, Vector
+from gapless.model.service import Service
+from gapless.model.stack import Stack
+from gapless.observed import Observed, Replica
+
+DOWN_DRAIN = 10.0
+"""Seconds that ``down`` waits for work in flight at most, whatever the service says."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeConfigs:
+    """Digests of the edge configuration wanted in each situation.
+
+    ``base``: the stack in force. ``rolling``: its routes, with the target's backends added.
+    ``switched``: the target's routes, with the base's backends kept.
+    """
+
+    base: str = ""
+    rolling: str = ""
+    switched: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """``now`` is CLOCK_BOOTTIME in seconds. ``needs``: service or job to the stores it uses."""
+
+    desired: Desired
+    stacks: Mapping[int, Stack]
+    observed: Observed
+    now: float
+    needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    edge_configs: EdgeConfigs = EdgeConfigs()
+
+    def service(self, name: str, generation: Generation | None) -> Service | None:
+        """The service's table in that generation's release."""
+        stack = self.stacks.get(generation.release) if generation else None
+        return stack.services.get(name) if stack else None
+
+    def own_service(self, replica: Replica) -> Service | None:
+        """The table that a replica was started from."""
+        return self.service(replica.id.service, replica.generation)
+
+    def count(self, name: str, generation: Generation | None, *, scaled: bool = True) -> int:
+        """How many replicas are wanted. ``scaled`` False: as the file says, not as by hand."""
+        service = self.service(name, generation)
+        if service is None or not self.desired.running or name in self.desired.stopped:
+            return 0
+        if scaled and name in self.desired.scale:
+            return self.desired.scale[name]
+        return self.observed.cpus if service.replicas == "cpus" else service.replicas
+
+    def of(self, name: str) -> tuple[Replica, ...]:
+        """Its replicas, alive and dead, by ordinal and age."""
+        found = (r for r in self.observed.replicas if r.id.service == name)
+        return tuple(sorted(found, key=lambda r: (r.id.ordinal, r.started_at)))
+
+    def missing_stores(self, name: str) -> tuple[str, ...]:
+        """Stores it refers to that do not answer yet."""
+        return tuple(
+            store
+            for store in self.needs.get(name, ())
+            if (node := self.observed.data.get(store)) is None or node.state != "ready"
+        )
+
+    def service_names(self, vector: Vector) -> tuple[str, ...]:
+        """The vector's services, then those that only have replicas left."""
+        names = dict.fromkeys(vector)
+        names.update(dict.fromkeys(r.id.service for r in self.observed.replicas))
+        return tuple(names)
+
+    @property
+    def edge_config(self) -> str:
+        """The digest wanted in the present situation."""
+        rollout = self.desired.rollout
+        if rollout is None:
+            return self.edge_configs.base
+        return self.edge_configs.switched if rollout.phase == "smoke" else self.edge_configs.rolling
+
+    @property
+    def edge_ready(self) -> bool:
+        """Whether members may enter: it runs, with the configuration that is wanted."""
+        edge = self.observed.edge
+        return edge.state == "running" and edge.config == self.edge_config
