@@ -1,0 +1,55 @@
+"""Run after a release: does the public service answer as it should?
+
+Asks through the load balancer (``WEB_URL``), as a user would. Once satisfied it announces which
+release has the traffic, so that replicas of the other one send their sockets over (``sockets``).
+Exit code 0: good. Anything else undoes the release.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import urllib.request
+from typing import Any
+
+import redis
+
+from chat.settings import Settings
+from chat.sockets import CHANNEL
+
+log = logging.getLogger("smoke")
+
+
+def ask(base: str, path: str, body: Any = None) -> Any:
+    """GET, or POST with a JSON body; raises on anything but a good answer."""
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310  # the address is our own service's
+        base.rstrip("/") + path, data, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def main() -> int:
+    base = os.environ.get("WEB_URL", "http://127.0.0.1:8000")
+    try:
+        health = ask(base, "/health/ready")
+        said = ask(base, "/api/rooms/smoke/messages", {"author": "smoke", "body": "here"})
+        newest = ask(base, "/api/rooms/smoke/messages?limit=200")["messages"]
+    except (OSError, ValueError) as error:
+        log.error("%s: %s", base, error)
+        return 1
+    if said["id"] not in [message["id"] for message in newest]:
+        log.error("message %s was taken in and is not there", said["id"])
+        return 1
+    with redis.Redis.from_url(Settings.of().redis_url) as client:
+        client.publish(CHANNEL, health["release"])
+    log.info("release %s answers", health["release"])
+    return 0
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+    sys.exit(main())
