@@ -80,8 +80,12 @@ class Exit:
 
     code: int | None = None
     signal: int | None = None
+    timed_out: bool = False
+    """Whether it was made to end because its timeout had passed."""
 
     def __str__(self) -> str:
+        if self.timed_out:
+            return "stopped after its timeout"
         if self.signal is not None:
             return f"killed by signal {self.signal}"
         return "ended unseen" if self.code is None else f"exit code {self.code}"

@@ -1,0 +1,120 @@
+"""What /proc says: identity of a process, members of a session, use of cpu and memory."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from gapless.runtimes.base import Usage
+
+TICKS = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One line of ``/proc/PID/stat``. ``start`` and ``cpu`` in clock ticks (``TICKS`` a second)."""
+
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    cpu: int
+    """Own and waited-for children's, user and system."""
+    start: int
+    """Since boot; with the pid it names a process for as long as the machine is up."""
+
+    @property
+    def dead(self) -> bool:
+        """A zombie serves nobody, whoever forgot to reap it."""
+        return self.state in "ZXx"
+
+
+def stat(pid: int) -> Stat | None:
+    """None when there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The name stands in brackets and may itself hold brackets and blanks: cut at the last one.
+    fields = text[text.rindex(b")") + 2 :].split()
+    return Stat(
+        pid=pid,
+        state=fields[0].decode(),
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        cpu=sum(int(fields[n]) for n in (11, 12, 13, 14)),
+        start=int(fields[19]),
+    )
+
+
+def scan() -> list[Stat]:
+    """Every process that we can see."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # hot
+    return [found for pid in pids if (found := stat(pid)) is not None]
+
+
+@cache
+def boot() -> str:
+    """Names this boot of the machine and our view of its pids (a container has its own)."""
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot_id}/{os.stat('/proc/self/ns/pid').st_ino}"  # noqa: PTH116  # a magic link
+
+
+def marked(pid: int, mark: str) -> bool:
+    """Whether the environment a process was started with holds ``NAME=value``."""
+    try:
+        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def usage(leaders: Mapping[str, int], processes: Iterable[Stat]) -> dict[str, Usage]:
+    """Use by id of the leaders given (id to pid), each with its session and its descendants.
+
+    ``processes`` is a fresh ``scan``.
+
+    Memory is the leader's resident set plus what its descendants hold alone: shared buffers
+    and the pages of libraries are not counted once for every child.
+    """
+    everyone = {found.pid: found for found in processes}
+    children: dict[int, list[int]] = defaultdict(list)
+    sessions: dict[int, list[int]] = defaultdict(list)
+    for found in everyone.values():
+        children[found.parent].append(found.pid)
+        sessions[found.session].append(found.pid)
+    result = {}
+    for id, leader in leaders.items():
+        if leader not in everyone:
+            continue
+        family = _family([leader, *sessions[leader]], children)
+        ticks = sum(everyone[pid].cpu for pid in family)
+        memory = sum(_memory(pid, whole=pid == leader) for pid in family)
+        result[id] = Usage(cpu_seconds=ticks / TICKS, memory=memory)
+    return result
+
+
+def _family(roots: Iterable[int], children: Mapping[int, list[int]]) -> set[int]:
+    seen: set[int] = set()
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        if pid not in seen:
+            seen.add(pid)
+            todo.extend(children.get(pid, ()))
+    return seen
+
+
+def _memory(pid: int, *, whole: bool) -> int:
+    try:
+        fields = Path(f"/proc/{pid}/statm").read_bytes().split()
+    except OSError:
+        return 0
+    resident, shared = int(fields[1]), int(fields[2])
+    return PAGE * (resident if whole else max(0, resident - shared))
