@@ -1,0 +1,157 @@
+"""A small HTTP service that can misbehave on request: ``python probe_app.py --socket PATH``.
+
+The standard library alone, one file, quick to start: drills copy it into a scratch stack and
+deploy versions of it. It serves on a Unix socket (``--socket``) or a port (``--port``):
+
+    GET  /ready       200, or 503 in the mode ``never-ready``
+    GET  /            200 with the replica's id
+    GET  /slow?s=2    200 after so many seconds
+    POST /echo        200 with the body that came
+
+``--mode`` (or the first word of the file ``mode`` beside this one) is ``good``, ``crash`` (ends
+with code 3 at start), ``never-ready``, or ``bad`` (ready, but answers 500 to all else).
+TERM: no new connection, what is in flight ends, then it goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+MODES = ("good", "crash", "never-ready", "bad")
+SLOWEST = 30.0
+LARGEST = 16 * 1024**2
+
+
+class Server:
+    """Serves until told to stop; knows of each connection whether it is busy."""
+
+    def __init__(self, mode: str, replica: str) -> None:
+        self.mode = mode
+        self.replica = replica
+        self.stopping = asyncio.Event()
+        self._writers: dict[asyncio.StreamWriter, bool] = {}
+        self._clients: set[asyncio.Task[None]] = set()
+
+    def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A new connection."""
+        task = asyncio.create_task(self.client(reader, writer))
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
+    async def client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, any number of requests."""
+        self._writers[writer] = False
+        try:
+            while not self.stopping.is_set():
+                head = await reader.readuntil(b"\r\n\r\n")
+                self._writers[writer] = True
+                keep = await self._exchange(head, reader, writer)
+                self._writers[writer] = False
+                if not keep:
+                    break
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
+            pass
+        finally:
+            self._writers.pop(writer, None)
+            writer.close()
+
+    async def _exchange(
+        self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> bool:
+        first, *lines = head.decode("latin-1").split("\r\n")
+        method, target, _ = first.split(" ", 2)
+        fields = [line.split(":", 1) for line in lines if ":" in line]
+        headers = {name.strip().lower(): value.strip() for name, value in fields}
+        length = int(headers.get("content-length", "0"))
+        if "transfer-encoding" in headers or length > LARGEST:
+            writer.write(self._answer(411, b"a length is needed\n", last=True))
+            await writer.drain()
+            return False
+        body = await reader.readexactly(length) if length else b""
+        status, text = await self._handle(method, target, body)
+        last = self.stopping.is_set() or headers.get("connection", "").lower() == "close"
+        writer.write(self._answer(status, text, last=last))
+        await writer.drain()
+        return not last
+
+    async def _handle(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
+        path, _, query = target.partition("?")
+        if path == "/ready":
+            if self.mode == "never-ready":
+                return 503, b"never ready: this version was made to be like that\n"
+            return 200, b"ready\n"
+        if self.mode == "bad":
+            return 500, b"bad: this version was made to be like that\n"
+        if path == "/slow":
+            seconds = float(query.partition("s=")[2] or "2")
+            await asyncio.sleep(min(seconds, SLOWEST))
+            return 200, b"slow\n"
+        if path == "/echo":
+            return (200, body) if method == "POST" else (405, b"POST only\n")
+        if path == "/":
+            return 200, self.replica.encode() + b"\n"
+        return 404, b"no such page\n"
+
+    def _answer(self, status: int, body: bytes, *, last: bool) -> bytes:
+        head = (
+            f"HTTP/1.1 {status} {'OK' if status < 400 else 'Fault'}\r\n"
+            f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
+            f"X-Served-By: {self.replica}\r\n"
+            f"Connection: {'close' if last else 'keep-alive'}\r\n\r\n"
+        )
+        return head.encode("latin-1") + body
+
+    async def drain(self) -> None:
+        """Close idle connections and wait for the busy ones."""
+        for writer, busy in list(self._writers.items()):
+            if not busy:
+                writer.close()
+        await asyncio.gather(*self._clients, return_exceptions=True)
+
+
+async def serve(mode: str, socket: str | None, port: int | None) -> None:
+    """Serve until TERM or INT."""
+    server = Server(mode, os.environ.get("SERVER_ID", str(os.getpid())))
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, server.stopping.set)
+    if socket is not None:
+        Path(socket).unlink(missing_ok=True)
+        listener = await asyncio.start_unix_server(server.accept, socket, backlog=1024)
+    else:
+        listener = await asyncio.start_server(server.accept, "127.0.0.1", port, backlog=1024)
+    await server.stopping.wait()
+    listener.close()
+    await server.drain()
+
+
+def mode_beside() -> str:
+    """The mode that lies beside this file, so that a deploy of another file is another mode."""
+    place = Path(__file__).with_name("mode")
+    words = place.read_text(encoding="utf-8").split() if place.exists() else []
+    return words[0] if words else "good"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="a small service that can misbehave")
+    parser.add_argument("--socket")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--mode", choices=MODES)
+    options = parser.parse_args()
+    mode = options.mode or mode_beside()
+    if mode == "crash":
+        sys.stderr.write("probe: this version was made to crash at start\n")
+        return 3
+    if options.socket is None and options.port is None:
+        parser.error("one of --socket and --port is needed")
+    asyncio.run(serve(mode, options.socket, options.port))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The stack as the controller's status tells it, as values that can be compared. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SERVING = frozenset({"ready"})
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One replica. ``started_at`` is seconds of CLOCK_BOOTTIME."""
+
+    id: str
+    service: str
+    state: str
+    pid: int | None = None
+    started_at: float | None = None
+    release: int | None = None
+    served: int | None = None
+
+    @property
+    def slot(self) -> str:
+        """``web.1``: service and ordinal."""
+        return self.id.partition("@")[0]
+
+    @property
+    def self_same(self) -> tuple[str, int | None, float | None]:
+        """Equal only for the very same process."""
+        return self.id, self.pid, self.started_at
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service: how many are wanted, how many ready, and whether a hand set that."""
+
+    name: str
+    desired: int
+    ready: int
+    drift: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """One look. ``replicas`` holds those alive, parked and draining ones included."""
+
+    release: int | None
+    edge_url: str
+    edge_pid: int | None
+    services: Mapping[str, Service]
+    replicas: tuple[Replica, ...]
+    data: Mapping[str, str]
+    rollout: bool = False
+    maintenance: bool = False
+
+    @classmethod
+    def of_status(cls, status: Mapping[str, Any]) -> State:
+        """From the answer of ``GET /v1/status``."""
+        services, replicas = {}, []
+        for one in status.get("services") or []:
+            name = str(one["name"])
+            services[name] = Service(
+                name, int(one["desired"]), int(one["ready"]), bool(one.get("drift"))
+            )
+            replicas += [_replica(name, each) for each in one.get("replicas") or []]
+        edge = status.get("edge") or {}
+        return cls(
+            release=status.get("release"),
+            edge_url=str(edge.get("url") or ""),
+            edge_pid=edge.get("pid"),
+            services=services,
+            replicas=tuple(one for one in replicas if one.state != "stopped"),
+            data={str(d["name"]): str(d.get("state")) for d in status.get("data") or []},
+            rollout=bool(status.get("rollout")),
+            maintenance=bool(status.get("maintenance")),
+        )
+
+    def serving(self, service: str | None = None) -> tuple[Replica, ...]:
+        """Replicas that take traffic, of one service or of all."""
+        return tuple(
+            one for one in self.replicas if one.state in SERVING and service in (None, one.service)
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is under way, and each service has exactly what it wants."""
+        if self.rollout:
+            return False
+        for name, service in self.services.items():
+            mine = [one for one in self.replicas if one.service == name]
+            if service.ready != service.desired or len(mine) != service.desired:
+                return False
+        return all(state == "ready" for state in self.data.values())
+
+
+def _replica(service: str, each: Mapping[str, Any]) -> Replica:
+    return Replica(
+        id=str(each["id"]),
+        service=service,
+        state=str(each["state"]),
+        pid=each.get("pid"),
+        started_at=each.get("started_at"),
+        release=each.get("release"),
+        served=each.get("served"),
+    )
+
+
+def handovers(before: State, after: State) -> int:
+    """Replicas that served before and do not any more: each handed its work to another."""
+    stay = {one.self_same for one in after.serving()}
+    return sum(one.self_same not in stay for one in before.serving())
+
+
+def lost(before: State, after: State) -> tuple[str, ...]:
+    """Ids of replicas of ``before`` that are no longer the same process."""
+    stay = {one.self_same for one in after.replicas}
+    return tuple(one.id for one in before.replicas if one.self_same not in stay)
+
+
+def doubles(state: State) -> tuple[str, ...]:
+    """Slots (``web.1``) that more than one replica occupies."""
+    slots = [one.slot for one in state.replicas]
+    return tuple(sorted({slot for slot in slots if slots.count(slot) > 1}))
