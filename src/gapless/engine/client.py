@@ -10,6 +10,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,9 +22,11 @@ class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
+        self.raw: socket.socket | None = None
+        """The socket itself, also where an answer without keep-alive has taken it over."""
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock = self.raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
@@ -41,6 +44,14 @@ class RemoteError(errors.GaplessError):
         return self._code
 
 
+def _line(
+    connection: _UnixConnection, response: http.client.HTTPResponse, until: float | None
+) -> bytes:
+    if until is not None and connection.raw is not None:
+        connection.raw.settimeout(max(0.001, until - time.monotonic()))
+    return response.readline()
+
+
 class Client:
     """Talks to one stack's controller. Every method raises NoController when none answers."""
 
@@ -55,14 +66,25 @@ class Client:
         """POST and decode one JSON answer."""
         return self._once("POST", path, body or {}, timeout)
 
-    def stream(self, path: str, body: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-        """POST a long operation and yield its events; the last has ``event == "end"``."""
-        connection, response = self._open("POST", path, body or {}, None)
+    def stream(
+        self, path: str, body: dict[str, Any] | None = None, *, timeout: float | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """POST a long operation and yield its events; the last has ``event == "end"``.
+
+        Raises WorkFailed when ``timeout`` seconds are over before it ended.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        connection, response = self._open("POST", path, body or {}, timeout)
         try:
             if response.status >= 400:
                 raise RemoteError(json.loads(response.read() or b"{}"))
-            while line := response.readline():
+            while line := _line(connection, response, until):
                 yield json.loads(line)
+        except TimeoutError:
+            raise errors.WorkFailed(
+                f"{self.paths.stack}: not done within {timeout:g} s; what was begun goes on",
+                hint="gapless ps",
+            ) from None
         except (http.client.HTTPException, ConnectionError) as error:
             raise errors.NoController(
                 f"{self.paths.stack}: the controller went away: {error}",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,14 +32,14 @@ class Paths:
             state, run = home / stack, home / "run" / stack
             if len(str(run)) > 60:
                 tag = f"{hash_text(str(home))}"
-                run = Path(tempfile.gettempdir()) / f"gapless-{os.geteuid()}-{tag}" / stack
+                run = Path(_temporary()) / f"gapless-{os.geteuid()}-{tag}" / stack
         elif root:
             state, run = Path("/var/lib/gapless") / stack, Path("/run/gapless") / stack
         else:
             base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
             short = os.environ.get("XDG_RUNTIME_DIR")
             if not short or not os.access(short, os.W_OK):
-                short = f"{tempfile.gettempdir()}/gapless-{os.geteuid()}"
+                short = f"{_temporary()}/gapless-{os.geteuid()}"
             state, run = Path(base) / "gapless" / stack, Path(short) / "gapless" / stack
         return cls(stack, state, run)
 
@@ -101,6 +100,13 @@ class Paths:
                 f"{self.run}: too long for Unix sockets ({len(str(self.run))} of 70 characters)",
                 hint="set GAPLESS_STATE or XDG_RUNTIME_DIR to a shorter path",
             )
+
+
+def _temporary() -> str:
+    # Imported here: most stacks need neither, and a quick command's start is counted in ms.
+    import tempfile
+
+    return tempfile.gettempdir()
 
 
 def hash_text(text: str) -> str:

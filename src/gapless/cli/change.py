@@ -1,0 +1,178 @@
+"""Commands that change a running stack. Each is one request; the controller plans and does it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from gapless import errors
+from gapless.cli import follow, out
+from gapless.cli.session import Session
+
+_COUNT = re.compile(r"([a-z][a-z0-9-]*)=(\d+)", re.ASCII)
+_MOST = 1000
+ABORT = "gapless abort"
+
+
+def parse_counts(words: tuple[str, ...]) -> dict[str, int]:
+    """``("web=5", "worker=2")`` to numbers. Raises UsageError."""
+    counts: dict[str, int] = {}
+    for word in words:
+        found = _COUNT.fullmatch(word)
+        if not found:
+            raise errors.UsageError(
+                f'scale: "{out.clean(word)}" is not SERVICE=NUMBER', hint="gapless scale web=5"
+            )
+        if int(found[2]) > _MOST:
+            raise errors.UsageError(f"scale: {word}: at most {_MOST} replicas of a service")
+        if found[1] in counts:
+            raise errors.UsageError(f'scale: "{found[1]}" is named twice')
+        counts[found[1]] = int(found[2])
+    return counts
+
+
+def parse_release(word: str | None) -> int | None:
+    """``12`` or ``r12`` to 12. Raises UsageError."""
+    if word is None:
+        return None
+    if not re.fullmatch(r"r?\d{1,9}", word, re.ASCII):
+        raise errors.UsageError(
+            f'"{out.clean(word)}" is not a release such as 12 or r12', hint="gapless releases"
+        )
+    return int(word.removeprefix("r"))
+
+
+@click.command()
+@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.option("--wait", is_flag=True, help="Return only when the old replicas are gone.")
+@click.option("--force", is_flag=True, help="Also with unchanged code, or nothing ready.")
+@click.option("--surge", type=click.Choice(["all"]), help="Start all new replicas at once.")
+@click.pass_obj
+def deploy(
+    session: Session, services: tuple[str, ...], wait: bool, force: bool, surge: str | None
+) -> int:
+    """Release the present code of all services, or of those named.
+
+    Old replicas serve until new ones are ready and were watched; whatever goes wrong, the old ones
+    go on serving (exit 4). Ends with what clients felt. Ctrl-C detaches.
+    """
+    body = session.body(services=list(services), force=force, surge_all=surge == "all", wait=wait)
+    return follow.run(session, "/v1/deploy", body, live=True, abort=ABORT, done="deployed")
+
+
+@click.command()
+@click.pass_obj
+def build(session: Session) -> int:
+    """Make a release of the present code without deploying it."""
+    end = follow.follow(session, "/v1/build", session.body())
+    release = end.result.get("release")
+    return follow.finish(session, end, f"built r{release}" if release else "built")
+
+
+@click.command()
+@click.argument("release", required=False)
+@click.option("--wait", is_flag=True, help="Return only when the old replicas are gone.")
+@click.pass_obj
+def rollback(session: Session, release: str | None, wait: bool) -> int:
+    """Back to the release before, or to RELEASE (12 or r12). No release job runs."""
+    body: dict[str, Any] = {"release": parse_release(release), "wait": wait, "yes": session.yes}
+    end = _rollback(session, body)
+    if question := end.result.get("ask"):
+        out.ask(str(question), yes=session.yes)
+        end = _rollback(session, body | {"yes": True})
+    return follow.finish(session, end, "rolled back")
+
+
+def _rollback(session: Session, body: dict[str, Any]) -> follow.End:
+    return follow.follow(session, "/v1/rollback", body, live=True, abort=ABORT)
+
+
+@click.command()
+@click.pass_obj
+def abort(session: Session) -> int:
+    """Undo the deploy under way; the old state goes on serving."""
+    return follow.run(session, "/v1/abort", live=True, done="aborted")
+
+
+@click.command()
+@click.argument("counts", nargs=-1, required=True, metavar="SERVICE=NUMBER...")
+@click.pass_obj
+def scale(session: Session, counts: tuple[str, ...]) -> int:
+    """Set the number of replicas by hand, until the next deploy: gapless scale web=5."""
+    wanted = parse_counts(counts)
+    text = ", ".join(f"{name}={count}" for name, count in wanted.items())
+    return follow.run(session, "/v1/scale", {"counts": wanted}, live=True, done=f"scaled {text}")
+
+
+def _named(verb: str, done: str, help: str, live: bool = True) -> click.Command:
+    @click.command(verb, help=help)
+    @click.argument("services", nargs=-1, metavar="[SERVICE]...")
+    @click.pass_obj
+    def command(session: Session, services: tuple[str, ...]) -> int:
+        names = ", ".join(services) or "all services"
+        body = {"services": list(services)}
+        return follow.run(session, f"/v1/{verb}", body, live=live, done=f"{done} {names}")
+
+    return command
+
+
+restart = _named(
+    "restart", "restarted", "Replace all replicas of a service (or of all), without a gap."
+)
+stop = _named("stop", "stopped", "Stop a service (or all) until start or the next deploy.")
+start = _named("start", "started", "Start what was stopped.")
+
+
+@click.command()
+@click.argument("state", type=click.Choice(["on", "off"]))
+@click.pass_obj
+def maintenance(session: Session, state: str) -> int:
+    """Answer 503 with the maintenance page to all but allowed addresses, or stop doing so."""
+    body = {"on": state == "on"}
+    return follow.run(session, "/v1/maintenance", body, done=f"maintenance: {state}")
+
+
+@click.command()
+@click.argument("what", nargs=-1, metavar="[COMMAND [ARGUMENT]...]")
+@click.pass_obj
+def plan(session: Session, what: tuple[str, ...]) -> int:
+    """What a command would change, and why, a line a step. Nothing is done.
+
+    Without an argument: a deploy. Others: gapless plan scale web=5, gapless plan rollback 11.
+    """
+    verb, *rest = what or ("deploy",)
+    answer = session.client.post(
+        "/v1/plan", plan_body(session, verb, tuple(rest)), timeout=session.timeout or 120.0
+    )
+    if session.json:
+        out.as_json(answer)
+        return 0
+    out.data(follow.out_lines(answer.get("text") or "nothing to do"))
+    for note in answer.get("notes", ()):
+        out.data(f"note: {out.clean(note)}")
+    return 0
+
+
+def plan_body(session: Session, verb: str, rest: tuple[str, ...]) -> dict[str, Any]:
+    """The body that the command itself would send. Raises UsageError for what has no plan."""
+    match verb:
+        case "deploy" | "build":
+            more: dict[str, Any] = {"services": list(rest), "force": False, "surge_all": False}
+        case "up" | "down" if not rest:
+            more = {}
+        case "rollback" if len(rest) <= 1:
+            more = {"release": parse_release(rest[0] if rest else None), "yes": True}
+        case "scale" if rest:
+            more = {"counts": parse_counts(rest)}
+        case "restart" | "stop" | "start":
+            more = {"services": list(rest)}
+        case "maintenance" if rest in (("on",), ("off",)):
+            more = {"on": rest == ("on",)}
+        case _:
+            raise errors.UsageError(
+                f'nothing can be planned for "{out.clean(" ".join((verb, *rest)))}"',
+                hint="gapless plan deploy|up|down|rollback|scale|restart|stop|start|maintenance",
+            )
+    return session.body(what=verb, **more)

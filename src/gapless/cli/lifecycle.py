@@ -1,0 +1,178 @@
+"""``up``, ``down``, ``wait``: the controller's own beginning and end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+import click
+
+from gapless import errors
+from gapless.cli import follow, out, render
+from gapless.cli.session import Session
+
+BOOT = 30.0
+"""Seconds that a controller may take to answer."""
+
+
+@click.command()
+@click.option("-d", "--detach", is_flag=True, help="Return when everything is ready.")
+@click.pass_obj
+def up(session: Session, detach: bool) -> int:
+    """Start the controller (if none runs) and the stack; stay with a live table, or detach.
+
+    Code is never changed by it: what was last wanted starts again, and what runs is adopted.
+    Ctrl-C leaves the table, not the stack: gapless down stops that.
+    """
+    if not session.client.alive():
+        start_controller(session)
+    body = session.body(environment=session.captured())
+    end = follow.follow(session, "/v1/up", body, live=True, abort="gapless down")
+    code = follow.finish(session, end, f"{session.stack_id} is up")
+    if code == 0 and not detach and not session.json:
+        stay(session)
+    return code
+
+
+def stay(session: Session) -> None:
+    """Watch until Ctrl-C: a live table, or a line for each change of state."""
+    try:
+        with follow.screen(session, live=True) as where:
+            where.line("Ctrl-C leaves; the stack goes on (gapless down stops it)")
+            last: dict[str, str] = {}
+            while True:
+                status = session.client.get("/v1/status")
+                if isinstance(where, follow.Plain):
+                    last = _changes(status, last, where)
+                time.sleep(1.0)
+    except KeyboardInterrupt:
+        out.progress("detached: the stack goes on; gapless ps shows it, gapless down stops it")
+
+
+def _changes(status: render.Answer, last: dict[str, str], where: follow.Screen) -> dict[str, str]:
+    now = {
+        str(replica["id"]): str(replica["state"])
+        for service in status.get("services", ())
+        for replica in service.get("replicas", ())
+    }
+    for name in sorted(now.keys() | last.keys()):
+        if now.get(name) != last.get(name):
+            where.line(out.clean(f"{name}: {now.get(name, 'gone')}"))
+    return now
+
+
+def controller_command(session: Session) -> list[str]:
+    """What runs as the controller.
+
+    ``-P`` keeps the folder we are in off the module path: a ``secrets.py`` in the user's project
+    must not become the controller's.
+    """
+    command = [sys.executable, "-P", "-m", "gapless.engine.main", "--file", str(session.file)]
+    return command + (["--for", session.overlay] if session.overlay else [])
+
+
+def start_controller(session: Session) -> None:
+    """Start it in a session of its own and return once it answers.
+
+    Raises what it said when it ended before that, EnvironmentFault when it stays silent.
+    """
+    session.paths.make()
+    session.paths.logs.mkdir(mode=0o700, exist_ok=True)
+    log = session.paths.logs / "controller.log"
+    log.touch(0o600)
+    with log.open("ab") as stream:
+        begun = stream.seek(0, os.SEEK_END)
+        child = _spawn(session, stream)
+    deadline = time.monotonic() + (session.timeout or BOOT)
+    while not session.client.alive():
+        if child.poll() is not None and not session.client.alive():
+            raise _ended(session, child.returncode, log, begun)
+        if time.monotonic() > deadline:
+            raise errors.EnvironmentFault(
+                f"{session.stack_id}: the controller (pid {child.pid}) does not answer",
+                hint=f"its output is in {log}",
+            )
+        time.sleep(0.02)
+    # It outlives us; without this Python would complain that nobody waited for it.
+    child.returncode = child.returncode or 0
+
+
+def _spawn(session: Session, stream: IO[bytes]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            controller_command(session),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise errors.EnvironmentFault(
+            f"the controller cannot be started: {error.strerror}"
+        ) from None
+
+
+class ControllerEnded(errors.GaplessError):
+    """The controller ended at once; the exit code is its own."""
+
+    def __init__(self, message: str, hint: str | None, code: int) -> None:
+        super().__init__(message, hint=hint)
+        self._code = code
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]  # per instance: the controller's
+        return self._code
+
+
+def _ended(session: Session, code: int, log: Path, begun: int) -> ControllerEnded:
+    with log.open("rb") as stream:
+        stream.seek(begun)
+        said = stream.read().decode("utf-8", "replace").strip()
+    lines = [out.clean(line) for line in said.splitlines()][-20:]
+    hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
+    text = "\n".join(line for line in lines if not line.startswith("hint: "))
+    how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+    return ControllerEnded(
+        text or f"{session.stack_id}: the controller ended at once ({how}) and said nothing",
+        hints[-1] if hints else f"its output is in {log}",
+        code if code in (1, 2, 3, 4) else 1,
+    )
+
+
+@click.command()
+@click.option("--data", "erase", is_flag=True, help="Remove the data too. Asks first.")
+@click.pass_obj
+def down(session: Session, erase: bool) -> int:
+    """Stop everything and the controller. Data, releases and secrets are kept."""
+    if erase:
+        out.ask(f"{session.stack_id}: remove all data for good?", yes=session.yes)
+    if not session.client.alive():
+        _adopt(session, erase)
+    return follow.run(
+        session, "/v1/down", {"data": erase}, live=True, done=f"{session.stack_id} is down"
+    )
+
+
+def _adopt(session: Session, erase: bool) -> None:
+    """With a dead controller, what it left must be found and stopped all the same."""
+    from gapless.engine import offline
+
+    status = offline.status(session.paths)
+    if not erase and not offline.anything_runs(status):
+        raise errors.NoController(
+            f"{session.stack_id}: nothing runs", hint="gapless up -d starts it"
+        )
+    start_controller(session)
+
+
+@click.command()
+@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.pass_obj
+def wait(session: Session, services: tuple[str, ...]) -> int:
+    """Block until all services (or those named) are ready; --timeout bounds it."""
+    return follow.run(session, "/v1/wait", {"services": list(services)}, done="ready")

@@ -1,0 +1,228 @@
+"""Answers of the controller as tables and lines. Values in, text and rows out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from gapless.cli import out
+
+Answer = Mapping[str, Any]
+
+REPLICA_HEADS = (
+    "REPLICA",
+    "STATE",
+    "RELEASE",
+    "ADDRESS",
+    "PID",
+    "UPTIME",
+    "RESTARTS",
+    "CPU",
+    "MEMORY",
+    "IN FLIGHT",
+)
+DATA_HEADS = ("DATA", "TYPE", "STATE", "ROLE", "ADDRESS")
+
+
+def span(seconds: float) -> str:
+    """``42s``, ``7m 3s``, ``5h 12m``, ``3d 4h``: two units at most."""
+    whole = max(0, int(seconds))
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, whole = divmod(whole, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count}{unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
+def size(count: float | None) -> str:
+    """Bytes as ``512 B``, ``45.3 MiB``; None as a dash."""
+    if count is None:
+        return "-"
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def cores(count: float | None) -> str:
+    """Cores in use as per cent of one: ``12.5%``; None as a dash."""
+    return "-" if count is None else f"{count * 100:.1f}%"
+
+
+def clock(at: float | None) -> str:
+    """Seconds since 1970 as local date and time."""
+    return "-" if at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at))
+
+
+def _dash(value: object) -> str:
+    return "-" if value is None or value == "" else str(value)
+
+
+def replica_row(replica: Answer, now: float) -> tuple[str, ...]:
+    """One line of ``ps``; ``now`` in the clock of ``started_at`` (seconds since boot)."""
+    started = replica.get("started_at")
+    state = str(replica.get("state", "?"))
+    release = replica.get("release")
+    return (
+        str(replica.get("id", "?")),
+        state,
+        f"r{release}" if isinstance(release, int) else _dash(release),
+        _dash(short_address(replica.get("address"))),
+        _dash(replica.get("pid") or replica.get("container")),
+        span(now - started) if started and state != "stopped" else "-",
+        _dash(replica.get("restarts")),
+        cores(replica.get("cpu")),
+        size(replica.get("memory")),
+        _dash(replica.get("in_flight")),
+    )
+
+
+def short_address(address: object) -> str:
+    """A socket's path cut to its last part: all lie in the run directory."""
+    text = str(address or "")
+    return f"unix:…/{text.rsplit('/', 1)[1]}" if text.startswith("unix:/") else text
+
+
+def replica_rows(status: Answer, now: float) -> list[tuple[str, ...]]:
+    """All replicas of a status, and a line for each service that has none."""
+    rows = []
+    for service in status.get("services", ()):
+        replicas = service.get("replicas", ())
+        rows += [replica_row(replica, now) for replica in replicas]
+        if not replicas:
+            rows.append((service["name"], "stopped", *["-"] * 8))
+    return rows
+
+
+def data_rows(status: Answer) -> list[tuple[str, ...]]:
+    """All stores of a status."""
+    return [
+        (
+            str(node["name"]),
+            _dash(node.get("type")),
+            _dash(node.get("state")),
+            _dash(node.get("role")),
+            _dash(short_address(node.get("address"))),
+        )
+        for node in status.get("data", ())
+    ]
+
+
+def troubles(status: Answer) -> Iterator[str]:
+    """Reasons of what is not as it should be, a line each."""
+    for service in status.get("services", ()):
+        for replica in service.get("replicas", ()):
+            if reason := replica.get("reason"):
+                yield f"{replica['id']}: {reason}"
+        if drift := service.get("drift"):
+            yield f"{service['name']}: {_drift(drift)}"
+    for node in status.get("data", ()):
+        if reason := node.get("reason"):
+            yield f"{node['name']}: {reason}"
+
+
+def _drift(drift: object) -> str:
+    if isinstance(drift, str):
+        return drift
+    if isinstance(drift, Mapping):
+        return ", ".join(f"{key} {value}" for key, value in drift.items())
+    return "scaled by hand, until the next deploy"
+
+
+def headline(status: Answer) -> str:
+    """First line of ``ps``: stack, release, controller, edge."""
+    edge = status.get("edge") or {}
+    release = status.get("release")
+    parts = [
+        f"{status['stack']}" + (f" at r{release}" if isinstance(release, int) else ""),
+        f"controller: {status.get('controller', '?')}",
+        f"edge: {edge.get('state', 'absent')}" + (f" {edge['url']}" if edge.get("url") else ""),
+    ]
+    if status.get("maintenance"):
+        parts.append("maintenance: on")
+    if rollout := status.get("rollout"):
+        parts.append(f"{rollout.get('kind', 'change')}: {rollout.get('phase', 'under way')}")
+    return " · ".join(parts)
+
+
+def counts(services: Mapping[str, Answer]) -> str:
+    """``web 2/3, worker 2/2`` of a progress event."""
+    return ", ".join(
+        f"{name} {at.get('ready', '?')}/{at.get('wanted', '?')}" for name, at in services.items()
+    )
+
+
+def step(event: Answer) -> str:
+    """One step of a plan as it was done."""
+    line = f"[{event.get('n', '?')}] {event.get('text', '')}"
+    if cause := event.get("cause"):
+        line += f"   because {cause}"
+    if event.get("state") == "failed":
+        line += f"   FAILED: {event.get('error') or 'no reason given'}"
+    return out.clean(line)
+
+
+def verdict(result: Answer) -> str:
+    """The closing line of a deploy: what clients felt, as the edge counted it."""
+    if result.get("requests") is None:
+        return ""
+    parts = [f"{result.get('failed', 0):,} of {result['requests']:,} requests failed"]
+    if unknown := result.get("unknown"):
+        parts.append(f"{unknown:,} unknown")
+    p99, before = result.get("p99_ms"), result.get("baseline_p99_ms")
+    if p99 is not None and before is not None:
+        parts.append(f"p99 {p99 - before:+.0f} ms")
+    elif p99 is not None:
+        parts.append(f"p99 {p99:.0f} ms")
+    if handovers := result.get("handovers"):
+        parts.append(f"{handovers} handovers")
+    sockets = (result.get("detail") or {}).get("sockets")
+    if isinstance(sockets, Mapping) and sockets.get("total"):
+        parts.append(
+            f"{sockets['total']:,} sockets: {sockets.get('moved', 0):,} moved, "
+            f"{sockets.get('draining', 0):,} still draining"
+        )
+    if (seconds := result.get("seconds")) is not None:
+        parts.append(f"{seconds:.1f} s")
+    return ", ".join(parts)
+
+
+def tree(value: Any, indent: int = 0) -> Iterator[str]:
+    """Any answer as indented ``key: value`` lines."""
+    pad = "  " * indent
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if isinstance(inner, Mapping | list) and inner:
+                yield f"{pad}{key}:"
+                yield from tree(inner, indent + 1)
+            else:
+                yield f"{pad}{key}: {out.clean(_scalar(key, inner))}"
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        for inner in value:
+            if isinstance(inner, Mapping):
+                lines = list(tree(inner, indent + 1))
+                yield f"{pad}- {lines[0].strip()}" if lines else f"{pad}-"
+                yield from lines[1:]
+            else:
+                yield f"{pad}- {out.clean(inner)}"
+    else:
+        yield f"{pad}{out.clean(value)}"
+
+
+def _scalar(key: object, value: object) -> str:
+    if value is None or value in ({}, []) or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if key == "memory" and isinstance(value, int):
+        return size(value)
+    if key == "cpu" and isinstance(value, float):
+        return cores(value)
+    if key in ("created_at", "at") and isinstance(value, int | float):
+        return clock(value)
+    return str(value)

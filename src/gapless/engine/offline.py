@@ -1,0 +1,253 @@
+"""One look without a controller: what ``ps`` and its kin show when it is dead.
+
+Only what lies on disk and what the kernel says is used: the process records, the desired state,
+/proc. Nothing is changed, nothing is locked, and pydantic is not imported: reading is quick.
+Readiness is the controller's knowledge, so a living replica is ``running`` here, not ``ready``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gapless.engine.paths import Paths
+from gapless.errors import WorkFailed
+from gapless.model.process import ReplicaId
+
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A recorded program. ``started_at`` in seconds since boot; ``exit`` only for the dead."""
+
+    id: str
+    pid: int
+    alive: bool
+    started_at: float
+    address: str | None
+    labels: Mapping[str, str]
+    exit: str | None = None
+
+    @property
+    def replica(self) -> ReplicaId | None:
+        """The replica that it is; None for the edge, stores and jobs."""
+        if self.labels.get("kind", "replica") not in ("replica", "service"):
+            return None
+        try:
+            return ReplicaId.parse(self.id)
+        except ValueError:
+            return None
+
+
+def programs(paths: Paths) -> list[Program]:
+    """Every program with a record, alive or dead."""
+    from gapless.runtimes.process import proc, records
+
+    kept = records.Records(paths.state, paths.stack)
+    found = []
+    for name in kept.names():
+        record = kept.load(name)
+        if record is None:
+            continue
+        stat = proc.stat(record.pid) if record.boot == proc.boot() else None
+        alive = stat is not None and stat.start == record.start and not stat.dead
+        end = None if alive else kept.exit(name)
+        found.append(
+            Program(
+                id=record.id,
+                pid=record.pid,
+                alive=alive,
+                started_at=record.start / proc.TICKS,
+                address=record.address,
+                labels=record.labels,
+                exit=None if end is None else str(end),
+            )
+        )
+    return found
+
+
+def desired(paths: Paths) -> dict[str, Any]:
+    """The durable record as plain JSON; {} when there is none or it cannot be read."""
+    try:
+        value = json.loads(paths.record.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def status(paths: Paths) -> Status:
+    """What ``GET /v1/status`` answers, as far as it can be seen; ``controller`` is ``dead``."""
+    wanted = desired(paths)
+    everything = programs(paths)
+    services: dict[str, list[Program]] = {}
+    for program in everything:
+        if (replica := program.replica) is not None:
+            services.setdefault(replica.service, []).append(program)
+    for name in wanted.get("vector", {}):
+        services.setdefault(name, [])
+    return {
+        "stack": paths.stack,
+        "release": wanted.get("stack"),
+        "controller": "dead",
+        "maintenance": bool(wanted.get("maintenance")),
+        "edge": _edge(everything),
+        "rollout": _rollout(wanted.get("rollout")),
+        "services": [_service(name, found) for name, found in sorted(services.items())],
+        "data": _stores(everything),
+    }
+
+
+def anything_runs(answer: Status) -> bool:
+    """Whether a status shows a living program."""
+    replicas = [r for service in answer["services"] for r in service["replicas"]]
+    stores = answer["data"]
+    return (
+        any(part["pid"] is not None for part in (*replicas, *stores))
+        or answer["edge"]["pid"] is not None
+    )
+
+
+def usage(paths: Paths, over: float) -> list[dict[str, Any]]:
+    """Use of each living program, measured over some seconds: cpu in cores, memory in bytes."""
+    from gapless.runtimes.process import proc
+
+    living = {program.id: program for program in programs(paths) if program.alive}
+    leaders = {name: program.pid for name, program in living.items()}
+    before, begun = proc.usage(leaders, proc.scan()), time.monotonic()
+    time.sleep(over)
+    after, elapsed = proc.usage(leaders, proc.scan()), time.monotonic() - begun
+    return [
+        {
+            "id": name,
+            "service": living[name].labels.get("service", name),
+            "cpu": max(0.0, used.cpu_seconds - before[name].cpu_seconds) / elapsed,
+            "memory": used.memory,
+        }
+        for name, used in sorted(after.items())
+        if name in before
+    ]
+
+
+def history(paths: Paths, limit: int) -> list[dict[str, Any]]:
+    """The journal's newest entries, oldest first; [] when there is none.
+
+    Raises WorkFailed when it cannot be read.
+    """
+    if not paths.journal.exists():
+        return []
+    try:
+        # Not read-only: after a kill the write-ahead log may have to be recovered first.
+        with contextlib.closing(sqlite3.connect(paths.journal, timeout=2.0)) as db:
+            rows = db.execute(
+                "SELECT at, actor, what, cause, outcome FROM event ORDER BY id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+    except sqlite3.Error as error:
+        raise WorkFailed(f"{paths.journal}: cannot be read: {error}") from None
+    names = ("at", "actor", "what", "cause", "outcome")
+    return [dict(zip(names, row, strict=True)) for row in reversed(rows)]
+
+
+def releases(paths: Paths) -> list[dict[str, Any]]:
+    """What is kept, oldest first, as ``GET /v1/releases`` answers it."""
+    wanted = desired(paths)
+    found = []
+    for manifest in paths.releases.glob("*/release.json"):
+        with contextlib.suppress(OSError, ValueError):
+            found.append(json.loads(manifest.read_text("utf-8")))
+    found.sort(key=lambda entry: int(entry.get("release", 0)))
+    for entry in found:
+        entry["state"] = "current" if entry.get("release") == wanted.get("stack") else "kept"
+    return found
+
+
+def lock(paths: Paths) -> dict[str, Any]:
+    """``{"held", "holder"}``: whether somebody is the one writer, and who says to be it."""
+    try:
+        with paths.lock.open("rb") as stream:
+            said = stream.read(4096).decode("utf-8", "replace").strip()
+            inode = os.fstat(stream.fileno()).st_ino
+    except FileNotFoundError:
+        return {"held": False, "holder": ""}
+    except OSError as error:
+        raise WorkFailed(f"{paths.lock}: cannot be read: {error.strerror}") from None
+    # The kernel's list is asked, for trying the lock would refuse a controller that starts now.
+    held = any(
+        fields[1] == "FLOCK" and fields[-3].rpartition(":")[2] == str(inode)
+        for fields in map(str.split, Path("/proc/locks").read_text().splitlines())
+        if len(fields) == 8
+    )
+    return {"held": held, "holder": said if held else ""}
+
+
+def _service(name: str, found: list[Program]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "desired": None,
+        "ready": None,
+        "drift": None,
+        "replicas": [_replica(program) for program in sorted(found, key=_order)],
+    }
+
+
+def _order(program: Program) -> tuple[int, str]:
+    replica = program.replica
+    return (0 if replica is None else replica.ordinal, program.id)
+
+
+def _replica(program: Program) -> dict[str, Any]:
+    replica = program.replica
+    return {
+        "id": program.id,
+        "state": "running" if program.alive else "stopped",
+        "release": None if replica is None else replica.release,
+        "pid": program.pid if program.alive else None,
+        "address": program.address,
+        "started_at": program.started_at,
+        "restarts": None,
+        "cpu": None,
+        "memory": None,
+        "in_flight": None,
+        "reason": program.exit,
+    }
+
+
+def _edge(everything: list[Program]) -> dict[str, Any]:
+    for program in everything:
+        if program.labels.get("kind") == "edge" or program.id == "edge":
+            return {
+                "url": program.labels.get("url"),
+                "state": "running" if program.alive else "dead",
+                "pid": program.pid if program.alive else None,
+            }
+    return {"url": None, "state": "absent", "pid": None}
+
+
+def _stores(everything: list[Program]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": program.labels.get("data", program.id.removeprefix("data.")),
+            "type": program.labels.get("type", ""),
+            "state": "running" if program.alive else "stopped",
+            "address": program.address or "",
+            "role": program.labels.get("role", "primary"),
+            "pid": program.pid if program.alive else None,
+            "reason": program.exit or "",
+        }
+        for program in everything
+        if program.labels.get("kind") == "data"
+    ]
+
+
+def _rollout(rollout: Any) -> dict[str, Any] | None:
+    if not isinstance(rollout, dict):
+        return None
+    return {key: rollout.get(key) for key in ("id", "kind", "phase", "target")}
