@@ -9,6 +9,9 @@ from typing import Protocol
 
 from gapless.model.process import Process
 
+PROBE_SECONDS = 2.0
+"""The longest that a probe takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -17,7 +20,8 @@ class Place:
     ``home``: its directory in the state, kept over ``down``. ``run``: short directory for its
     socket. ``engines``: versioned copies of server programs, shared by the stores of a stack.
     ``identity``: as root, the account name the runtime maps to an unprivileged uid, else None;
-    ``uid`` is that uid (files must belong to it).
+    ``uid`` is that uid (files must belong to it). ``group``: as root, the gid that every program
+    of the stack has among its groups, else None; what several services share belongs to it.
     """
 
     home: Path
@@ -27,6 +31,24 @@ class Place:
     password: str
     identity: str | None = None
     uid: int | None = None
+    group: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A declared thing that the running server does not follow yet.
+
+    ``what`` is a setting or ``engine``; ``restart`` says that only a restart brings it about.
+    """
+
+    what: str
+    now: str
+    wanted: str
+    restart: bool
+
+    def __str__(self) -> str:
+        mark = " (needs a restart)" if self.restart else ""
+        return f"{self.what}: {self.now} -> {self.wanted}{mark}"
 
 
 class Store(Protocol):
@@ -42,10 +64,31 @@ class Store(Protocol):
         """Make it, atomically: interrupted at any point it is still not created. Idempotent."""
 
     def process(self) -> Process | None:
-        """The program to run; None where the store is a folder only."""
+        """The program to run; None where the store is a folder only.
+
+        Makes ready what a reboot or a crash took away (socket directory, stale lock file), so
+        call it right before each start. Raises DataFault when it was not created.
+        """
 
     async def probe(self) -> str:
         """ "" when it answers a real query, else the reason in words. Takes at most 2 s."""
 
     def shell(self) -> tuple[tuple[str, ...], Mapping[str, str]]:
         """(argv, env) of the store's own shell; the password travels in env only."""
+
+    async def pending(self) -> tuple[Pending, ...]:
+        """What is declared and not in force: settings, a newer engine. Changes nothing."""
+
+    async def apply(self, *, stopped: bool = False) -> tuple[Pending, ...]:
+        """Check and write the declared settings; put in force what needs no restart.
+
+        Returns what still waits for one; it never restarts anything. ``stopped``: the server is
+        down, so that a newer engine of the same major version may be taken as well. A faulty
+        setting raises DataFault and nothing is changed.
+        """
+
+    def explain(self, log: str) -> str:
+        """The line of the server's log (its tail) that says why it ended; "" when none does."""
+
+    async def close(self) -> None:
+        """Drop the connection that probes keep. The store stays usable."""

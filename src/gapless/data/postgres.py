@@ -1,0 +1,355 @@
+"""A PostgreSQL server of our own.
+
+Layout of ``home``: ``pgdata`` (the server's, closed), and beside it what we write and it only
+reads: ``postgresql.conf``, ``pg_hba.conf``, ``store.json`` (engine and settings in force).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from gapless.data import base, engines, helper, owned, pgclient, pgconf
+from gapless.errors import DataFault, EnvironmentFault
+from gapless.model.data import Data
+from gapless.model.process import Address, Process
+
+_HOST = "127.0.0.1"
+
+
+class Postgres:
+    """One server, one role, one database. See ``data.base.Store`` for the methods."""
+
+    def __init__(
+        self, name: str, data: Data, place: base.Place, *, path: str | None = None
+    ) -> None:
+        """``path`` replaces PATH in the search for a server ("" for wheels only)."""
+        self.name = name
+        self._data = data
+        self._place = place
+        self._path = path
+        self._pgdata = place.home / "pgdata"
+        self._line = pgclient.Line(
+            host=_HOST,
+            port=place.port,
+            user=pgconf.USER,
+            password=place.password,
+            database=pgconf.DATABASE,
+            ssl=False,
+        )
+
+    def attributes(self) -> Mapping[str, str]:
+        place = self._place
+        url = (
+            f"postgresql://{pgconf.USER}:{quote(place.password, safe='')}"
+            f"@{_HOST}:{place.port}/{pgconf.DATABASE}"
+        )
+        return {
+            "url": url,
+            "pool_url": url,
+            "replica_url": url,
+            "host": _HOST,
+            "port": str(place.port),
+            "user": pgconf.USER,
+            "password": place.password,
+            "database": pgconf.DATABASE,
+        }
+
+    def created(self) -> bool:
+        return (self._pgdata / "PG_VERSION").is_file()
+
+    async def create(self) -> None:
+        """Make it: initdb aside, role and database, hand over, check the settings, rename."""
+        if os.geteuid() == 0 and self._place.uid is None:
+            raise DataFault(f"{self.name}: PostgreSQL does not run as root and has no identity")
+        pgconf.check_settings(self.name, self._data.settings)
+        self._ready_run()
+        owned.folder(self._place.home, 0o711)
+        owned.check_reachable(self._place.home, self._place.uid)
+        if self.created():
+            self._check_major()
+            return
+        engine = await asyncio.to_thread(self._engine_anew)
+        owned.sweep(self._place.home, ".new-")
+        temp = self._place.home / f".new-{secrets.token_hex(4)}"
+        try:
+            await self._fill(engine, temp)
+            await self._settle(engine, temp, self._data.settings)
+            temp.rename(self._pgdata)
+            owned.sync(self._place.home)
+        except OSError as error:
+            raise EnvironmentFault(f"{self.name}: {temp}: {error.strerror}") from None
+        finally:
+            shutil.rmtree(temp, ignore_errors=True)
+
+    def process(self) -> Process:
+        noted = self._noted()
+        engine = self._engine(noted)
+        self._ready_run()
+        self._check_owner()
+        self._drop_stale_lock()
+        place = self._place
+        return Process(
+            id=f"data.{self.name}",
+            argv=(
+                engine.program,
+                *("-D", str(self._pgdata)),
+                *("-p", str(place.port)),
+                *("-k", str(place.run)),
+                *("-c", f"listen_addresses={_HOST}"),
+                *("-c", f"config_file={place.home / 'postgresql.conf'}"),
+            ),
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
+            cwd=str(place.home),
+            identity=place.identity,
+            address=Address(host=_HOST, port=place.port),
+            labels={"kind": "data", "data": self.name},
+            stop="INT",
+        )
+
+    async def probe(self) -> str:
+        return await self._line.ask()
+
+    def shell(self) -> tuple[tuple[str, ...], Mapping[str, str]]:
+        psql = str(self._engine(self._noted()).bin / "psql")
+        if not os.access(psql, os.X_OK):
+            psql = shutil.which("psql") or ""
+        if not psql:
+            raise DataFault(f"{self.name}: psql is not installed", hint="put psql on PATH")
+        port = str(self._place.port)
+        argv = (psql, "-h", _HOST, "-p", port, "-U", pgconf.USER, "-d", pgconf.DATABASE)
+        return argv, {"PGPASSWORD": self._place.password}
+
+    async def pending(self) -> tuple[base.Pending, ...]:
+        if not self.created():
+            return ()
+        noted = self._noted()
+        waiting = await self._waiting()
+        found = [*waiting.values(), *(await self._engine_pending(noted))]
+        now, wanted = noted["settings"], _spelled(self._data.settings)
+        changed = sorted(key for key in {*now, *wanted} if now.get(key) != wanted.get(key))
+        needs = await self._restart_settings(changed)
+        for key in changed:
+            before, after = now.get(key, "default"), wanted.get(key, "default")
+            found.append(base.Pending(key, before, after, key in needs))
+        return tuple(found)
+
+    async def apply(self, *, stopped: bool = False) -> tuple[base.Pending, ...]:
+        pgconf.check_settings(self.name, self._data.settings)
+        noted = self._noted()
+        self._check_major()
+        engine = self._engine(noted)
+        if stopped:
+            engine = await asyncio.to_thread(self._newest, engine)
+        if noted["settings"] != _spelled(self._data.settings) or engine.name != noted["name"]:
+            await self._settle(engine, self._pgdata, self._data.settings)
+        if stopped:
+            return ()
+        await self._same_password()
+        with contextlib.suppress(DataFault):  # not up: it reads the file when it starts
+            await self._admin("SELECT pg_reload_conf()")
+        return tuple((await self._waiting()).values())
+
+    def explain(self, log: str) -> str:
+        """The last FATAL or PANIC, or what it could not bind to."""
+        bind = re.findall(r"could not bind (.*)", log)
+        if bind:
+            return f"could not bind {bind[-1]}"
+        found = re.findall(r"(?:FATAL|PANIC):\s+(.*)", log)
+        return found[-1] if found else ""
+
+    async def close(self) -> None:
+        await self._line.close()
+
+    # making
+
+    async def _fill(self, engine: engines.Engine, temp: Path) -> None:
+        place = self._place
+        who = await helper.someone(place.uid)
+        owned.folder(temp, 0o700, who.uid)
+        locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+        argv = (
+            str(engine.bin / "initdb"),
+            *("-D", str(temp), "-U", pgconf.ADMIN, "--encoding=UTF8", "--locale=C"),
+            *("--auth-local=reject", "--auth-host=reject", "--no-instructions", "-k"),
+            # Our own copy of C.UTF-8: an index must not change with the machine's C library.
+            *(locale if engine.major >= 17 else ()),
+        )
+        code, said = await helper.run(argv, who)
+        if code != 0:
+            raise DataFault(f"{self.name}: initdb failed: {pgconf.complaints(said)}")
+        secret = pgconf.verifier(place.password, secrets.token_bytes(16))
+        single = (engine.program, "--single", "-D", str(temp), "-c", "log_checkpoints=off")
+        sql = pgconf.first_sql(secret).encode()
+        code, said = await helper.run((*single, pgconf.ADMIN), who, stdin=sql)
+        if code != 0 or re.search(r"\b(ERROR|FATAL|PANIC):", said):
+            raise DataFault(f"{self.name}: first start failed: {pgconf.complaints(said)}")
+        await asyncio.to_thread(owned.give, temp, place.uid)
+
+    async def _settle(
+        self, engine: engines.Engine, pgdata: Path, settings: pgconf.Settings
+    ) -> None:
+        """Check the settings against the data in ``pgdata``, then write our three files."""
+        home, uid = self._place.home, self._place.uid
+        hba = home / "pg_hba.conf"
+        owned.write(hba, pgconf.HBA, 0o600, uid)
+        trial = home / f".trial-{secrets.token_hex(4)}.conf"
+        text = pgconf.configuration(
+            settings, generated=f"{pgdata.name}/postgresql.conf", hba=str(hba)
+        )
+        owned.write(trial, text, 0o600, uid)
+        try:
+            await self._check(engine, pgdata, trial)
+        finally:
+            trial.unlink(missing_ok=True)
+        final = pgconf.configuration(settings, generated="pgdata/postgresql.conf", hba=str(hba))
+        owned.write(home / "postgresql.conf", final, 0o600, uid)
+        note = {**engines.record(engine), "settings": _spelled(settings)}
+        owned.write(home / "store.json", json.dumps(note, indent=1), 0o644)
+
+    async def _check(self, engine: engines.Engine, pgdata: Path, trial: Path) -> None:
+        # -C reads and checks the whole configuration, prints one value and ends.
+        argv = (engine.program, "-C", "max_connections", "-D", str(pgdata))
+        code, said = await helper.run(
+            (*argv, "-c", f"config_file={trial}"), helper.Who(uid=self._place.uid), timeout=10
+        )
+        if code != 0:
+            raise DataFault(
+                f"{self.name}: settings: {pgconf.complaints(said)}",
+                hint=f"see [data.{self.name}] settings",
+            )
+
+    def _ready_run(self) -> None:
+        place = self._place
+        owned.check_socket(place.run / f".s.PGSQL.{place.port}")
+        owned.folder(place.run, 0o700, place.uid)
+
+    def _check_owner(self) -> None:
+        owner = self._pgdata.stat().st_uid
+        wanted = os.geteuid() if self._place.uid is None else self._place.uid
+        if owner != wanted:
+            raise DataFault(
+                f"{self.name}: {self._pgdata} belongs to uid {owner}, but runs as uid {wanted}",
+                hint=f"chown -R {wanted}:{wanted} {self._pgdata}",
+            )
+
+    def _drop_stale_lock(self) -> None:
+        """Remove postmaster.pid when its pid is not a server of this directory.
+
+        After a reboot the number may belong to anybody, and PostgreSQL would refuse to start for
+        ever. The shared memory block still protects data that a live server holds.
+        """
+        lock = self._pgdata / "postmaster.pid"
+        with contextlib.suppress(FileNotFoundError, ValueError, IndexError):
+            pid = int(lock.read_text().split()[0])
+            try:
+                alive = Path(f"/proc/{pid}/cwd").resolve(strict=True) == self._pgdata.resolve()
+            except PermissionError:
+                return  # not ours to judge: PostgreSQL does
+            except OSError:
+                alive = False
+            if not alive:
+                lock.unlink()
+
+    # engines
+
+    def _engine_anew(self) -> engines.Engine:
+        found = engines.find("postgres", self._data.version, path=self._path)
+        return engines.take(found, self._place.engines)
+
+    def _newest(self, engine: engines.Engine) -> engines.Engine:
+        with contextlib.suppress(DataFault):
+            found = engines.find("postgres", engine.major, path=self._path)
+            return engines.take(found, self._place.engines)
+        return engine
+
+    def _engine(self, noted: dict[str, Any]) -> engines.Engine:
+        engine = engines.recall("postgres", noted, self._place.engines)
+        if engine is None:
+            # Its copy or its package is gone: any server of the same major version can go on.
+            major = int(noted["version"].split(".")[0])
+            engine = engines.find("postgres", major, path=self._path)
+            engine = engines.take(engine, self._place.engines)
+        return engine
+
+    async def _engine_pending(self, noted: dict[str, Any]) -> list[base.Pending]:
+        engine = self._engine(noted)
+        try:
+            newest = await asyncio.to_thread(
+                engines.find, "postgres", engine.major, path=self._path
+            )
+        except DataFault:
+            return []
+        if newest.name == engine.name:
+            return []
+        return [base.Pending("engine", engine.version, newest.version, True)]
+
+    def _noted(self) -> dict[str, Any]:
+        if not self.created():
+            raise DataFault(f"{self.name}: was not created yet", hint="gapless up")
+        try:
+            noted: dict[str, Any] = json.loads((self._place.home / "store.json").read_text())
+        except (OSError, ValueError) as error:
+            raise DataFault(f"{self._place.home / 'store.json'}: {error}") from None
+        return noted
+
+    def _check_major(self) -> None:
+        made = int((self._pgdata / "PG_VERSION").read_text())
+        if self._data.version is not None and self._data.version != made:
+            raise DataFault(
+                f"{self.name}: was made by PostgreSQL {made}; "
+                f"version = {self._data.version} cannot read its files",
+                hint="a new major version needs a new store and a dump and restore",
+            )
+
+    # settings in force
+
+    async def _admin(self, sql: str) -> Any:
+        return await pgclient.once(
+            sql,
+            host=str(self._place.run),
+            port=self._place.port,
+            user=pgconf.ADMIN,
+            database="postgres",
+        )
+
+    async def _waiting(self) -> dict[str, base.Pending]:
+        """Settings that are written and wait for a restart; none when it is not up."""
+        sql = (
+            "SELECT f.name, current_setting(f.name, true), f.setting FROM pg_file_settings f"
+            " WHERE f.error = 'setting could not be applied'"
+        )
+        try:
+            rows = await self._admin(sql)
+        except DataFault:
+            return {}
+        return {key: base.Pending(key, now or "", to, True) for key, now, to in rows}
+
+    async def _restart_settings(self, names: list[str]) -> set[str]:
+        if not names:
+            return set()
+        try:
+            rows = await self._admin("SELECT name FROM pg_settings WHERE context = 'postmaster'")
+        except DataFault:
+            return set()
+        fixed = {row[0] for row in rows}
+        return {name for name in names if name.lower() in fixed}
+
+    async def _same_password(self) -> None:
+        """The secret store is right: a server that remembers another password learns it."""
+        if "password authentication failed" in await self._line.ask():
+            secret = pgconf.verifier(self._place.password, secrets.token_bytes(16))
+            await self._admin(pgconf.new_secret_sql(secret))
+
+
+def _spelled(settings: pgconf.Settings) -> dict[str, str]:
+    return {key: pgconf.literal(value) for key, value in sorted(settings.items())}
