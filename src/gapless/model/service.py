@@ -60,7 +60,7 @@ def _route(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
-ProbeField = Annotated[Probe, BeforeValidator(_probe, json_schema_input_type=str | Probe)]
+ProbeField = Annotated[Probe, BeforeValidator(_probe, json_schema_input_type=UrlPath | Probe)]
 
 
 class Service(Model):
@@ -82,7 +82,7 @@ class Service(Model):
     """A fixed port that the program listens on by itself (one replica only); rarely needed."""
     route: Annotated[
         Route | None,
-        BeforeValidator(_route, json_schema_input_type=str | Literal[False] | Route),
+        BeforeValidator(_route, json_schema_input_type=UrlPath | Literal[False] | Route),
     ] = Route()
     """Where an HTTP service is published: a path, { host, path }, or false to keep it private."""
     sticky: Literal["cookie"] | None = None

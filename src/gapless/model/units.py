@@ -12,7 +12,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([KMGT]?)i?B?")
+_URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*")
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+DURATION_FORM = f"^{_DURATION.pattern}$"
+SIZE_FORM = f"^{_SIZE.pattern}$"
+PATH_FORM = f"^{_URL_PATH.pattern}$"
+"""The written forms, as the JSON Schema of the file has them."""
 
 
 def show(value: Any) -> str:
@@ -33,6 +39,23 @@ def parse_size(value: Any) -> int:
     if isinstance(value, str) and (found := _SIZE.fullmatch(value)):
         return int(float(found[1]) * _BYTES[found[2]])
     raise ValueError(f'must be a size such as "512M" or "2G", got {show(value)}')
+
+
+def format_duration(seconds: float) -> str:
+    """The inverse of ``parse_duration``: ``"60s"`` is ``"1m"``, 0.25 is ``"250ms"``."""
+    for unit in ("d", "h", "m", "s"):
+        count = seconds / _SECONDS[unit]
+        if count >= 1 and count == int(count):
+            return f"{int(count)}{unit}"
+    return f"{seconds * 1000:g}ms" if seconds < 1 else f"{seconds:g}s"
+
+
+def format_size(count: int) -> str:
+    """The inverse of ``parse_size``: 1048576 is ``"1M"``, 64 is ``"64B"``."""
+    for unit in ("T", "G", "M", "K"):
+        if count >= _BYTES[unit] and count % _BYTES[unit] == 0:
+            return f"{count // _BYTES[unit]}{unit}"
+    return f"{count}B"
 
 
 def parse_command(value: Any) -> tuple[str, ...]:
@@ -68,7 +91,7 @@ def parse_path(value: Any) -> str:
         raise ValueError(f"must be a path, got {show(value)}")
     if not value.startswith("/"):
         raise ValueError(f'must start with "/", got {show(value)}')
-    if not re.fullmatch(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*", value):
+    if not _URL_PATH.fullmatch(value):
         raise ValueError(f"holds a character that a URL path may not have: {show(value)}")
     return value
 
@@ -77,25 +100,29 @@ Seconds = Annotated[
     float,
     BeforeValidator(
         parse_duration,
-        json_schema_input_type=Annotated[str, Field(pattern=f"^{_DURATION.pattern}$")],
+        json_schema_input_type=Annotated[str, Field(pattern=DURATION_FORM)],
     ),
     Field(examples=["10s"]),
 ]
 Bytes = Annotated[
     int,
-    BeforeValidator(
-        parse_size, json_schema_input_type=Annotated[str, Field(pattern=f"^{_SIZE.pattern}$")]
-    ),
+    BeforeValidator(parse_size, json_schema_input_type=Annotated[str, Field(pattern=SIZE_FORM)]),
     Field(examples=["512M"]),
 ]
-Command = Annotated[
-    tuple[str, ...], BeforeValidator(parse_command, json_schema_input_type=str | list[str])
-]
+_Words = Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
+Command = Annotated[tuple[str, ...], BeforeValidator(parse_command, json_schema_input_type=_Words)]
 Commands = Annotated[
     tuple[tuple[str, ...], ...],
-    BeforeValidator(parse_commands, json_schema_input_type=str | list[str]),
+    BeforeValidator(
+        parse_commands,
+        json_schema_input_type=Annotated[str, Field(min_length=1)]
+        | list[Annotated[str, Field(min_length=1)]],
+    ),
 ]
-UrlPath = Annotated[str, BeforeValidator(parse_path, json_schema_input_type=str)]
+UrlPath = Annotated[
+    str,
+    BeforeValidator(parse_path, json_schema_input_type=Annotated[str, Field(pattern=PATH_FORM)]),
+]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=32)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
