@@ -1,21 +1,28 @@
 """A folder that services share.
 
-Services may run under different uids, so what one writes belongs to the stack's group: the folder
-hands its group to new files (setgid), and its default access list lets the group write them
-whatever the writer's umask is. Nobody else can enter.
+Not as root, all services are one user, and the folder is that user's alone.
+
+As root they run under different uids. Where they share a group, the folder belongs to it and hands
+it on to new files (setgid). Where they do not, the folder is open, but only to those who know its
+name: it is 128 random bits, in a directory that nobody may list. In both cases the default access
+list lets the others write what one of them made, whatever that one's umask is.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 
 from gapless.data import base, owned
 from gapless.errors import DataFault, EnvironmentFault
 
 _ACL = "system.posix_acl_default"
+_OWNER, _GROUP, _OTHERS = 0x01, 0x04, 0x20
+_ANY = 0xFFFFFFFF
 
 
 class Files:
@@ -24,37 +31,42 @@ class Files:
     def __init__(self, name: str, place: base.Place) -> None:
         self.name = name
         self._place = place
-        self._path = place.home / "files"
+        self._token = secrets.token_hex(16)
+        group = place.group is not None
+        alone = place.uid is None and not group
+        self._mode = 0o700 if alone else 0o2770 if group else 0o777
 
     def attributes(self) -> Mapping[str, str]:
         return {"path": str(self._path)}
 
     def created(self) -> bool:
-        return self._path.is_dir() and (self._path.stat().st_mode & 0o7777) == self._mode
+        try:
+            return (self._path.stat().st_mode & 0o7777) == self._mode
+        except OSError:
+            return False
 
     async def create(self) -> None:
-        place = self._place
+        place, path = self._place, self._path
         owned.folder(place.home, 0o711)
         owned.check_reachable(place.home, place.uid)
-        group = place.uid if place.group is None else place.group
-        if place.uid is not None or place.group is not None:
-            owned.folder(self._path, 0o700, place.uid, group)
-            _let_group_write(self._path)
+        if self._mode != 0o700:
+            owned.folder(path, 0o700, place.uid, place.group)
+            _open_new_files(path, 7 if self._mode == 0o777 else 0)
         # The mode comes last: it is what says that the folder is made.
-        owned.folder(self._path, self._mode, place.uid, group)
+        owned.folder(path, self._mode, place.uid, place.group)
 
     def process(self) -> None:
         return None
 
     async def probe(self) -> str:
-        """ "" when it is there and its owner may write to it."""
+        """ "" when it is there, its owner may write, and the disk has room."""
         try:
             found = self._path.stat()
+            room = os.statvfs(self._path)
         except OSError as error:
             return f"{self._path}: {error.strerror}"
         if (found.st_mode & 0o300) != 0o300:
             return f"{self._path}: mode {found.st_mode & 0o7777:04o} lets nobody write"
-        room = os.statvfs(self._path)
         if room.f_bavail == 0 or (room.f_files and not room.f_favail):
             return f"{self._path}: the disk is full"
         return ""
@@ -75,19 +87,22 @@ class Files:
         pass
 
     @property
-    def _mode(self) -> int:
-        return 0o700 if self._place.uid is None and self._place.group is None else 0o2770
+    def _path(self) -> Path:
+        """The one that is there, else the one that will be made. Only we write to ``home``."""
+        if self._place.uid is None and self._place.group is None:
+            return self._place.home / "files"
+        there = sorted(self._place.home.glob("files-*"))
+        return there[0] if there else self._place.home / f"files-{self._token}"
 
 
-def _let_group_write(path: os.PathLike[str]) -> None:
-    """Default access list u::rwx g::rwx o::---: new files ignore the umask for the group."""
+def _open_new_files(path: Path, others: int) -> None:
+    """Default access list: what one makes, the group may write, and others as ``others`` says."""
     entry = struct.Struct("<HHI")
-    nobody = 0xFFFFFFFF
-    rules = ((0x01, 7), (0x04, 7), (0x20, 0))  # owner, owning group, others
-    value = struct.pack("<I", 2) + b"".join(entry.pack(tag, mode, nobody) for tag, mode in rules)
+    rules = ((_OWNER, 7), (_GROUP, 7), (_OTHERS, others))
+    value = struct.pack("<I", 2) + b"".join(entry.pack(tag, mode, _ANY) for tag, mode in rules)
     try:
         os.setxattr(path, _ACL, value)
     except OSError as error:
-        # Without access lists the group still reads, and writes where the umask lets it.
+        # Without access lists the rest reads, and writes where the writer's umask lets it.
         if error.errno not in (errno.ENOTSUP, errno.EPERM, errno.ENOSYS):
             raise EnvironmentFault(f"{path}: {error.strerror}") from None

@@ -23,8 +23,10 @@ def folder(path: Path, mode: int, uid: int | None = None, gid: int | None = None
         if not path.parent.is_dir():
             path.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
         path.mkdir(exist_ok=True)
-        if uid is not None and path.stat().st_uid != uid:
-            os.chown(path, uid, uid if gid is None else gid, follow_symlinks=False)
+        found = path.stat()
+        group = uid if gid is None else gid
+        if uid is not None and group is not None and (found.st_uid, found.st_gid) != (uid, group):
+            os.chown(path, uid, group, follow_symlinks=False)
         if (path.stat().st_mode & 0o7777) != mode:
             path.chmod(mode)
     except OSError as error:

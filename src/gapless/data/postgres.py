@@ -38,6 +38,8 @@ class Postgres:
         self._place = place
         self._path = path
         self._pgdata = place.home / "pgdata"
+        # One directory a server: several uids may share ``run``. The port keeps the path short.
+        self._run = place.run / str(place.port)
         self._line = pgclient.Line(
             host=_HOST,
             port=place.port,
@@ -104,7 +106,7 @@ class Postgres:
                 engine.program,
                 *("-D", str(self._pgdata)),
                 *("-p", str(place.port)),
-                *("-k", str(place.run)),
+                *("-k", str(self._run)),
                 *("-c", f"listen_addresses={_HOST}"),
                 *("-c", f"config_file={place.home / 'postgresql.conf'}"),
             ),
@@ -230,8 +232,9 @@ class Postgres:
 
     def _ready_run(self) -> None:
         place = self._place
-        owned.check_socket(place.run / f".s.PGSQL.{place.port}")
-        owned.folder(place.run, 0o700, place.uid)
+        owned.check_socket(self._run / f".s.PGSQL.{place.port}")
+        owned.folder(place.run, 0o711)
+        owned.folder(self._run, 0o700, place.uid)
 
     def _check_owner(self) -> None:
         owner = self._pgdata.stat().st_uid
@@ -316,7 +319,7 @@ class Postgres:
     async def _admin(self, sql: str) -> Any:
         return await pgclient.once(
             sql,
-            host=str(self._place.run),
+            host=str(self._run),
             port=self._place.port,
             user=pgconf.ADMIN,
             database="postgres",
