@@ -10,6 +10,7 @@ import grp
 import hashlib
 import os
 import pwd
+import threading
 from pathlib import Path
 
 from gapless.errors import EnvironmentFault
@@ -41,14 +42,17 @@ class Accounts:
         self.stack = stack
         self.claims = state.parent / ".uids"
         self._known: dict[str, int] = {}
+        # Programs start in threads, several at once.
+        self._lock = threading.Lock()
 
     def uid(self, identity: str) -> int | None:
         """None unless we are root. Raises EnvironmentFault when no uid is free."""
         if os.geteuid() != 0:
             return None
-        if identity not in self._known:
-            self._known[identity] = self._claim(f"{self.stack}/{identity}")
-        return self._known[identity]
+        with self._lock:
+            if identity not in self._known:
+                self._known[identity] = self._claim(f"{self.stack}/{identity}")
+            return self._known[identity]
 
     def home(self, identity: str, uid: int) -> tuple[Path, Path]:
         """Its home and temporary directory, made and owned. Raises EnvironmentFault."""

@@ -175,6 +175,8 @@ def send(child: int, number: signal.Signals) -> None:
 
 def main() -> None:
     os.set_inheritable(CHANNEL, False)
+    # What our parent's parents forgot to close is not for the program either.
+    os.closerange(CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
     size = int.from_bytes(receive(8), "big")
     orders: Orders = marshal.loads(receive(size))  # noqa: S302  # from our own parent, by a socketpair
     if orders["exit"] is None:
