@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from gapless import errors
 from gapless.drills import figures, verdict
@@ -87,32 +87,6 @@ class Outcome:
             "bound": self.bound,
             "detail": {"reasons": list(self.reasons), **self.detail},
         }
-
-
-class Stage(Protocol):
-    """What a drill may do to the stack. Every change is noted so that it can be put back."""
-
-    target: Target
-    options: Options
-
-    def say(self, text: str) -> None:
-        """One line for whoever watches."""
-
-    def look(self) -> State:
-        """The stack now. Raises NoController."""
-
-
-class Drill(Protocol):
-    """A module with these. ``judge`` of each is pure, over that drill's own table of values."""
-
-    NAME: str
-    PROMISE: str
-
-    def subject(self, target: Target, state: State) -> str:
-        """What it acts on, in a few words. Raises MissingSubject."""
-
-    def run(self, stage: Any) -> Outcome:
-        """Disturb, measure, judge. What it changed is put back by the stage."""
 
 
 def published(target: Target, state: State) -> str:

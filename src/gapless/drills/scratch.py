@@ -1,0 +1,145 @@
+"""A second stack for a while, of the probe service: for faults that user code must not have.
+
+It is an ordinary stack: its own name, state and port, the same runtime and edge, started and
+stopped by the same commands. It is swept away at the end, or, after a kill, by the next drill.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gapless import errors, stackfile
+from gapless.drills import probe_app, stage
+from gapless.drills.base import Options, Target
+from gapless.engine.paths import Paths
+
+FILE = "gapless.toml"
+PORTS = range(18080, 18980)
+"""Below the ephemeral range of Linux."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the probe service runs. Durations as the stack file writes them."""
+
+    replicas: int = 3
+    watch: str = "3s"
+    start: str = "4s"
+    drain: str = "5s"
+    surge: int | str = 1
+    sticky: bool = False
+
+
+class Scratch(stage.Stage):
+    """The stage of a scratch stack; ``write`` changes what the next deploy reads."""
+
+    def write(self, mode: str) -> None:
+        """The version that the next deploy makes: one of ``probe_app.MODES``, and a mark."""
+        place = self.target.file.parent / "mode"
+        _, _, turn = (place.read_text("utf-8") if place.exists() else "good 0").partition(" ")
+        place.write_text(f"{mode} {int(turn or 0) + 1}\n", encoding="utf-8")
+
+
+def name_for(stack: str) -> str:
+    """The scratch stack's name: a stack name has 32 characters at most."""
+    return f"{stack[:26].strip('-')}-drill"
+
+
+@contextlib.contextmanager
+def stack(
+    name: str, folder: Path, say: stage.Say, settings: Settings, options: Options
+) -> Iterator[Scratch]:
+    """Up and ready on entry, gone on exit. ``folder`` is made and removed. Raises WorkFailed."""
+    paths = Paths.of(name)
+    sweep(folder, paths)
+    write_source(folder, name, settings)
+    loaded = stackfile.load(folder / FILE)
+    made = Scratch(Target(folder / FILE, None, loaded.stack), options, paths, say)
+    try:
+        made.up()
+        made.settle()
+        yield made
+    finally:
+        with stage.undisturbed():
+            sweep(folder, paths)
+
+
+def write_source(folder: Path, name: str, settings: Settings) -> None:
+    """The stack file and the probe service beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(probe_app.__file__, folder / "probe_app.py")
+    sticky = 'sticky = "cookie"\n' if settings.sticky else ""
+    surge = f'"{settings.surge}"' if isinstance(settings.surge, str) else settings.surge
+    text = f"""\
+gapless = 1
+name = "{name}"
+
+[service.web]
+run = ["{interpreter()}", "probe_app.py", "--socket", "${{socket}}"]
+replicas = {settings.replicas}
+ready = {{ path = "/ready", every = "500ms" }}
+start = "{settings.start}"
+watch = "{settings.watch}"
+drain = "{settings.drain}"
+surge = {surge}
+{sticky}
+[edge]
+listen = "127.0.0.1:{free_port()}"
+
+[drill]
+get = ["/"]
+post = ["/echo"]
+slow = "/slow?s=1"
+"""
+    (folder / FILE).write_text(text, encoding="utf-8")
+    (folder / "mode").write_text("good 0\n", encoding="utf-8")
+
+
+def sweep(folder: Path, paths: Paths) -> None:
+    """Remove what a scratch stack left behind, running or not. Nothing there: nothing done."""
+    file = folder / FILE
+    if paths.state.exists() and file.exists():
+        argv = [*stage.CLI, "-f", str(file)]
+        down = [*argv, "-y", "down", "--data"]
+        done = subprocess.run(down, capture_output=True, text=True, check=False, timeout=120)
+        if done.returncode != 0:
+            # its controller may be dead, and only a controller can stop what runs
+            subprocess.run([*argv, "up", "-d"], capture_output=True, check=False, timeout=120)
+            done = subprocess.run(down, capture_output=True, text=True, check=False, timeout=120)
+            if done.returncode != 0:
+                said = (done.stderr or done.stdout).strip().splitlines()[-3:]
+                raise errors.WorkFailed(
+                    f"{paths.stack}: the scratch stack cannot be removed: {' · '.join(said)}",
+                    hint=f"gapless -f {file} down --data",
+                )
+    for place in (folder, paths.state, paths.run):
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port that nobody listens on. Raises EnvironmentFault."""
+    for port in PORTS:
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise errors.EnvironmentFault(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
+
+
+def interpreter() -> str:
+    """A Python that the service's own account may run: as root, ours may lie in a closed home."""
+    ours = sys.executable
+    if os.geteuid() != 0 or _open_to_all(Path(ours).resolve()):
+        return ours
+    return shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin") or ours
+
+
+def _open_to_all(file: Path) -> bool:
+    return all(place.stat().st_mode & 0o001 for place in (file, *file.parents))
