@@ -147,16 +147,13 @@ def follow(
     try:
         with screen(session, live=live) as where:
             events = session.client.stream(path, dict(body or {}), timeout=session.timeout)
-            for event in events:
-                if event.get("event") == "end":
-                    return _end(event)
-                show(event, where, seen)
+            last: Event = {}
+            for last in events:
+                show(last, where, seen)
+            return _end(last)
     except KeyboardInterrupt:
         out.progress("detached: what was begun goes on" + (f"; {abort} undoes it" if abort else ""))
         raise SystemExit(130) from None
-    raise errors.WorkFailed(
-        f"{session.stack_id}: the controller hung up before the end", hint="gapless ps"
-    )
 
 
 def _end(event: Event) -> End:

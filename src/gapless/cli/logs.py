@@ -84,9 +84,10 @@ def logs(
     width = max((len(source.name) for source in sources), default=0)
 
     def show(source: Source, line: str) -> None:
+        # Hidden first: a search must not tell whether a value holds what is sought.
+        line = mask(line)
         if keep(line):
-            prefix = f"{source.name.ljust(width)} | "
-            out.data(prefix + out.clean(mask(line)))
+            out.data(f"{source.name.ljust(width)} | {out.clean(line)}")
 
     for source, line in merged(sources, tail, since):
         show(source, line)

@@ -25,7 +25,7 @@ FILE = "gapless.toml"
 TARGETS = ("process", "docker", "swarm", "kubernetes", "ecs")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 _NAME_LINE = re.compile(r"""^\s*name\s*=\s*["']([a-z0-9-]+)["']""", re.MULTILINE)
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
 

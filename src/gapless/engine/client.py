@@ -71,7 +71,8 @@ class Client:
     ) -> Iterator[dict[str, Any]]:
         """POST a long operation and yield its events; the last has ``event == "end"``.
 
-        Raises WorkFailed when ``timeout`` seconds are over before it ended.
+        Raises WorkFailed when ``timeout`` seconds are over before it ended, NoController when
+        the controller went away before that.
         """
         until = None if timeout is None else time.monotonic() + timeout
         connection, response = self._open("POST", path, body or {}, timeout)
@@ -79,15 +80,19 @@ class Client:
             if response.status >= 400:
                 raise RemoteError(json.loads(response.read() or b"{}"))
             while line := _line(connection, response, until):
-                yield json.loads(line)
+                event = json.loads(line)
+                yield event
+                if event.get("event") == "end":
+                    return
+            raise http.client.IncompleteRead(b"")
         except TimeoutError:
             raise errors.WorkFailed(
                 f"{self.paths.stack}: not done within {timeout:g} s; what was begun goes on",
                 hint="gapless ps",
             ) from None
-        except (http.client.HTTPException, ConnectionError) as error:
+        except (http.client.HTTPException, ConnectionError):
             raise errors.NoController(
-                f"{self.paths.stack}: the controller went away: {error}",
+                f"{self.paths.stack}: the controller went away before the end",
                 hint="gapless up -d starts it again; it adopts what runs",
             ) from None
         finally:
@@ -121,6 +126,10 @@ class Client:
             return connection, connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
+            if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+                message = "no controller runs"
+            else:
+                message = f"no controller answers ({error})"
             raise errors.NoController(
-                f"{self.paths.stack}: no controller answers ({error})", hint="gapless up -d"
+                f"{self.paths.stack}: {message}", hint="gapless up -d"
             ) from None

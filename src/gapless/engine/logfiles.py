@@ -124,5 +124,9 @@ def _backwards(stream: IO[bytes], first: int, end: int, tail: int) -> int:
 
 
 def masker(paths: Paths) -> Callable[[str], str]:
-    """What hides the values of the stack's secrets in a line."""
-    return lambda line: line
+    """What hides the values of the stack's secrets in a line. Raises what the store raises."""
+    if not paths.secrets.exists():
+        return lambda line: line
+    from gapless.engine import secrets
+
+    return secrets.Secrets(paths).masker()
