@@ -1,0 +1,69 @@
+"""What the file takes for granted and the machine may not have: folders, files, values."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from gapless.errors import Problem
+from gapless.stackfile import checks, mentions
+from gapless.stackfile.loader import Loaded
+from gapless.stackfile.overlays import Layered
+from gapless.stackfile.report import Report
+
+
+def problems(
+    loaded: Loaded, folder: Path, *, secrets: Collection[str], environ: Collection[str]
+) -> tuple[Problem, ...]:
+    """Everything that a deploy would stumble over.
+
+    ``folder``: where the file is. ``secrets``: names with a value in the store. ``environ``: names
+    in the environment, which count for secrets too.
+    """
+    report = Report(Layered(loaded.tree, dict(loaded.origins)), loaded.text, loaded.file)
+    _folders(loaded, folder, report)
+    for name in checks.missing_secrets(loaded.stack, {*secrets, *environ}):
+        position = loaded.stack.secrets.index(name)
+        report.add(
+            ("secrets", position),
+            f"{name} has no value: gapless secret set {name}, or an environment variable",
+        )
+    for name, path in mentions.environment_names(loaded.tree).items():
+        if name not in environ:
+            report.add(
+                path, f"${{env.{name}}}: the environment has no {name}, and there is no default"
+            )
+    return report.problems
+
+
+def _folders(loaded: Loaded, folder: Path, report: Report) -> None:
+    stack = loaded.stack
+    source = folder / stack.source
+    if not _is_dir(source):
+        report.add(("source",), f"{source} is not a directory")
+        return
+    owners = [("service", name, s.cwd) for name, s in stack.services.items()]
+    owners += [("job", name, job.cwd) for name, job in stack.jobs.items()]
+    for kind, name, cwd in owners:
+        if cwd is not None and not _is_dir(source / cwd):
+            report.add((kind, name, "cwd"), f"{source / cwd} is not a directory")
+    page = stack.edge.maintenance_page
+    if page is not None and not _is_file(source / page):
+        report.add(("edge", "maintenance_page"), f"{source / page} is not a file")
+    binary = stack.edge.binary
+    if binary is not None and "/" in binary and not _is_file(folder / binary):
+        report.add(("edge", "binary"), f"{folder / binary} is not a file")
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
