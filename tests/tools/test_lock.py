@@ -24,6 +24,7 @@ def asked(project: dict[str, Any], lock: str) -> list[str]:
     groups = project["dependency-groups"]
     wanted = [
         *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["drill"],
         *project["project"]["optional-dependencies"]["embedded"],
         *groups["build"],
     ]

@@ -42,7 +42,7 @@ class Live:
         if room := await self._presence.leave(sid):
             await self._tell_users(room)
 
-    async def join(self, sid: str, data: Any) -> dict[str, Any]:
+    async def join(self, sid: str, data: Any = None) -> dict[str, Any]:
         room, user = _text(data, "room", 32), _text(data, "user", NAME)
         if not room or not user:
             return {"error": "room and user are needed"}
@@ -59,7 +59,7 @@ class Live:
             "server": self._settings.server_id,
         }
 
-    async def say(self, sid: str, data: Any) -> dict[str, Any]:
+    async def say(self, sid: str, data: Any = None) -> dict[str, Any]:
         body, place = _text(data, "body", BODY), self._here.get(sid)
         if place is None or not body:
             return {"error": "join a room first" if place is None else "body is needed"}
