@@ -121,6 +121,6 @@ class Observed:
     failures: Mapping[Slot, Failures] = field(default_factory=dict)
     attempts: Mapping[tuple[str, int, int], int] = field(default_factory=dict)
     """(service, ordinal, release) to the highest attempt number ever used."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Subject (replica, job, store or ``edge``) to why its last step failed."""
     cpus: int = 1
-    config: str = ""
-    """Digest of the edge configuration that the stack in force asks for."""

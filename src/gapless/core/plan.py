@@ -24,6 +24,14 @@ class Step:
         """What happens, without the cause."""
         raise NotImplementedError
 
+    @property
+    def subject(self) -> str:
+        """Replica, job or store that it acts on; ``edge`` or ``record`` where it is none."""
+        for name in ("id", "job", "name"):
+            if (value := getattr(self, name, None)) is not None:
+                return str(value)
+        return "edge"
+
 
 @dataclass(frozen=True, slots=True)
 class StartEdge(Step):
@@ -205,11 +213,11 @@ class Advance(Step):
 
 @dataclass(frozen=True, slots=True)
 class Undo(Step):
-    """The rollout has failed: back to its base. ``subject`` names the culprit, if one."""
+    """The rollout has failed: back to its base. ``culprit``: replica or job, if it was one."""
 
     rollout: int
     reason: str
-    subject: str = ""
+    culprit: str = ""
 
     @property
     def text(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gapless.core import plan
-from gapless.model.desired import Desired, Outcome
+from gapless.model.desired import Desired, Outcome, Past
 
 
 def apply(desired: Desired, step: plan.Step) -> Desired:
@@ -28,8 +28,12 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
                 vector.pop(name, None)
             if rollout.kind == "deploy":
                 scale = {n: c for n, c in scale.items() if n not in rollout.target}
+            previous = desired.previous
+            if rollout.kind != "restart" and desired.stack is not None:
+                previous = Past(desired.vector, desired.stack)
             return replace(
                 desired,
+                previous=previous,
                 vector=vector,
                 stack=rollout.stack,
                 scale=scale,

@@ -24,6 +24,7 @@ from gapless.core import drain, plan, replica
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.desired import Generation, Rollout
+from gapless.model.process import ReplicaId
 from gapless.model.service import Service
 from gapless.observed import Replica
 
@@ -231,6 +232,9 @@ def _failure(world: World, rollout: Rollout) -> tuple[str, str] | None:
         if run.rollout == rollout.id and run.state in ("failed", "unknown"):
             outcome = "failed" if run.state == "failed" else "ended with an unknown outcome"
             return run.job, f"{run.job}: {outcome}{': ' + run.reason if run.reason else ''}"
+    for subject, reason in world.observed.faults.items():
+        if not _of_base(rollout, subject):
+            return subject, reason
     for found in world.observed.replicas:
         if rollout.target.get(found.id.service) != found.generation:
             continue
@@ -240,6 +244,16 @@ def _failure(world: World, rollout: Rollout) -> tuple[str, str] | None:
             if reason:
                 return str(found.id), f"{found.id.service}: replica {found.id} {reason}"
     return None
+
+
+def _of_base(rollout: Rollout, subject: str) -> bool:
+    """Whether it is a replica that the rollout does not bring: its faults are not the target's."""
+    try:
+        id = ReplicaId.parse(subject)
+    except ValueError:
+        return False
+    target = rollout.target.get(id.service)
+    return target is None or target.release != id.release
 
 
 def _fault(found: Replica, table: Service, now: float) -> str:

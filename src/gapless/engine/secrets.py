@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from gapless.engine import durable, mask
+from gapless.engine import mask
 from gapless.engine.paths import Paths
 from gapless.errors import EnvironmentFault, UsageError, WorkFailed
 
@@ -156,6 +156,10 @@ class Secrets:
         held = self._load()
         return tuple(h.value for name, h in held.items() if not name.startswith(ENV_PREFIX))
 
+    def all(self) -> dict[str, str]:
+        """Every name, ours included, with its value."""
+        return {name: held.value for name, held in self._load().items()}
+
     def masker(self) -> Callable[[str], str]:
         """What hides the values in a text. Kept until a value changes."""
         self._load()
@@ -187,6 +191,9 @@ class Secrets:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[dict[str, Held]]:
+        # Here, because it brings the model along, and commands that only read must be quick.
+        from gapless.engine import durable
+
         folder = self._paths.secrets
         try:
             self._paths.make()

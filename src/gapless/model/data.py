@@ -30,6 +30,11 @@ class Data(Model):
     url: str | None = None
     """Makes it external: "${secret.DB_URL}"."""
 
+    @property
+    def runs(self) -> bool:
+        """Whether a server of ours runs for it."""
+        return self.type != "files" and self.url is None
+
     @model_validator(mode="after")
     def _logical(self) -> Self:
         if self.type == "files" and (self.version or self.port or self.settings or self.url):

@@ -66,6 +66,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """What was in force before a commit."""
+
+    vector: Vector
+    stack: int
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """The record. ``running`` False: everything is to stop (data kept)."""
 
@@ -79,5 +87,9 @@ class Desired:
     """Replica counts set by hand, until the next deploy."""
     stopped: tuple[str, ...] = ()
     maintenance: bool = False
+    previous: Past | None = None
+    """What ``rollback`` without an argument goes back to."""
+    inputs: str = ""
+    """Digest of the secrets that the last deploy saw: a changed one is a reason to deploy."""
     counter: int = 0
     """Source of rollout ids and epochs; only grows."""

@@ -1,0 +1,235 @@
+"""The controller's HTTP face on an owner-only Unix socket (docs/api.md).
+
+A long operation is a task of its own: the stream only listens to it, so hanging up stops nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from gapless import __version__, errors
+from gapless.engine import events, status
+from gapless.engine.controller import Controller
+from gapless.engine.inside import Inside
+from gapless.engine.operations import Operations
+from gapless.engine.planning import Planning
+from gapless.engine.usage import Meter
+
+Operation = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
+
+
+class Api:
+    """Routes to the loop and its operations."""
+
+    def __init__(self, controller: Controller, operations: Operations) -> None:
+        self.c = controller
+        self.operations = operations
+        self.planning = Planning(controller, operations)
+        self.inside = Inside(controller)
+        self.meter = Meter(controller)
+        self._tasks: set[asyncio.Task[events.Event]] = set()
+        self._runner: web.AppRunner | None = None
+
+    async def serve(self) -> None:
+        """Listen. The socket's directory entry is replaced: the lock says that it is ours."""
+        app = web.Application(client_max_size=8 * 1024 * 1024)
+        for path, read in self._reads().items():
+            app.router.add_get(path, _reading(read))
+        for path, operation in self._streams().items():
+            app.router.add_post(path, self._streaming(operation))
+        app.router.add_post("/v1/plan", _posting(self.planning.plan))
+        self._runner = web.AppRunner(app, access_log=None)
+        await self._runner.setup()
+        socket = self.c.site.paths.api
+        socket.unlink(missing_ok=True)
+        before = os.umask(0o177)
+        try:
+            await web.UnixSite(self._runner, str(socket)).start()
+        finally:
+            os.umask(before)
+
+    async def close(self) -> None:
+        """Stop listening, once running streams had a moment to deliver their end."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+        if self._runner is not None:
+            await self._runner.shutdown()
+            await self._runner.cleanup()
+        self.c.site.paths.api.unlink(missing_ok=True)
+
+    def _reads(self) -> dict[str, Callable[[web.Request], Awaitable[Any]]]:
+        return {
+            "/v1/ping": self._ping,
+            "/v1/status": self._status,
+            "/v1/describe": self._describe,
+            "/v1/top": self._top,
+            "/v1/history": self._history,
+            "/v1/releases": self._releases,
+            "/v1/counters": self._counters,
+            "/v1/connect": self._connect,
+        }
+
+    def _streams(self) -> dict[str, Operation]:
+        ops = self.operations
+        return {
+            "/v1/up": ops.up,
+            "/v1/down": ops.down,
+            "/v1/build": ops.build,
+            "/v1/deploy": ops.deploy,
+            "/v1/rollback": ops.rollback,
+            "/v1/abort": ops.abort,
+            "/v1/scale": ops.scale,
+            "/v1/restart": ops.restart,
+            "/v1/stop": ops.stop,
+            "/v1/start": ops.start,
+            "/v1/maintenance": ops.maintenance,
+            "/v1/wait": ops.wait,
+            "/v1/run": self.inside.run,
+        }
+
+    # -- reading ------------------------------------------------------------------------------
+
+    async def _ping(self, _: web.Request) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "version": __version__,
+            "stack": self.c.site.paths.stack,
+            "config_file": str(self.operations.file),
+            "rounds": self.c.rounds,
+        }
+
+    async def _status(self, _: web.Request) -> dict[str, Any]:
+        return status.report(self.c, await self.meter.read())
+
+    async def _describe(self, request: web.Request) -> Any:
+        name = request.query.get("id", "")
+        whole = status.report(self.c, await self.meter.read())
+        if name == "edge":
+            servers = self.c.observed.edge.servers.values()
+            return {**whole["edge"], "servers": [_plain(server) for server in servers]}
+        for entry in (*whole["services"], *whole["data"]):
+            if entry["name"] == name:
+                return entry
+            for found in entry.get("replicas", ()):
+                if name in (found["id"], found["id"].partition("@")[0]):
+                    return {**found, "log": str(self.c.site.runtime.log(found["id"]))}
+        raise errors.UsageError(f'nothing is named "{name}"', hint="gapless ps")
+
+    async def _top(self, _: web.Request) -> dict[str, Any]:
+        return await self.meter.top()
+
+    async def _history(self, request: web.Request) -> Any:
+        try:
+            limit = int(request.query.get("limit", "50"))
+        except ValueError:
+            raise errors.UsageError("history: limit must be a number") from None
+        return self.c.site.journal.tail(max(1, min(limit, 10_000)))
+
+    async def _releases(self, _: web.Request) -> Any:
+        return self.planning.releases()
+
+    async def _counters(self, _: web.Request) -> Any:
+        return {name: _plain(c) for name, c in (await self.c.site.edge.counters()).items()}
+
+    async def _connect(self, request: web.Request) -> Any:
+        return self.inside.connect(request.query.get("name", ""))
+
+    # -- streams ------------------------------------------------------------------------------
+
+    def _streaming(
+        self, operation: Operation
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            body = await _body(request)
+            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+            with self.c.events.listen() as queue:
+                task = asyncio.create_task(_to_end(operation, body))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                await response.prepare(request)
+                async for event in events.until(queue, task):
+                    if event.get("for") not in (None, id(body)):
+                        continue
+                    text = self.c.mask(json.dumps(event, default=str))
+                    with contextlib.suppress(ConnectionError):
+                        await response.write(text.encode() + b"\n")
+            with contextlib.suppress(ConnectionError):
+                await response.write_eof()
+            return response
+
+        return handle
+
+
+async def _to_end(operation: Operation, body: Mapping[str, Any]) -> events.Event:
+    """Run it; its result or its error as the end event."""
+    try:
+        result = await operation(body)
+    except errors.GaplessError as error:
+        return {
+            "event": "end",
+            "exit": error.exit_code,
+            "message": error.message,
+            "hint": error.hint,
+            "result": error.detail.get("result", {}),
+            "log": error.detail.get("log", []),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        return {
+            "event": "end",
+            "exit": 2,
+            "message": f"bad request: {error!r}",
+            "hint": None,
+            "result": {},
+        }
+    return {
+        "event": "end",
+        "exit": 0,
+        "message": result.pop("message", ""),
+        "hint": None,
+        "result": result,
+    }
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        value = await request.json()
+    except ValueError:
+        raise web.HTTPBadRequest(text='{"message": "not JSON", "exit_code": 2}') from None
+    return value if isinstance(value, dict) else {}
+
+
+def _reading(
+    read: Callable[[web.Request], Awaitable[Any]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            return web.json_response(await read(request), dumps=_dumps)
+        except errors.GaplessError as error:
+            return web.json_response(error.as_dict(), status=400, dumps=_dumps)
+
+    return handle
+
+
+def _posting(
+    operation: Callable[[Mapping[str, Any]], Awaitable[Any]],
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        body = await _body(request)
+        return await _reading(lambda _: operation(body))(request)
+
+    return handle
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, default=str)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in value.__dataclass_fields__}

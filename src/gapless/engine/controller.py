@@ -1,0 +1,242 @@
+"""The loop: look, decide, act, look again. One per stack and machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import replace
+
+from gapless import errors
+from gapless.core import plan, record
+from gapless.core.reconcile import reconcile
+from gapless.core.world import World
+from gapless.edge import config as edge_config
+from gapless.engine import clock, durable, logfiles
+from gapless.engine.events import Events
+from gapless.engine.execute import Executor
+from gapless.engine.observe import Observer
+from gapless.engine.prober import Prober
+from gapless.engine.site import Site
+from gapless.engine.situation import Situation
+from gapless.engine.stores import StoreWatch
+from gapless.model.desired import Desired
+from gapless.observed import Observed
+
+BUSY = 0.1
+"""Seconds between looks while something is awaited."""
+IDLE = 1.0
+"""Seconds between looks while nothing is; events wake it earlier."""
+AFTER_FAULT = 1.0
+"""Seconds until the next round after a step has failed."""
+LOG_LIMIT = 20 * 1024 * 1024
+"""Bytes of a log file before it is rotated."""
+LOGS_KEPT = 3
+"""Rotated parts kept of each log."""
+LAST_LINES = 8
+"""Log lines shown of what ended a rollout."""
+HOUSEKEEPING = 30.0
+"""Seconds between rounds of log rotation and journal trimming."""
+
+
+class Controller:
+    """Holds the record and drives the world towards it."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.events = Events()
+        self._wake = asyncio.Event()
+        self._round_done = asyncio.Event()
+        self.culprit = ""
+        """The replica or job that ended the last rollout; "" when none did."""
+        self.culprit_log: list[str] = []
+        """Its last lines."""
+        self.prober = Prober(self.wake)
+        self.stores = StoreWatch(self.wake)
+        self.observer = Observer(site, self.prober, self.stores)
+        self.executor = Executor(site, self.observer)
+        self.situation = Situation(site)
+        self.desired = durable.load_desired(site.paths.record)
+        self.observed = Observed()
+        self.world: World | None = None
+        self.rounds = 0
+        self.stopping = False
+        self._faults: dict[str, str] = {}
+        self._told: dict[str, str] = {}
+        self._step_number = 0
+
+    # -- the record ---------------------------------------------------------------------------
+
+    def want(self, desired: Desired) -> None:
+        """Make the record durable, then act on it."""
+        if desired != self.desired:
+            durable.save_desired(self.site.paths.record, desired)
+            self.desired = desired
+        self._faults = {}
+        self.wake()
+
+    def adopt(self) -> None:
+        """Take up what an earlier controller left."""
+        before = self.desired
+        self.want(
+            record.interrupted(before, "the controller died before every service had switched")
+        )
+        if self.desired.rollout is not None:
+            rollout = self.desired.rollout
+            word = "undone" if rollout.phase == "undoing" else "finished"
+            self.note(f"{rollout.kind} {rollout.id} was interrupted and is {word}")
+
+    async def round_done(self) -> None:
+        """Wait for the end of the round under way, or of the next one."""
+        await self._round_done.wait()
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._wake.set()
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until ``stopping`` is set. Errors of a round are told and the next round tries again."""
+        helpers = [
+            asyncio.create_task(self._wake_on_ends()),
+            asyncio.create_task(self._housekeeping()),
+        ]
+        try:
+            while not self.stopping:
+                self._wake.clear()
+                delay = await self._round()
+                self._round_done.set()
+                self._round_done = asyncio.Event()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), delay)
+        finally:
+            for task in helpers:
+                task.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            await self.prober.close()
+            await self.stores.close()
+
+    async def _round(self) -> float:
+        """One look, one decision, its steps. Returns how long to wait at most (seconds)."""
+        try:
+            observed = await self.observer.look(self.desired)
+            self.observed = replace(observed, faults=dict(self._faults))
+            self.world = self.situation.world(self.desired, self.observed)
+            decision = reconcile(self.world)
+        except errors.GaplessError as error:
+            self._tell_once("look", error.message)
+            return AFTER_FAULT
+        self.rounds += 1
+        failed = await self._act(decision.steps)
+        if failed:
+            return AFTER_FAULT
+        if decision.steps:
+            return 0.0
+        if decision.waits:
+            return BUSY
+        return IDLE
+
+    async def _act(self, steps: tuple[plan.Step, ...]) -> bool:
+        """Perform all; True when one failed."""
+        if not steps:
+            return False
+        self.executor.config = self._edge_config()
+        outcomes = await asyncio.gather(*(self._perform(step) for step in steps))
+        return not all(outcomes)
+
+    async def _perform(self, step: plan.Step) -> bool:
+        self._step_number += 1
+        number = self._step_number
+        try:
+            if isinstance(step, plan.Undo):
+                self._blame(step)
+            if isinstance(step, plan.Advance | plan.Undo | plan.Commit | plan.Settle):
+                self.want(record.apply(self.desired, step))
+            else:
+                await self.executor.perform(step, self.observed)
+        except errors.GaplessError as error:
+            self._failed(step, number, error)
+            return False
+        self._faults.pop(step.subject, None)
+        self._tell(step, number, "done", "")
+        return True
+
+    def _failed(self, step: plan.Step, number: int, error: errors.GaplessError) -> None:
+        self._faults[step.subject] = error.message
+        if isinstance(step, plan.StartReplica):
+            self.observer.note_fault(step.id, error.message)
+        self._tell(step, number, "failed", error.message)
+
+    def _blame(self, step: plan.Undo) -> None:
+        """Keep the culprit's last lines: it may be cleared away before anybody asks."""
+        self.culprit, self.culprit_log = step.culprit, []
+        id = step.culprit
+        if self.desired.rollout is not None and "@" not in id and id:
+            id = f"{id}@r{self.desired.rollout.stack}.{self.desired.rollout.id}"
+        if id and id != "edge":
+            self.culprit_log = [
+                self.mask(line) for line in logfiles.read(self.site.runtime.log(id), LAST_LINES)[0]
+            ]
+        for line in self.culprit_log:
+            self.events.publish({"event": "note", "text": f"{step.culprit} | {line}"})
+
+    def mask(self, text: str) -> str:
+        """The text without any secret's value."""
+        return self.site.secrets.masker()(text)
+
+    def _edge_config(self) -> edge_config.Config:
+        assert self.world is not None  # noqa: S101  # set at the start of each round
+        configs = self.situation.configs(self.desired, self.observed, self.world.stacks)
+        rollout = self.desired.rollout
+        if rollout is None:
+            return configs["base"]
+        return configs["switched" if rollout.phase == "smoke" else "rolling"]
+
+    # -- telling ------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """A line for people, in streams and in the journal."""
+        self.site.journal.add(text, outcome="note")
+        self.events.publish({"event": "note", "text": text})
+
+    def _tell(self, step: plan.Step, number: int, state: str, error: str) -> None:
+        if not isinstance(step, plan.Forget) or error:
+            self.site.journal.add(step.text, cause=step.cause, outcome=error or state)
+            self.events.publish(
+                {
+                    "event": "step",
+                    "n": number,
+                    "text": step.text,
+                    "cause": step.cause,
+                    "state": state,
+                    "error": error,
+                }
+            )
+
+    def _tell_once(self, subject: str, message: str) -> None:
+        if self._told.get(subject) != message:
+            self._told[subject] = message
+            self.note(message)
+
+    # -- helpers ------------------------------------------------------------------------------
+
+    async def _wake_on_ends(self) -> None:
+        async for _ in self.site.runtime.ended():
+            self.wake()
+
+    async def _housekeeping(self) -> None:
+        rotate = getattr(self.site.runtime, "rotate", None)
+        while True:
+            await asyncio.sleep(HOUSEKEEPING)
+            self.site.journal.trim()
+            if rotate is not None:
+                with contextlib.suppress(errors.GaplessError, OSError):
+                    await asyncio.to_thread(rotate, LOG_LIMIT, LOGS_KEPT)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do and nothing is awaited."""
+        if self.world is None or self.desired != self.world.desired:
+            return False
+        decision = reconcile(replace(self.world, now=clock.now()))
+        return not decision.steps and not decision.waits

@@ -1,0 +1,120 @@
+"""Small JSON files that survive a crash at any instant: written aside, synced, renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from gapless.errors import EnvironmentFault, WorkFailed
+from gapless.model.desired import Desired
+
+_DESIRED: TypeAdapter[Desired] = TypeAdapter(Desired)
+
+
+def write(path: Path, text: str, *, sync: bool = True) -> None:
+    """Replace the file's content atomically, owner-only.
+
+    Raises EnvironmentFault (disk full, not writable); the old content is then untouched.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                if sync:
+                    os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{path}: cannot be written: {error.strerror}",
+            hint="free some space, then run the command again; what runs is untouched",
+        ) from None
+
+
+def load_desired(path: Path) -> Desired:
+    """The record; a new one where there is none. Raises WorkFailed when it is damaged."""
+    try:
+        return _DESIRED.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Desired()
+    except (ValidationError, ValueError) as error:
+        raise WorkFailed(
+            f"{path}: the record of what is wanted is damaged: {error}",
+            hint="replicas go on serving; restore the file from a backup or remove it",
+        ) from None
+
+
+def save_desired(path: Path, desired: Desired) -> None:
+    """Durable before anything is done about it."""
+    write(path, _DESIRED.dump_json(desired, indent=1).decode())
+
+
+@dataclass(slots=True)
+class Marks:
+    """What the controller did to a replica and when (CLOCK_BOOTTIME): facts no look can show."""
+
+    entered_at: float | None = None
+    left_at: float | None = None
+    signalled_at: float | None = None
+    killed_at: float | None = None
+    ever_ready: bool = False
+    token: str | None = None
+
+
+@dataclass(slots=True)
+class Notebook:
+    """Marks by replica id, attempts by ``service.ordinal@rN``, ports by owner.
+
+    Written at each change, so that the next controller knows what this one had done. Losing it
+    costs a repeated drain, never a request.
+    """
+
+    path: Path
+    marks: dict[str, Marks] = field(default_factory=dict)
+    attempts: dict[str, int] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    boot: str = ""
+
+    @classmethod
+    def load(cls, path: Path) -> Notebook:
+        """Read it; marks of an earlier boot are dropped, attempts and ports kept."""
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        try:
+            raw: Mapping[str, Any] = json.loads(path.read_text())
+            marks = {k: Marks(**v) for k, v in raw["marks"].items()}
+            book = cls(path, marks, dict(raw["attempts"]), dict(raw["ports"]), raw["boot"])
+        except (OSError, ValueError, KeyError, TypeError):
+            book = cls(path)
+        if book.boot != boot:
+            book.marks, book.boot = {}, boot
+        return book
+
+    def of(self, id: str) -> Marks:
+        """The marks of one replica, empty ones at first."""
+        return self.marks.setdefault(id, Marks())
+
+    def save(self) -> None:
+        """Write it. No sync: after a power cut no process is left that it speaks of."""
+        write(
+            self.path,
+            json.dumps(
+                {
+                    "boot": self.boot,
+                    "marks": {k: asdict(v) for k, v in self.marks.items()},
+                    "attempts": self.attempts,
+                    "ports": self.ports,
+                }
+            ),
+            sync=False,
+        )

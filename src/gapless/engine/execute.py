@@ -1,0 +1,161 @@
+"""One step, done. Each is quick and safe to repeat; what it did is seen by the next look."""
+
+from __future__ import annotations
+
+import secrets as random_tokens
+
+from gapless import errors
+from gapless.core import plan
+from gapless.edge import base as edge_base
+from gapless.edge import config as edge_config
+from gapless.engine import clock
+from gapless.engine.observe import Observer, server_name
+from gapless.engine.site import Site
+from gapless.model.process import Address, ReplicaId
+from gapless.observed import Observed
+from gapless.runtimes.base import Found
+
+
+class Executor:
+    """Hands for steps. ``perform`` raises GaplessError; the loop notes it and looks again."""
+
+    def __init__(self, site: Site, observer: Observer) -> None:
+        self.site = site
+        self.observer = observer
+        self.config: edge_config.Config | None = None
+        """The edge configuration wanted at present; set by the loop before each round."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        """Do it. Steps that only change the record are the loop's."""
+        match step:
+            case plan.StartReplica():
+                await self._start(step)
+            case plan.Enter(id=id):
+                await self._enter(id)
+            case plan.Leave(id=id):
+                await self._leave(id)
+            case plan.Flip(enter=enter, leave=leave):
+                await self._flip(enter, leave)
+            case plan.Signal(id=id, cut=cut):
+                await self._signal(id, cut)
+            case plan.Kill(id=id):
+                self.site.notebook.of(str(id)).killed_at = clock.now()
+                self.site.notebook.save()
+                await self.site.runtime.signal(str(id), "KILL")
+            case plan.Forget(id=id):
+                await self._forget(id, observed)
+            case plan.RunJob(job=job, rollout=rollout, release=release):
+                await self.site.runtime.start(self.site.job(job, release, str(rollout)))
+            case plan.CreateData() | plan.StartData() | plan.StopData():
+                await self._data(step)
+            case _:
+                await self._edge(step, observed)
+
+    # -- replicas ---------------------------------------------------------------------------
+
+    async def _start(self, step: plan.StartReplica) -> None:
+        book = self.site.notebook
+        base = ReplicaId(step.id.service, step.id.ordinal, step.id.release)
+        book.attempts[str(base)] = max(step.id.attempt, book.attempts.get(str(base), 0))
+        book.of(str(step.id)).token = random_tokens.token_hex(8)
+        book.save()
+        await self.site.runtime.start(self.site.replica(step.id, step.generation))
+
+    async def _enter(self, id: ReplicaId) -> None:
+        await self.site.edge.enter(await self._member(id))
+        self._entered(id)
+        self.site.notebook.save()
+
+    async def _leave(self, id: ReplicaId) -> None:
+        await self.site.edge.leave(id.service, server_name(id))
+        self._left(id)
+        self.site.notebook.save()
+
+    async def _flip(self, enter: tuple[ReplicaId, ...], leave: tuple[ReplicaId, ...]) -> None:
+        members = tuple([await self._member(id) for id in enter])
+        await self.site.edge.flip(members, tuple((id.service, server_name(id)) for id in leave))
+        for id in enter:
+            self._entered(id)
+        for id in leave:
+            self._left(id)
+        self.site.notebook.save()
+
+    def _entered(self, id: ReplicaId) -> None:
+        marks = self.site.notebook.of(str(id))
+        marks.entered_at, marks.left_at, marks.ever_ready = clock.now(), None, True
+
+    def _left(self, id: ReplicaId) -> None:
+        marks = self.site.notebook.of(str(id))
+        marks.entered_at, marks.left_at = None, clock.now()
+
+    async def _signal(self, id: ReplicaId, cut: bool) -> None:
+        if cut:
+            await self.site.edge.cut(id.service, server_name(id))
+        self.site.notebook.of(str(id)).signalled_at = clock.now()
+        self.site.notebook.save()
+        await self.site.runtime.signal(str(id), "TERM")
+
+    async def _forget(self, id: ReplicaId, observed: Observed) -> None:
+        name = server_name(id)
+        if name in observed.edge.servers and not await self.site.edge.remove(id.service, name):
+            return  # connections are attached still; the next look asks again
+        await self.site.runtime.forget(str(id))
+        self.observer.forget(str(id))
+        self.site.notebook.save()
+
+    async def _member(self, id: ReplicaId) -> edge_base.Member:
+        found = await self._found(str(id))
+        if found.address is None:
+            raise errors.RuntimeFault(f"{id}: has no address for the edge")
+        return self._as_member(id, found.address)
+
+    def _as_member(self, id: ReplicaId, address: Address) -> edge_base.Member:
+        service = self.site.stack(id.release).services[id.service]
+        token = self.site.notebook.of(str(id)).token if service.sticky else None
+        return edge_base.Member(server_name(id), id.service, address, token)
+
+    async def _found(self, id: str) -> Found:
+        for found in await self.site.runtime.look():
+            if found.id == id:
+                return found
+        raise errors.RuntimeFault(f"{id}: is gone")
+
+    # -- stores -----------------------------------------------------------------------------
+
+    async def _data(self, step: plan.CreateData | plan.StartData | plan.StopData) -> None:
+        store = self.site.stores[step.name]
+        if isinstance(step, plan.CreateData):
+            await store.create()
+        elif isinstance(step, plan.StartData):
+            process = store.process()
+            if process is not None:
+                await self.site.runtime.start(process)
+        else:
+            process = store.process()
+            if process is not None:
+                await self.site.runtime.signal(process.id, process.stop)
+
+    # -- edge -------------------------------------------------------------------------------
+
+    async def _edge(self, step: plan.Step, observed: Observed) -> None:
+        match step:
+            case plan.StartEdge():
+                await self.site.runtime.start(self.site.edge.process(self._config()))
+            case plan.ReloadEdge():
+                members = tuple(
+                    self._as_member(r.id, r.address)
+                    for r in observed.replicas
+                    if r.server is not None and r.address is not None
+                )
+                await self.site.edge.reload(self._config(), members)
+            case plan.StopEdge():
+                await self.site.runtime.signal("edge", "TERM")
+            case plan.SetMaintenance(on=on):
+                await self.site.edge.maintenance(on)
+            case plan.RemoveServer(backend=backend, name=name):
+                await self.site.edge.leave(backend, name)
+                await self.site.edge.remove(backend, name)
+
+    def _config(self) -> edge_config.Config:
+        assert self.config is not None, "the loop sets it before it acts"  # noqa: S101
+        return self.config

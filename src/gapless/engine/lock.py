@@ -1,0 +1,44 @@
+"""One writer: a lock on one file, with the holder's name in the refusal.
+
+``flock`` goes with the process, so a killed controller never leaves it behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import os
+from typing import TextIO
+
+from gapless.engine.paths import Paths
+from gapless.errors import EnvironmentFault, Locked
+
+
+def take(paths: Paths) -> TextIO:
+    """Hold the stack's lock until the file is closed. Raises Locked, naming the holder."""
+    try:
+        handle = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise EnvironmentFault(f"{paths.lock}: cannot be opened: {error.strerror}") from None
+    file = os.fdopen(handle, "r+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = file.read().strip() or "somebody"
+        file.close()
+        raise Locked(
+            f"{paths.stack}: another controller holds the lock ({holder})",
+            hint="gapless ps shows what runs; there is one controller per stack",
+        ) from None
+    file.truncate(0)
+    file.write(f"pid {os.getpid()}, user {who()}\n")
+    file.flush()
+    return file
+
+
+def who() -> str:
+    """The user's name, or the uid where it has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.geteuid())

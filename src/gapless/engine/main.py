@@ -1,0 +1,88 @@
+"""The controller as a program: ``python -m gapless.engine.main --file F [--for NAME]``."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+
+from gapless import errors, stackfile
+from gapless.edge.haproxy import HAProxyEdge
+from gapless.engine import durable, lock
+from gapless.engine.api import Api
+from gapless.engine.controller import Controller
+from gapless.engine.journal import Journal
+from gapless.engine.operations import Operations
+from gapless.engine.paths import Paths
+from gapless.engine.releases import Releases
+from gapless.engine.secrets import Secrets
+from gapless.engine.site import Site
+from gapless.model.stack import Stack
+from gapless.runtimes.process import ProcessRuntime
+
+
+def site(paths: Paths, stack: Stack) -> Site:
+    """The parts of a stack of processes on this machine."""
+    runtime = ProcessRuntime(paths.state, paths.run, paths.stack)
+    return Site(
+        paths=paths,
+        runtime=runtime,
+        edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, stack.edge.binary),
+        releases=Releases(paths),
+        secrets=Secrets(paths),
+        notebook=durable.Notebook.load(paths.state / "notebook.json"),
+        journal=Journal(paths.journal),
+    )
+
+
+async def serve(file: Path, overlay: str | None) -> None:
+    """Run the controller until ``down`` or TERM. TERM leaves everything running."""
+    stack = stackfile.load(file, overlay).stack
+    paths = Paths.of(stack.id)
+    paths.make()
+    held = lock.take(paths)
+    with held:
+        controller = Controller(site(paths, stack))
+        operations = Operations(controller, file, overlay)
+        api = Api(controller, operations)
+        controller.adopt()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _leave, controller)
+        running = asyncio.create_task(controller.run())
+        await controller.round_done()
+        await api.serve()
+        try:
+            await running
+        finally:
+            await api.close()
+            controller.site.journal.close()
+
+
+def _leave(controller: Controller) -> None:
+    controller.stopping = True
+    controller.wake()
+
+
+def main() -> int:
+    """Parse the arguments and serve. Errors go to stderr as text and hint."""
+    parser = argparse.ArgumentParser(prog="gapless controller")
+    parser.add_argument("--file", type=Path, required=True)
+    parser.add_argument("--for", dest="overlay")
+    arguments = parser.parse_args()
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(arguments.file.absolute(), arguments.overlay))
+    except errors.GaplessError as error:
+        print(error.message, file=sys.stderr)  # noqa: T201  # the log is where it goes
+        if error.hint:
+            print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201  # as above
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""One look at the world: processes, edge, stores, jobs and probes into one ``Observed``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from gapless import observed
+from gapless.core import replica as states
+from gapless.core import restart
+from gapless.engine import clock
+from gapless.engine.prober import Prober, Subject
+from gapless.engine.site import Site
+from gapless.engine.stores import StoreWatch
+from gapless.model.desired import Desired, Generation
+from gapless.model.process import Exit, ReplicaId
+from gapless.model.service import Service
+from gapless.runtimes.base import Found
+
+
+def server_name(id: ReplicaId) -> str:
+    """The replica's name at the edge, where ``@`` is not allowed."""
+    return str(id).replace("@", ":")
+
+
+class Observer:
+    """Looks, and remembers only what no look can show: failures in a row, and readiness."""
+
+    def __init__(self, site: Site, prober: Prober, stores: StoreWatch) -> None:
+        self.site = site
+        self.prober = prober
+        self.stores = stores
+        self._failures: dict[observed.Slot, observed.Failures] = {}
+        self._ended: set[str] = set()
+
+    def clear_failures(self, names: set[str]) -> None:
+        """A new version is a new chance: no back-off is carried over to it."""
+        self._failures = {k: v for k, v in self._failures.items() if k[0] not in names}
+
+    async def look(self, desired: Desired) -> observed.Observed:
+        """Everything at this moment. Raises EdgeRefused or RuntimeFault when it cannot tell."""
+        founds = {found.id: found for found in await self.site.runtime.look()}
+        edge = await self.site.edge.look()
+        if edge.state != "absent" and "edge" in founds and not founds["edge"].alive:
+            edge = replace(edge, state="dead", servers={})
+        replicas = tuple(
+            self._replica(found, edge)
+            for found in founds.values()
+            if found.labels.get("kind") == "replica"
+        )
+        self._note_ends(replicas)
+        return observed.Observed(
+            replicas=replicas,
+            edge=edge,
+            data=self._data(desired, founds),
+            jobs=tuple(
+                _job(found) for found in founds.values() if found.labels.get("kind") == "job"
+            ),
+            failures=dict(self._failures),
+            attempts={_slot(text): number for text, number in self.site.notebook.attempts.items()},
+            cpus=os.cpu_count() or 1,
+        )
+
+    def _replica(self, found: Found, edge: observed.Edge) -> observed.Replica:
+        id = ReplicaId.parse(found.id)
+        generation = Generation(id.release, int(found.labels.get("epoch", "0")))
+        server = edge.servers.get(server_name(id))
+        marks = self.site.notebook.of(found.id)
+        now = clock.now()
+        if server is not None and server.admin == "maint" and marks.left_at is None:
+            marks.left_at = now
+        if server is not None and server.admin == "ready" and marks.entered_at is None:
+            marks.entered_at = now
+        service = self.site.stack(id.release).services[id.service]
+        seen = observed.Replica(
+            id=id,
+            generation=generation,
+            alive=found.alive,
+            started_at=found.started_at,
+            address=found.address,
+            pid=found.pid,
+            exit=found.exit if found.exit is not None or found.alive else Exit(),
+            server=server,
+            entered_at=marks.entered_at if server is not None else None,
+            left_at=marks.left_at,
+            signalled_at=marks.signalled_at,
+            killed_at=marks.killed_at,
+        )
+        return self._with_readiness(seen, service)
+
+    def _with_readiness(self, seen: observed.Replica, service: Service) -> observed.Replica:
+        """Readiness by the edge's own checks for its members, by our probes for the others."""
+        id = str(seen.id)
+        marks = self.site.notebook.of(id)
+        if not seen.alive or seen.signalled_at is not None:
+            self.prober.leave(id)
+            known = self.prober.health(id)
+            return replace(seen, ready=False, ever_ready=marks.ever_ready, probe=known.last)
+        if service.http and states.in_edge(seen):
+            self.prober.leave(id)
+            server = seen.server
+            assert server is not None  # noqa: S101  # in_edge says so
+            if server.up:
+                self.prober.assume_ready(id)
+            marks.ever_ready = True
+            text = server.check or self.prober.health(id).last
+            return replace(
+                seen, ready=server.up, ready_since=seen.entered_at, ever_ready=True, probe=text
+            )
+        self._watch(seen, service)
+        known = self.prober.health(id)
+        marks.ever_ready = marks.ever_ready or known.ever
+        return replace(
+            seen,
+            ready=known.ready,
+            ready_since=known.since,
+            ever_ready=marks.ever_ready,
+            probe=known.last,
+        )
+
+    def _watch(self, seen: observed.Replica, service: Service) -> None:
+        subject = Subject(str(seen.id), service, seen.address, seen.started_at)
+        if service.ready is not None and service.ready.command:
+            argv, env, cwd = self.site.probe_command(seen.id, seen.generation)
+            uid = self.site.uid(seen.id.service)
+            subject = replace(subject, command=argv, command_env=env, cwd=cwd, uid=uid)
+        self.prober.watch(subject)
+
+    def _note_ends(self, replicas: tuple[observed.Replica, ...]) -> None:
+        """Count ends without steady readiness, once each; ends that we asked for count nothing."""
+        now = clock.now()
+        for seen in replicas:
+            slot = (seen.id.service, seen.id.ordinal)
+            if seen.alive:
+                since = seen.ready_since
+                if seen.ready and since is not None and now - since > restart.STEADY_AFTER:
+                    self._failures.pop(slot, None)
+                continue
+            if str(seen.id) in self._ended:
+                continue
+            self._ended.add(str(seen.id))
+            if seen.ever_ready:
+                continue
+            self.note_fault(seen.id, f"{seen.id}: {seen.exit}{probe_text(seen)}")
+
+    def note_fault(self, id: ReplicaId, reason: str) -> None:
+        """It could not even be started: that counts like an end without readiness."""
+        slot = (id.service, id.ordinal)
+        before = self._failures.get(slot)
+        count = (before.count if before else 0) + 1
+        self._failures[slot] = observed.Failures(count, clock.now(), reason)
+
+    def forget(self, id: str) -> None:
+        """A replica is cleared away."""
+        self.prober.forget(id)
+        self._ended.discard(id)
+        self.site.notebook.marks.pop(id, None)
+
+    def _data(self, desired: Desired, founds: dict[str, Found]) -> dict[str, observed.DataNode]:
+        numbers = [desired.stack, desired.rollout.stack if desired.rollout else None]
+        numbers.append(max((r.number for r in self.site.releases.list()), default=None))
+        nodes: dict[str, observed.DataNode] = {}
+        for number in numbers:
+            if number is None:
+                continue
+            stack = self.site.stack(number)
+            self.site.open_stores(stack)
+            for name, table in stack.data.items():
+                if name not in nodes:
+                    store = self.site.stores[name]
+                    nodes[name] = self.stores.node(name, table, store, founds.get(name))
+        return nodes
+
+
+def probe_text(seen: observed.Replica) -> str:
+    """The last probe as the tail of a sentence."""
+    return f" (last probe: {seen.probe})" if seen.probe else ""
+
+
+def _job(found: Found) -> observed.JobRun:
+    rollout = int(found.labels.get("rollout", "0"))
+    name = found.labels.get("job", found.id)
+    if found.alive:
+        return observed.JobRun(name, rollout, "running")
+    if found.exit is None or (found.exit.code is None and found.exit.signal is None):
+        return observed.JobRun(name, rollout, "unknown", "nobody saw its end")
+    if found.exit.code == 0:
+        return observed.JobRun(name, rollout, "succeeded")
+    return observed.JobRun(name, rollout, "failed", str(found.exit))
+
+
+def _slot(text: str) -> tuple[str, int, int]:
+    id = ReplicaId.parse(text)
+    return id.service, id.ordinal, id.release

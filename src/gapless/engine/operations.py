@@ -1,0 +1,478 @@
+"""What the commands ask for: each leaves a record and waits for the loop to bring it about.
+
+Every operation returns the ``result`` of its end event or raises GaplessError. Only one that
+changes something runs at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gapless import errors, stackfile
+from gapless.core import sizing
+from gapless.engine import machine, rollouts, status
+from gapless.engine.controller import Controller
+from gapless.engine.site import ENV_PREFIX
+from gapless.model.desired import Rollout
+from gapless.model.service import Job, Service
+from gapless.model.stack import Stack
+from gapless.stackfile import checks, references
+
+GIVE_UP_AFTER = 3
+"""Failed starts of one slot in a row after which waiting for readiness is given up."""
+
+Body = Mapping[str, Any]
+
+
+class Operations:
+    """The changing commands of one controller."""
+
+    def __init__(self, controller: Controller, file: Path, overlay: str | None) -> None:
+        self.c = controller
+        self.site = controller.site
+        self.file = file
+        self.overlay = overlay
+        self._busy: str | None = None
+
+    @contextlib.asynccontextmanager
+    async def changing(self, what: str) -> AsyncIterator[None]:
+        """One change at a time. Raises Refused, naming the one under way."""
+        under_way = self._busy or (
+            f"{self.c.desired.rollout.kind} {self.c.desired.rollout.id}"
+            if self.c.desired.rollout
+            else None
+        )
+        if under_way is not None:
+            raise errors.Refused(
+                f"{what}: {under_way} is under way",
+                hint="gapless ps shows it; gapless abort undoes a rollout",
+            )
+        self._busy = what
+        try:
+            yield
+        finally:
+            self._busy = None
+
+    # -- up and down ------------------------------------------------------------------------------
+
+    async def up(self, body: Body) -> dict[str, Any]:
+        """Start what is desired; the first time that is a release of the present file."""
+        async with self.changing("up"):
+            desired = self.c.desired
+            if desired.vector:
+                self._capture(self.site.stack(desired.stack or 0), body)
+                if not desired.running:
+                    self.c.site.journal.add("up", actor=_actor(body))
+                    self.c.want(replace(desired, running=True, stopped=()))
+                await self._note_changes(body)
+                await self._ready(tuple(desired.vector))
+                return self._serving()
+            loaded = self.load(body)
+            self._fits(loaded.stack)
+            release = await self._build(loaded, body)
+            rollout = rollouts.deploy(
+                self.c.desired, release.number, loaded.stack, (), kind="up", park=True
+            )
+            await self._roll(rollout, body)
+            return self._serving()
+
+    async def down(self, body: Body) -> dict[str, Any]:
+        """Stop everything and end the controller; the caller removes data where asked to."""
+        self.site.journal.add("down", actor=_actor(body))
+        self.c.want(replace(self.c.desired, running=False, rollout=None, scale={}))
+        await self._until(lambda: status.nothing_runs(self.c))
+        self.c.stopping = True
+        self.c.wake()
+        return {"stopped": True}
+
+    # -- releases ---------------------------------------------------------------------------------
+
+    async def build(self, body: Body) -> dict[str, Any]:
+        """Make a release without deploying it."""
+        async with self.changing("build"):
+            loaded = self.load(body)
+            release = await self._build(loaded, body)
+            return {"release": release.number}
+
+    async def deploy(self, body: Body) -> dict[str, Any]:
+        """Make a release and roll it out."""
+        async with self.changing("deploy"):
+            self._needs_running("deploy")
+            loaded = self.load(body)
+            services = tuple(body.get("services") or ())
+            self._known(loaded.stack, services)
+            self._fits(loaded.stack)
+            self._data_unchanged(loaded.stack)
+            if not body.get("force"):
+                self._dependency_down(loaded.stack)
+                if await self.unchanged(loaded):
+                    number = self.c.desired.stack
+                    return {"unchanged": True, "message": f"r{number} is what the folder holds"}
+            release = await self._build(loaded, body)
+            rollout = rollouts.deploy(
+                self.c.desired,
+                release.number,
+                loaded.stack,
+                services,
+                kind="deploy",
+                park=sizing.room_to_park(loaded.stack, machine.now()),
+                surge_all=bool(body.get("surge_all")),
+            )
+            return await self._roll(rollout, body)
+
+    async def rollback(self, body: Body) -> dict[str, Any]:
+        """Back to the previous release vector, or to a named release."""
+        async with self.changing("rollback"):
+            self._needs_running("rollback")
+            wanted = body.get("release")
+            stack = None if wanted is None else self.site.stack(self.kept(int(wanted)))
+            rollout = rollouts.rollback(
+                self.c.desired, self.site.stack, None if wanted is None else int(wanted), stack
+            )
+            self._reversible(rollout, bool(body.get("yes")))
+            self.c.note("no release jobs run in a rollback")
+            return await self._roll(rollout, body)
+
+    async def restart(self, body: Body) -> dict[str, Any]:
+        """Replace replicas by new ones of the same release, as gaplessly as a deploy."""
+        async with self.changing("restart"):
+            self._needs_running("restart")
+            stack = self._stack()
+            services = tuple(body.get("services") or ())
+            self._known(stack, services)
+            park = sizing.room_to_park(stack, machine.now())
+            rollout = rollouts.restart(self.c.desired, stack, services, park=park)
+            return await self._roll(rollout, body)
+
+    async def abort(self, body: Body) -> dict[str, Any]:
+        """Undo the rollout under way."""
+        rollout = self.c.desired.rollout
+        if rollout is None:
+            raise errors.Refused("abort: no rollout is under way")
+        undone = replace(rollout, phase="undoing", reason=f"aborted by {_actor(body)}")
+        self.site.journal.add(f"abort {rollout.kind} {rollout.id}", actor=_actor(body))
+        self.c.want(replace(self.c.desired, rollout=undone))
+        await self._until(lambda: self.c.desired.rollout is None)
+        return {"aborted": rollout.id}
+
+    # -- counts and switches ----------------------------------------------------------------------
+
+    async def scale(self, body: Body) -> dict[str, Any]:
+        """Set replica counts by hand; they hold until the next deploy."""
+        counts = {str(name): int(count) for name, count in dict(body["counts"]).items()}
+        async with self.changing("scale"):
+            self._needs_running("scale")
+            stack = self._stack()
+            self._known(stack, tuple(counts))
+            for name, count in counts.items():
+                if not 0 <= count <= 1000:
+                    raise errors.UsageError(f"scale: {name}={count} is not within 0 and 1000")
+                if stack.services[name].singleton and count > 1:
+                    raise errors.UsageError(f"scale: {name} is a singleton")
+            scale = {**self.c.desired.scale, **counts}
+            self._fits(stack, scale)
+            self.site.journal.add(f"scale {counts}", actor=_actor(body))
+            self.c.want(replace(self.c.desired, scale=scale))
+            await self._ready(tuple(counts), exact=not body.get("detach"))
+            return self._serving()
+
+    async def stop(self, body: Body) -> dict[str, Any]:
+        """Stop services by hand; ``start`` brings them back."""
+        return await self._stop_or_start(body, stop=True)
+
+    async def start(self, body: Body) -> dict[str, Any]:
+        """Bring stopped services back."""
+        return await self._stop_or_start(body, stop=False)
+
+    async def _stop_or_start(self, body: Body, *, stop: bool) -> dict[str, Any]:
+        verb = "stop" if stop else "start"
+        async with self.changing(verb):
+            self._needs_running(verb)
+            stack = self._stack()
+            services = tuple(body.get("services") or stack.services)
+            self._known(stack, services)
+            stopped = set(self.c.desired.stopped)
+            stopped = stopped | set(services) if stop else stopped - set(services)
+            self.site.journal.add(f"{verb} {', '.join(services)}", actor=_actor(body))
+            self.c.want(replace(self.c.desired, stopped=tuple(sorted(stopped))))
+            await self._ready(services, exact=True)
+            return self._serving()
+
+    async def maintenance(self, body: Body) -> dict[str, Any]:
+        """The page and 503 for all but allowed addresses, on or off."""
+        wanted = bool(body["on"])
+        self._needs_running("maintenance")
+        self.site.journal.add(f"maintenance {'on' if wanted else 'off'}", actor=_actor(body))
+        self.c.want(replace(self.c.desired, maintenance=wanted))
+        await self._until(lambda: self.c.observed.edge.maintenance == wanted)
+        return {"maintenance": wanted}
+
+    async def wait(self, body: Body) -> dict[str, Any]:
+        """Until everything (or the named services) is ready and nothing rolls."""
+        services = tuple(body.get("services") or self.c.desired.vector)
+        await self._ready(services, exact=True)
+        return self._serving()
+
+    # -- a rollout to its end ---------------------------------------------------------------------
+
+    async def _roll(self, rollout: Rollout, body: Body) -> dict[str, Any]:
+        before = await self._counters()
+        self.c.observer.clear_failures(set(rollout.target))
+        self.site.journal.add(
+            f"{rollout.kind} {rollout.id}",
+            cause=", ".join(f"{n} to {g}" for n, g in rollout.target.items()),
+            outcome="begun",
+            actor=_actor(body),
+        )
+        inputs = self._inputs()
+        self.c.want(
+            replace(
+                self.c.desired,
+                running=True,
+                rollout=rollout,
+                counter=rollout.id,
+                inputs=inputs if rollout.kind in ("up", "deploy") else self.c.desired.inputs,
+            )
+        )
+        await self._until(lambda: self.c.desired.rollout is None)
+        outcome = self.c.desired.outcome
+        counted = _difference(before, await self._counters())
+        if outcome is None or outcome.id != rollout.id or not outcome.held:
+            reason = outcome.reason if outcome and outcome.id == rollout.id else "it was replaced"
+            self._failed(rollout, reason, counted)
+        if body.get("wait"):
+            await self._until(lambda: self.c.idle)
+        self._prune()
+        return {
+            "drill": None,
+            "held": True,
+            "release": self.c.desired.stack,
+            "rollout": rollout.id,
+            **counted,
+        }
+
+    def _failed(self, rollout: Rollout, reason: str, counted: Mapping[str, Any]) -> None:
+        first = not rollout.base
+        kept = sum(1 for r in self.c.observed.replicas if r.alive and r.signalled_at is None)
+        culprit = self.c.culprit
+        hint = f"gapless logs {culprit}" if culprit else "gapless history"
+        kind = errors.WorkFailed if first else errors.Refused
+        tail = "" if first else f"; kept {kept} old replicas serving"
+        raise kind(
+            f"{rollout.kind}: {reason}{tail}",
+            hint=hint,
+            log=self.c.culprit_log,
+            result={"held": False, "rollout": rollout.id, **counted},
+        )
+
+    async def _counters(self) -> dict[str, int]:
+        with contextlib.suppress(errors.GaplessError):
+            if (total := (await self.site.edge.counters()).get("")) is not None:
+                return {"requests": total.requests, "failed": total.failed}
+        return {"requests": 0, "failed": 0}
+
+    async def _build(self, loaded: Any, body: Body) -> Any:
+        def line(text: str) -> None:
+            self.c.events.publish({"event": "build", "line": text})
+
+        release = await self.site.releases.build(
+            loaded.stack,
+            loaded.text,
+            self.overlay,
+            self.file.parent,
+            progress=line,
+        )
+        self.site.journal.add(f"build r{release.number}", actor=_actor(body))
+        return release
+
+    def _prune(self) -> None:
+        stack = self._stack()
+        protected = {gen.release for gen in self.c.desired.vector.values()}
+        protected |= {r.generation.release for r in self.c.observed.replicas}
+        protected.add(self.c.desired.stack or 0)
+        if self.c.desired.previous is not None:
+            protected |= {gen.release for gen in self.c.desired.previous.vector.values()}
+            protected.add(self.c.desired.previous.stack)
+        self.site.releases.prune(stack.keep, protected)
+
+    # -- checks -----------------------------------------------------------------------------------
+
+    def load(self, body: Body) -> Any:
+        file = Path(body.get("file") or self.file)
+        loaded = stackfile.load(file, self.overlay)
+        if loaded.stack.id != self.site.paths.stack:
+            raise errors.Refused(
+                f"{file}: says stack {loaded.stack.id}, but {self.site.paths.stack} runs here",
+                hint="a stack keeps its name; run gapless down before you rename it",
+            )
+        self.file = file
+        self._capture(loaded.stack, body)
+        missing = checks.missing_secrets(loaded.stack, self.site.secrets.names())
+        if missing:
+            raise errors.UsageError(
+                f"secrets without a value: {', '.join(sorted(missing))}",
+                hint=f"gapless secret set {sorted(missing)[0]}",
+            )
+        return loaded
+
+    def _capture(self, stack: Stack, body: Body) -> None:
+        """Keep the values of declared secrets and of ``${env.X}`` that the caller has."""
+        environment = dict(body.get("environment") or {})
+        wanted = {name: environment[name] for name in stack.secrets if name in environment}
+        owners: list[Service | Job] = [*stack.services.values(), *stack.jobs.values()]
+        texts = [text for owner in owners for text in references.texts(stack, owner)]
+        for reference in references.of(texts):
+            if reference.kind == "env" and reference.name in environment:
+                wanted[f"{ENV_PREFIX}{reference.name}"] = environment[reference.name]
+        extra = dict(body.get("env") or {})
+        wanted |= {f"{ENV_PREFIX}{name}": value for name, value in extra.items()}
+        self.site.secrets.capture(wanted)
+
+    def _fits(self, stack: Stack, scale: Mapping[str, int] | None = None) -> None:
+        fault = sizing.misfit(sizing.totals(stack, machine.now(), scale), machine.now())
+        if fault:
+            raise errors.Refused(
+                f"reservations exceed the machine: {fault}",
+                hint="lower reserve or replicas in gapless.toml",
+            )
+
+    def _known(self, stack: Stack, services: tuple[str, ...]) -> None:
+        for name in services:
+            if name not in stack.services:
+                raise errors.UsageError(
+                    f'no service is named "{name}" (have: {", ".join(stack.services)})'
+                )
+
+    def _needs_running(self, what: str) -> None:
+        if not self.c.desired.running or not self.c.desired.vector:
+            raise errors.Refused(f"{what}: the stack is not up", hint="gapless up -d")
+
+    def _stack(self) -> Stack:
+        assert self.c.desired.stack is not None  # noqa: S101  # callers have checked that it is up
+        return self.site.stack(self.c.desired.stack)
+
+    def kept(self, number: int) -> int:
+        known = sorted(release.number for release in self.site.releases.list())
+        if number not in known:
+            listed = ", ".join(f"r{n}" for n in known)
+            raise errors.UsageError(f"rollback: r{number} is not kept (have: {listed})")
+        return number
+
+    def _reversible(self, rollout: Rollout, yes: bool) -> None:
+        target = rollout.stack
+        current = self.c.desired.stack or target
+        barred = [
+            f"{name} of r{release.number}"
+            for release in self.site.releases.list()
+            if target < release.number <= current
+            for name, job in self.site.stack(release.number).jobs.items()
+            if job.when == "release" and not job.reversible
+        ]
+        if barred and not yes:
+            raise errors.Refused(
+                f"rollback to r{target} passes release jobs that are not reversible: "
+                f"{', '.join(barred)}",
+                hint=f"gapless rollback {target} -y",
+            )
+
+    def _data_unchanged(self, stack: Stack) -> None:
+        """A deploy never alters data: another type or version under the same name is refused."""
+        old = self._stack().data
+        for name, table in stack.data.items():
+            before = old.get(name)
+            if before is None:
+                continue
+            if (before.type, before.version, before.runs) != (
+                table.type,
+                table.version,
+                table.runs,
+            ):
+                raise errors.Refused(
+                    f"{name}: its type, version or kind changed, and a deploy never alters data",
+                    hint=f"give the new store another name than {name}",
+                )
+
+    def _dependency_down(self, stack: Stack) -> None:
+        """Every replica alive, once ready and unready now: something they share is down."""
+        for name, service in stack.services.items():
+            alive = [
+                r
+                for r in self.c.observed.replicas
+                if r.id.service == name
+                and r.alive
+                and r.signalled_at is None
+                and r.generation == self.c.desired.vector.get(name)
+            ]
+            if service.http and alive and all(r.ever_ready and not r.ready for r in alive):
+                raise errors.Refused(
+                    f"{name}: none of its {len(alive)} replicas is ready ({alive[0].probe})",
+                    hint="mend what they depend on, or gapless deploy --force",
+                )
+
+    async def unchanged(self, loaded: Any) -> bool:
+        desired = self.c.desired
+        if desired.stack is None or desired.inputs != self._inputs():
+            return False
+        digest = await self.site.releases.digest(loaded.stack, loaded.text, self.file.parent)
+        current = self.site.releases.get(desired.stack)
+        return bool(digest == current.digest) and all(
+            gen.release == desired.stack for gen in desired.vector.values()
+        )
+
+    def _inputs(self) -> str:
+        """Digest of every value that a deploy hands to programs."""
+        held = sorted(self.site.secrets.all().items())
+        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
+
+    async def _note_changes(self, body: Body) -> None:
+        with contextlib.suppress(errors.GaplessError):
+            if not await self.unchanged(self.load(body)):
+                self.c.note(
+                    f"the folder differs from r{self.c.desired.stack}: gapless deploy rolls it out"
+                )
+
+    # -- waiting ----------------------------------------------------------------------------------
+
+    async def _until(self, done: Callable[[], bool]) -> None:
+        """Until ``done`` after a round of the loop."""
+        self.c.wake()
+        await self.c.round_done()
+        while not done():
+            await self.c.round_done()
+
+    async def _ready(self, services: tuple[str, ...], *, exact: bool = False) -> None:
+        """Until each has as many replicas serving as wanted (``exact``: and no others left)."""
+        self.c.wake()
+        await self.c.round_done()
+        while not status.settled(self.c, services, exact=exact):
+            for (name, ordinal), failures in self.c.observed.failures.items():
+                if name in services and failures.count >= GIVE_UP_AFTER:
+                    raise errors.WorkFailed(
+                        f"{name}: replica {ordinal} failed to start {failures.count} times: "
+                        f"{failures.reason}",
+                        hint=f"gapless logs {name}",
+                    )
+            await self.c.round_done()
+
+    def _serving(self) -> dict[str, Any]:
+        stack = self._stack()
+        return {
+            "release": self.c.desired.stack,
+            "url": self.site.url(stack),
+            "services": status.summary(self.c),
+        }
+
+
+def _actor(body: Body) -> str:
+    return str(body.get("actor") or "operator")
+
+
+def _difference(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
+    """Counts since ``before``; an edge that restarted in between counts from its own zero."""
+    return {name: max(0, after[name] - before.get(name, 0)) for name in after}

@@ -1,0 +1,162 @@
+"""``plan``: what a command would do, by unrolling the same decision over a simulated world."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from gapless import errors
+from gapless.core import plan as plans
+from gapless.core import simulate, sizing
+from gapless.engine import machine, rollouts
+from gapless.model.desired import Desired
+from gapless.model.stack import Stack
+from gapless.observed import DataNode
+
+if TYPE_CHECKING:
+    from gapless.engine.controller import Controller
+    from gapless.engine.operations import Operations
+
+
+class Planning:
+    """Hypothetical records, unrolled. Changes nothing."""
+
+    def __init__(self, controller: Controller, operations: Operations) -> None:
+        self.c = controller
+        self.operations = operations
+
+    async def plan(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The answer of ``POST /v1/plan``."""
+        what = str(body.get("what") or "deploy")
+        make = {
+            "deploy": self._deploy,
+            "up": self._up,
+            "rollback": self._rollback,
+            "restart": self._restart,
+            "scale": self._scale,
+            "down": self._down,
+        }.get(what)
+        if make is None:
+            raise errors.UsageError(f'plan: "{what}" has no plan')
+        desired, extra, notes = await make(body)
+        observed = self.c.observed
+        for added in extra.values():
+            nodes = {
+                name: DataNode(name, table.type, "absent")
+                for name, table in added.data.items()
+                if name not in observed.data
+            }
+            observed = replace(observed, data={**observed.data, **nodes})
+        world = self.c.situation.world(desired, replace(observed, faults={}), extra)
+        steps = simulate.unroll(world)
+        stack = self._stack_of(desired, extra)
+        return self._answer(steps, stack, notes)
+
+    def _stack_of(self, desired: Desired, extra: Mapping[int, Stack]) -> Stack | None:
+        number = desired.rollout.stack if desired.rollout else desired.stack
+        if number is None:
+            return None
+        return extra.get(number) or self.c.site.stack(number)
+
+    def _answer(self, steps: plans.Plan, stack: Stack | None, notes: list[str]) -> dict[str, Any]:
+        box = machine.now()
+        totals: dict[str, Any] = {}
+        if stack is not None:
+            wanted = sizing.totals(stack, box)
+            totals = {
+                **asdict(wanted),
+                "machine_cpus": box.cpus,
+                "machine_memory": box.memory,
+                "fits": not sizing.misfit(wanted, box),
+            }
+            notes += [
+                f"{name}: pool_url and replica_url are its url (no pooler, no standby)"
+                for name, table in stack.data.items()
+                if table.type == "postgres"
+            ]
+        shown = [s for s in steps.steps if not isinstance(s, plans.Forget)]
+        return {
+            "text": str(steps),
+            "steps": [{"text": s.text, "cause": s.cause, "subject": s.subject} for s in shown],
+            "totals": totals,
+            "notes": notes,
+        }
+
+    async def _deploy(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
+        loaded = self.operations.load(body)
+        number = max((r.number for r in self.c.site.releases.list()), default=0) + 1
+        if not body.get("force") and await self.operations.unchanged(loaded):
+            return self.c.desired, {}, ["the folder holds what runs: a deploy does nothing"]
+        park = sizing.room_to_park(loaded.stack, machine.now())
+        notes = [f"a release r{number} is built first"]
+        if not park:
+            notes.append("no room for old and new together (undo by restart)")
+        rollout = rollouts.deploy(
+            self.c.desired,
+            number,
+            loaded.stack,
+            tuple(body.get("services") or ()),
+            kind="deploy" if self.c.desired.vector else "up",
+            park=park,
+            surge_all=bool(body.get("surge_all")),
+        )
+        desired = replace(self.c.desired, running=True, rollout=rollout)
+        return desired, {number: loaded.stack}, notes
+
+    async def _up(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
+        if not self.c.desired.vector:
+            return await self._deploy(body)
+        return replace(self.c.desired, running=True), {}, []
+
+    async def _rollback(
+        self, body: Mapping[str, Any]
+    ) -> tuple[Desired, dict[int, Stack], list[str]]:
+        wanted = body.get("release")
+        number = None if wanted is None else int(wanted)
+        stack = None if number is None else self.c.site.stack(self.operations.kept(number))
+        rollout = rollouts.rollback(self.c.desired, self.c.site.stack, number, stack)
+        return replace(self.c.desired, rollout=rollout), {}, ["no release jobs run"]
+
+    async def _restart(
+        self, body: Mapping[str, Any]
+    ) -> tuple[Desired, dict[int, Stack], list[str]]:
+        stack = self._stack_of(self.c.desired, {})
+        if stack is None:
+            raise errors.Refused("restart: the stack is not up", hint="gapless up -d")
+        services = tuple(body.get("services") or ())
+        rollout = rollouts.restart(self.c.desired, stack, services, park=True)
+        return replace(self.c.desired, rollout=rollout), {}, []
+
+    async def _scale(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
+        counts = {str(name): int(count) for name, count in dict(body["counts"]).items()}
+        scale = {**self.c.desired.scale, **counts}
+        return replace(self.c.desired, scale=scale), {}, []
+
+    async def _down(self, _: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
+        return replace(self.c.desired, running=False, rollout=None), {}, ["data is kept"]
+
+    def releases(self) -> list[dict[str, Any]]:
+        """The answer of ``GET /v1/releases``."""
+        desired = self.c.desired
+        current = {gen.release for gen in desired.vector.values()}
+        before = (
+            {gen.release for gen in desired.previous.vector.values()} if desired.previous else ()
+        )
+        return [
+            {
+                "release": f"r{release.number}",
+                "created_at": release.created_at,
+                "by": release.by,
+                "source": release.source,
+                "services": [
+                    n for n, gen in desired.vector.items() if gen.release == release.number
+                ],
+                "state": "current"
+                if release.number in current
+                else "previous"
+                if release.number in before
+                else "kept",
+            }
+            for release in sorted(self.c.site.releases.list(), key=lambda r: r.number)
+        ]

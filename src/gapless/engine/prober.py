@@ -1,0 +1,191 @@
+"""Asks replicas whether they are ready, while no edge does it: before they enter, and parked.
+
+One task a replica; results are ``core.health`` verdicts. A change wakes the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import aiohttp
+
+from gapless.core import health
+from gapless.engine import clock
+from gapless.model.process import Address
+from gapless.model.service import Probe, Service
+
+EAGER = 0.1
+"""Seconds between probes of a replica that is not ready yet."""
+BODY = 200
+"""Characters of an answer that are kept as the reason."""
+ALIVE_FOR = 0.5
+"""A program without a probe counts as ready once it has lived this long (seconds)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Whom to ask and how; ``command_env`` and ``uid`` are for command probes."""
+
+    id: str
+    service: Service
+    address: Address | None
+    started_at: float
+    command: tuple[str, ...] = ()
+    command_env: Mapping[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    uid: int | None = None
+
+
+class Prober:
+    """Keeps one probing task for each watched replica."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._health: dict[str, health.Health] = {}
+
+    def health(self, id: str) -> health.Health:
+        """What is known of one replica."""
+        return self._health.get(id, health.Health())
+
+    def assume_ready(self, id: str) -> None:
+        """The edge had found it ready: probing goes on from there."""
+        if not self.health(id).ready:
+            known = self.health(id)
+            self._health[id] = replace(known, ready=True, since=clock.now(), ever=True)
+
+    def watch(self, subject: Subject) -> None:
+        """Probe it until ``leave``; already watched: nothing changes."""
+        if subject.id not in self._tasks:
+            self._tasks[subject.id] = asyncio.create_task(self._probe_forever(subject))
+
+    def leave(self, id: str) -> None:
+        """Stop probing; what is known stays."""
+        if task := self._tasks.pop(id, None):
+            task.cancel()
+
+    def forget(self, id: str) -> None:
+        """Stop probing and drop what is known."""
+        self.leave(id)
+        self._health.pop(id, None)
+
+    async def close(self) -> None:
+        """Stop everything."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _probe_forever(self, subject: Subject) -> None:
+        probe = subject.service.ready
+        async with _session(subject.address) as session:
+            while True:
+                ok, text = await _ask(subject, probe, session)
+                before = self.health(subject.id)
+                after = probe.after if probe else 3
+                now = clock.now()
+                self._health[subject.id] = health.judge(before, ok, text, now, after=after)
+                if self._health[subject.id].ready != before.ready:
+                    self._wake()
+                every = probe.every if probe else 1.0
+                await asyncio.sleep(every if ok else min(every, EAGER))
+
+
+@contextlib.asynccontextmanager
+async def _session(address: Address | None):  # type: ignore[no-untyped-def]  # see below
+    """An HTTP session to the address, or None where there is none to ask."""
+    if address is None:
+        yield None
+        return
+    connector: aiohttp.BaseConnector
+    if address.socket:
+        connector = aiohttp.UnixConnector(path=address.socket, force_close=True)
+    else:
+        connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield session
+
+
+async def _ask(
+    subject: Subject, probe: Probe | None, session: aiohttp.ClientSession | None
+) -> tuple[bool, str]:
+    if probe is not None and probe.command:
+        return await _command(subject, probe)
+    if probe is not None and probe.path and session is not None:
+        return await _http(subject, probe, session)
+    if subject.address is not None:
+        return await _connect(subject.address)
+    lived = clock.now() - subject.started_at
+    return lived >= ALIVE_FOR, "alive" if lived >= ALIVE_FOR else "just started"
+
+
+async def _http(subject: Subject, probe: Probe, session: aiohttp.ClientSession) -> tuple[bool, str]:
+    address = subject.address
+    host = "localhost" if address is None or address.socket else f"{address.host}:{address.port}"
+    url = f"http://{host}{probe.path}"
+    limit = aiohttp.ClientTimeout(total=probe.timeout)
+    try:
+        async with session.get(url, timeout=limit, allow_redirects=False) as answer:
+            body = (await answer.content.read(BODY)).decode("utf-8", "replace").strip()
+            ok = 200 <= answer.status < 400
+            return ok, f"GET {probe.path}: {answer.status}" + ("" if ok else f', "{body}"')
+    except TimeoutError:
+        return False, f"GET {probe.path}: no answer within {probe.timeout:g} s"
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return False, f"GET {probe.path}: {_short(error)}"
+
+
+async def _connect(address: Address) -> tuple[bool, str]:
+    try:
+        if address.socket:
+            _, writer = await asyncio.open_unix_connection(address.socket)
+        else:
+            _, writer = await asyncio.open_connection(address.host, address.port)
+    except OSError as error:
+        return False, f"connect: {_short(error)}"
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True, "accepts connections"
+
+
+async def _command(subject: Subject, probe: Probe) -> tuple[bool, str]:
+    options: dict[str, object] = {}
+    if subject.uid is not None:
+        options = {"user": subject.uid, "group": subject.uid, "extra_groups": []}
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *subject.command,
+            env=dict(subject.command_env),
+            cwd=subject.cwd,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+            **options,  # type: ignore[arg-type]  # user, group and extra_groups of Popen
+        )
+    except OSError as error:
+        return False, f"{subject.command[0]}: {_short(error)}"
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), probe.timeout)
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+        return False, f"{subject.command[0]}: no end within {probe.timeout:g} s"
+    except asyncio.CancelledError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise
+    text = output.decode("utf-8", "replace").strip()[-BODY:]
+    return process.returncode == 0, f"{subject.command[0]}: exit {process.returncode}, {text!r}"
+
+
+def _short(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__

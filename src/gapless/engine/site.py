@@ -1,0 +1,254 @@
+"""The parts of one stack on one machine, put together: runtime, edge, stores, releases, secrets.
+
+It resolves what a release's table says into processes to start: placeholders, environment,
+addresses. Values of secrets pass through here into process environments and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gapless import data, errors
+from gapless.data import base as data_base
+from gapless.edge import base as edge_base
+from gapless.engine import durable, releases, secrets
+from gapless.engine.journal import Journal
+from gapless.engine.paths import Paths
+from gapless.model.data import Data
+from gapless.model.desired import Generation
+from gapless.model.process import Address, Process, ReplicaId
+from gapless.model.service import Job, Service
+from gapless.model.stack import Stack
+from gapless.runtimes import base as runtime_base
+from gapless.stackfile import references
+
+ENV_PREFIX = "env."
+"""Values of ``${env.X}`` are kept in the secret store under this prefix: they may be anything."""
+
+
+@dataclass(slots=True)
+class Site:
+    """Everything that the loop has hands for. One instance per controller."""
+
+    paths: Paths
+    runtime: runtime_base.Runtime
+    edge: edge_base.Edge
+    releases: releases.Releases
+    secrets: secrets.Secrets
+    notebook: durable.Notebook
+    journal: Journal
+    stacks: dict[int, Stack] = field(default_factory=dict)
+    stores: dict[str, data_base.Store] = field(default_factory=dict)
+
+    def stack(self, release: int) -> Stack:
+        """The stack that a release was made from."""
+        if release not in self.stacks:
+            self.stacks[release] = self.releases.load_stack(release)
+        return self.stacks[release]
+
+    # -- ports and addresses ----------------------------------------------------------------
+
+    def port(self, owner: str) -> int:
+        """A loopback port that belongs to ``owner`` for good."""
+        if owner not in self.notebook.ports:
+            address = self.runtime.address(owner, "port")
+            assert address.port is not None  # noqa: S101  # asked for a port
+            self.notebook.ports[owner] = address.port
+            self.notebook.save()
+        return self.notebook.ports[owner]
+
+    def private_bind(self, service: str) -> str:
+        """The stable loopback listener of a private service."""
+        return f"127.0.0.1:{self.port(f'service.{service}')}"
+
+    def private_binds(self, stack: Stack) -> dict[str, str]:
+        """One for each private HTTP service of a stack."""
+        return {
+            name: self.private_bind(name)
+            for name, service in stack.services.items()
+            if service.http and service.route is None
+        }
+
+    def replica_address(self, id: ReplicaId, service: Service) -> Address | None:
+        """Where a replica is to listen; None for services that do not."""
+        if not service.http:
+            return None
+        if service.port is not None:
+            return Address(host="127.0.0.1", port=service.port)
+        texts = (*service.run, *service.env.values())
+        kind = "socket" if any("${socket}" in text for text in texts) else "port"
+        return self.runtime.address(str(id), "socket" if kind == "socket" else "port")
+
+    # -- stores -------------------------------------------------------------------------------
+
+    def open_stores(self, stack: Stack) -> None:
+        """Know the stores of a stack; those already known stay as they are."""
+        for name, table in stack.data.items():
+            if name not in self.stores:
+                self.stores[name] = self._open_store(name, table)
+
+    def _open_store(self, name: str, table: Data) -> data_base.Store:
+        if table.url is not None:
+            url = references.substitute(table.url, self._value)
+            return data.open(name, table, None, url=url)
+        identity = f"data-{name}"
+        uid = self.uid(identity)
+        place = data_base.Place(
+            home=self.paths.data / name,
+            run=self.paths.run / "d",
+            engines=self.paths.engines,
+            port=0 if table.type == "files" else table.port or self.port(f"data.{name}"),
+            password=self.secrets.ensure(f"data.{name}.password"),
+            identity=identity if uid is not None else None,
+            uid=uid,
+            group=self.group(),
+        )
+        return data.open(name, table, place)
+
+    def uid(self, identity: str) -> int | None:
+        """The unprivileged uid of an identity; None where we have no right to choose."""
+        maps = getattr(self.runtime, "identity_uid", None)
+        return None if maps is None else maps(identity)
+
+    def group(self) -> int | None:
+        """The group that all programs of the stack share; None where we cannot choose."""
+        shared = getattr(self.runtime, "shared_group", None)
+        return None if shared is None else shared()
+
+    # -- what placeholders stand for -----------------------------------------------------------
+
+    def _value(self, reference: references.Reference) -> str:
+        """A secret or a captured environment value."""
+        if reference.kind == "secret":
+            value = self.secrets.get(reference.name)
+            if value is None:
+                raise errors.UsageError(
+                    f"secret {reference.name}: has no value",
+                    hint=f"gapless secret set {reference.name}",
+                )
+            return value
+        held = self.secrets.get(f"{ENV_PREFIX}{reference.name}")
+        known = {} if held is None else {reference.name: held}
+        return references.environment(reference, known)
+
+    def _lookup(self, stack: Stack, own: Mapping[str, str], reference: references.Reference) -> str:
+        if reference.kind == "own":
+            return own[reference.name]
+        if reference.kind in ("secret", "env"):
+            return self._value(reference)
+        if reference.name in stack.data:
+            self.open_stores(stack)
+            return self.stores[reference.name].attributes()[reference.attribute]
+        return self.service_attributes(stack, reference.name)[reference.attribute]
+
+    def service_attributes(self, stack: Stack, name: str) -> dict[str, str]:
+        """``url``, ``host`` and ``port`` of a service: the edge's listener for it."""
+        service = stack.services[name]
+        bind = stack.edge.listen if service.route is not None else self.private_bind(name)
+        host, _, port = bind.rpartition(":")
+        host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
+        return {"url": f"http://{host}:{port}", "host": host, "port": port}
+
+    # -- processes -----------------------------------------------------------------------------
+
+    def replica(self, id: ReplicaId, generation: Generation) -> Process:
+        """The process of one replica, everything resolved."""
+        stack = self.stack(generation.release)
+        service = stack.services[id.service]
+        address = self.replica_address(id, service)
+        own = {"replica": str(id), "release": f"r{id.release}"} | _listening(address)
+        return Process(
+            id=str(id),
+            argv=self._argv(stack, service.run, own),
+            env=self._environment(stack, service, id.release, own),
+            cwd=self._cwd(id.release, service.cwd),
+            identity=id.service,
+            address=address,
+            labels={"kind": "replica", "epoch": str(generation.epoch)},
+        )
+
+    def probe_command(
+        self, id: ReplicaId, generation: Generation
+    ) -> tuple[tuple[str, ...], Mapping[str, str], str]:
+        """(argv, env, cwd) of a command probe."""
+        stack = self.stack(generation.release)
+        service = stack.services[id.service]
+        own = {"replica": str(id), "release": f"r{id.release}"}
+        command = service.ready.command if service.ready else None
+        env = self._environment(stack, service, id.release, own)
+        env.setdefault("HOME", "/")
+        env.setdefault("LANG", os.environ.get("LANG", "C.UTF-8"))
+        return (
+            self._argv(stack, command or (), own),
+            env,
+            self._cwd(id.release, service.cwd),
+        )
+
+    def job(self, name: str, release: int, label: str, argv: tuple[str, ...] = ()) -> Process:
+        """The process of a job; ``label`` makes its id unique. ``argv`` replaces its command.
+
+        ``name`` may be a service: a one-off with the service's code and environment.
+        """
+        stack = self.stack(release)
+        table: Job | Service = stack.jobs[name] if name in stack.jobs else stack.services[name]
+        own = {"replica": f"{name}@r{release}", "release": f"r{release}"}
+        command = argv or self._argv(stack, table.run, own)
+        return Process(
+            id=f"{name}@r{release}.{label}",
+            argv=command,
+            env=self._environment(stack, table, release, own),
+            cwd=self._cwd(release, table.cwd),
+            identity=name,
+            labels={"kind": "job", "job": name, "rollout": label},
+            record_exit=True,
+            timeout=table.timeout if isinstance(table, Job) else None,
+        )
+
+    def _argv(
+        self, stack: Stack, words: tuple[str, ...], own: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        return tuple(
+            references.substitute(word, lambda ref: self._lookup(stack, own, ref)) for word in words
+        )
+
+    def _environment(
+        self, stack: Stack, table: Service | Job, release: int, own: Mapping[str, str]
+    ) -> dict[str, str]:
+        asked = stack.secrets if table.secrets is None else table.secrets
+        env = dict(self.releases.get(release).environment())
+        env |= {
+            "RELEASE": own["release"],
+            "REPLICA": own["replica"],
+            "SERVER_ID": own["replica"],
+            "PYTHONUNBUFFERED": "1",
+        }
+        if "host" in own:
+            env |= {"HOST": own["host"], "PORT": own["port"]}
+        env |= {name: self._value(references.Reference("secret", name)) for name in asked}
+        for name, text in {**stack.env, **table.env}.items():
+            env[name] = references.substitute(text, lambda ref: self._lookup(stack, own, ref))
+        return env
+
+    def _cwd(self, release: int, cwd: str | None) -> str:
+        tree = self.releases.get(release).tree
+        return str(tree / cwd if cwd else tree)
+
+    def url(self, stack: Stack) -> str:
+        """The public URL of a stack's edge."""
+        host, _, port = stack.edge.listen.rpartition(":")
+        host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
+        return f"http://{host}:{port}"
+
+    def mask_values(self) -> tuple[str, ...]:
+        """Every value that must appear in no output."""
+        return self.secrets.values()
+
+
+def _listening(address: Address | None) -> dict[str, str]:
+    if address is None:
+        return {}
+    if address.socket is not None:
+        return {"socket": address.socket}
+    return {"host": str(address.host), "port": str(address.port)}

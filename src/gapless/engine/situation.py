@@ -1,0 +1,143 @@
+"""Puts together what one decision may know: stacks, needs, and the edge configurations wanted."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Mapping
+from dataclasses import replace
+
+from gapless.core.world import EdgeConfigs, World
+from gapless.edge import config as edge_config
+from gapless.engine import clock
+from gapless.engine.site import Site
+from gapless.model.desired import Desired
+from gapless.model.stack import Stack
+from gapless.observed import Observed
+from gapless.stackfile import references
+
+RESERVED_DESCRIPTORS = 500
+"""Descriptors that the edge keeps for itself, checks and listeners."""
+
+
+def max_connections(stack: Stack) -> int:
+    """Connections the edge may hold: two descriptors each, within the hard limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    possible = (
+        100_000 if hard == resource.RLIM_INFINITY else max(50, (hard - RESERVED_DESCRIPTORS) // 2)
+    )
+    return min(stack.edge.max_connections or possible, possible)
+
+
+def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
+    """The edge configuration that one release's stack asks for by itself."""
+    page = None
+    if stack.edge.maintenance_page:
+        page = str(site.releases.get(number).tree / stack.edge.maintenance_page)
+    return edge_config.of_stack(
+        stack,
+        site.private_binds(stack),
+        run_dir=str(site.paths.run),
+        maxconn=max_connections(stack),
+        threads=min(os.cpu_count() or 1, 4),
+        maintenance_page=page,
+    )
+
+
+class Situation:
+    """Builds worlds and keeps the edge configurations by digest."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._by_release: dict[int, edge_config.Config] = {}
+        self._needs: dict[int, Mapping[str, tuple[str, ...]]] = {}
+
+    def world(
+        self, desired: Desired, observed: Observed, extra: Mapping[int, Stack] | None = None
+    ) -> World:
+        """The world of this moment. ``extra``: stacks that are no releases yet (for plans)."""
+        numbers = {gen.release for gen in desired.vector.values()}
+        numbers |= {r.generation.release for r in observed.replicas}
+        if desired.stack is not None:
+            numbers.add(desired.stack)
+        if desired.rollout is not None:
+            numbers |= {gen.release for gen in desired.rollout.target.values()}
+            numbers.add(desired.rollout.stack)
+        stacks = dict(extra or {})
+        stacks |= {n: self.site.stack(n) for n in numbers if n not in stacks}
+        configs = {
+            key: edge_config.digest(c) for key, c in self.configs(desired, observed, stacks).items()
+        }
+        return World(
+            desired=desired,
+            stacks=stacks,
+            observed=observed,
+            now=clock.now(),
+            needs=self._stores_needed(desired, stacks),
+            edge_configs=EdgeConfigs(**configs),
+        )
+
+    def configs(
+        self, desired: Desired, observed: Observed, stacks: Mapping[int, Stack]
+    ) -> dict[str, edge_config.Config]:
+        """``base``, ``rolling`` and ``switched`` as ``core.world.EdgeConfigs`` explains."""
+        rollout = desired.rollout
+        target = self._config(rollout.stack, stacks) if rollout else None
+        base = self._config(desired.stack, stacks) if desired.stack is not None else target
+        if base is None:
+            latest = max(stacks, default=None)
+            if latest is None:
+                empty = edge_config.Config("", "", (), (), "", 0, 0)
+                return {"base": empty, "rolling": empty, "switched": empty}
+            base = self._config(latest, stacks)
+        base = _with_backends(base, self._still_used(base, observed, stacks))
+        if target is None:
+            return {"base": base, "rolling": base, "switched": base}
+        return {
+            "base": base,
+            "rolling": _with_backends(base, target.backends),
+            "switched": _with_backends(target, base.backends),
+        }
+
+    def _config(self, number: int, stacks: Mapping[int, Stack]) -> edge_config.Config:
+        if number not in self._by_release:
+            if number not in self.site.stacks:  # no release yet: never kept
+                return edge_of(self.site, number, stacks[number])
+            self._by_release[number] = edge_of(self.site, number, stacks[number])
+        return self._by_release[number]
+
+    def _still_used(
+        self, base: edge_config.Config, observed: Observed, stacks: Mapping[int, Stack]
+    ) -> tuple[edge_config.Backend, ...]:
+        """Backends of removed services whose replicas are still on their way out."""
+        known = {backend.name for backend in base.backends}
+        used: dict[str, edge_config.Backend] = {}
+        for found in observed.replicas:
+            name = found.id.service
+            if name not in known and found.server is not None:
+                config = self._config(found.generation.release, stacks)
+                used |= {b.name: b for b in config.backends if b.name == name}
+        return tuple(used.values())
+
+    def _stores_needed(
+        self, desired: Desired, stacks: Mapping[int, Stack]
+    ) -> dict[str, tuple[str, ...]]:
+        needs: dict[str, tuple[str, ...]] = {}
+        numbers = (desired.stack, desired.rollout.stack if desired.rollout else None)
+        for number in numbers:
+            if number is None:
+                continue
+            stack = stacks[number]
+            if number not in self._needs:
+                self._needs[number] = references.dependencies(stack)
+            for name, wanted in self._needs[number].items():
+                needs[name] = tuple(store for store in wanted if store in stack.data)
+        return needs
+
+
+def _with_backends(
+    config: edge_config.Config, more: tuple[edge_config.Backend, ...]
+) -> edge_config.Config:
+    known = {backend.name for backend in config.backends}
+    extra = tuple(backend for backend in more if backend.name not in known)
+    return replace(config, backends=(*config.backends, *extra)) if extra else config

@@ -1,0 +1,155 @@
+"""What ``ps`` shows: the last look, in words and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from gapless.core import replica as states
+from gapless.engine import clock
+from gapless.observed import Replica
+from gapless.runtimes.base import Usage
+
+if TYPE_CHECKING:
+    from gapless.engine.controller import Controller
+
+
+def report(c: Controller, usage: Mapping[str, tuple[float, Usage]]) -> dict[str, Any]:
+    """The answer of ``GET /v1/status`` (docs/api.md). ``usage``: id to (cores, use)."""
+    desired = c.desired
+    rollout = desired.rollout
+    edge = c.observed.edge
+    url = None if desired.stack is None else c.site.url(c.site.stack(desired.stack))
+    return {
+        "stack": c.site.paths.stack,
+        "release": None if desired.stack is None else f"r{desired.stack}",
+        "controller": "running",
+        "maintenance": desired.maintenance,
+        "edge": {"url": url, "state": edge.state, "pid": edge.pid},
+        "rollout": None
+        if rollout is None
+        else {
+            "id": rollout.id,
+            "kind": rollout.kind,
+            "phase": rollout.phase,
+            "target": {name: str(gen) for name, gen in rollout.target.items()},
+            "reason": rollout.reason,
+        },
+        "services": [_service(c, name, usage) for name in _names(c)],
+        "data": [
+            {
+                "name": node.name,
+                "type": node.type,
+                "state": node.state,
+                "address": node.address,
+                "role": node.role,
+                "reason": node.reason,
+                "pid": node.pid,
+            }
+            for node in c.observed.data.values()
+        ],
+    }
+
+
+def _names(c: Controller) -> tuple[str, ...]:
+    names = dict.fromkeys(c.desired.vector)
+    if c.desired.rollout is not None:
+        names.update(dict.fromkeys(c.desired.rollout.target))
+    names.update(dict.fromkeys(r.id.service for r in c.observed.replicas))
+    return tuple(names)
+
+
+def _service(c: Controller, name: str, usage: Mapping[str, tuple[float, Usage]]) -> dict[str, Any]:
+    replicas = [r for r in c.observed.replicas if r.id.service == name]
+    wanted = wanted_count(c, name)
+    return {
+        "name": name,
+        "desired": wanted,
+        "ready": sum(_state(c, r) == "ready" for r in replicas),
+        "drift": c.desired.scale.get(name),
+        "stopped": name in c.desired.stopped,
+        "replicas": [
+            _replica(c, r, usage.get(str(r.id)))
+            for r in sorted(replicas, key=lambda r: (r.id.ordinal, r.started_at))
+        ],
+    }
+
+
+def wanted_count(c: Controller, name: str) -> int:
+    """How many replicas the record asks for; a rollout's target where nothing is in force yet."""
+    if c.world is None:
+        return 0
+    generation = c.desired.vector.get(name)
+    if generation is None and c.desired.rollout is not None:
+        generation = c.desired.rollout.target.get(name)
+    return c.world.count(name, generation) if _loaded(c, generation) else 0
+
+
+def _loaded(c: Controller, generation: Any) -> bool:
+    return generation is not None and c.world is not None and generation.release in c.world.stacks
+
+
+def _state(c: Controller, found: Replica) -> str:
+    rollout = c.desired.rollout
+    parked = rollout is not None and rollout.base.get(found.id.service) == found.generation
+    return states.state(
+        found, c.site.stack(found.id.release).services[found.id.service], parked=parked
+    )
+
+
+def _replica(c: Controller, found: Replica, use: tuple[float, Usage] | None) -> dict[str, Any]:
+    failures = c.observed.failures.get((found.id.service, found.id.ordinal))
+    return {
+        "id": str(found.id),
+        "state": _state(c, found),
+        "release": f"r{found.id.release}",
+        "pid": found.pid,
+        "address": str(found.address) if found.address else None,
+        "started_at": clock.to_unix(found.started_at),
+        "restarts": failures.count if failures else 0,
+        "cpu": None if use is None else round(use[0], 3),
+        "memory": None if use is None else use[1].memory,
+        "in_flight": found.server.in_flight if found.server else 0,
+        "served": found.server.served if found.server else 0,
+        "reason": found.probe if not found.ready else "",
+    }
+
+
+def settled(c: Controller, services: tuple[str, ...], *, exact: bool) -> bool:
+    """Whether each service has as many ready replicas as wanted and no rollout runs."""
+    if c.desired.rollout is not None or c.world is None or c.world.desired != c.desired:
+        return False
+    for name in services:
+        generation = c.desired.vector.get(name)
+        replicas = [r for r in c.observed.replicas if r.id.service == name]
+        serving = [r for r in replicas if r.generation == generation and _state(c, r) == "ready"]
+        if len(serving) < wanted_count(c, name):
+            return False
+        alive = [r for r in replicas if r.alive]
+        if exact and len(alive) > wanted_count(c, name):
+            return False
+    return True
+
+
+def nothing_runs(c: Controller) -> bool:
+    """Whether ``down`` is done."""
+    observed = c.observed
+    return (
+        not c.desired.running
+        and not observed.replicas
+        and observed.edge.state in ("absent", "dead")
+        and all(n.pid is None for n in observed.data.values())
+    )
+
+
+def summary(c: Controller) -> dict[str, dict[str, int]]:
+    """Service to ready and wanted counts."""
+    return {
+        name: {
+            "ready": sum(
+                _state(c, r) == "ready" for r in c.observed.replicas if r.id.service == name
+            ),
+            "wanted": wanted_count(c, name),
+        }
+        for name in _names(c)
+    }
