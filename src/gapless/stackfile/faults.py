@@ -55,6 +55,7 @@ def validate(layered: overlays.Layered, report: Report) -> Stack | None:
     do not stumble over the same fault.
     """
     _field_names(layered, report)
+    _version(layered, report)
     tree = overlays.copy(layered.tree)
     taken: set[Path] = set()
     for number in range(PASSES):
@@ -150,7 +151,7 @@ def _message(fault: _Fault) -> str:
         form = _ENV_FORM if "env" in fault.path else _NAME_FORM
         return f'"{fault.path[-1]}" is not a valid name: {form}'
     form = FORMS.get(unknown.general(fault.path), "")
-    if form and fault.kind != "value_error":
+    if form and fault.kind not in ("value_error", "string_too_long"):
         return f"{form}, got {show(fault.value)}"
     said = [_say(error, fault) for error in fault.errors]
     if fault.kind == "value_error":
@@ -176,7 +177,7 @@ def _say(error: Any, fault: _Fault) -> str:
         "value_error": lambda: str(context["error"]),
         "greater_than_equal": lambda: f"must be at least {context['ge']}",
         "less_than_equal": lambda: f"must be at most {context['le']}",
-        "greater_than": lambda: f"must be more than {context['gt']}",
+        "greater_than": lambda: f"must be more than {context['gt']:g}",
         "string_too_long": lambda: f"must be at most {context['max_length']} characters long",
         "literal_error": lambda: "must be " + context["expected"].replace("'", '"'),
         "string_pattern_mismatch": lambda: _ENV_FORM if "secrets" in fault.path else _NAME_FORM,
@@ -217,6 +218,13 @@ def _field_names(layered: overlays.Layered, report: Report) -> None:
             if key:
                 layered.rename((field,), key)
             layered.tree.pop(field, None)
+
+
+def _version(layered: overlays.Layered, report: Report) -> None:
+    # To the model, as to Python, 1 and true and 1.0 are equal.
+    version = layered.tree.get("gapless", 1)
+    if version == 1 and type(version) is not int:
+        report.add(("gapless",), f"{FORMS[('gapless',)]}, got {show(version)}")
 
 
 def _value(tree: Tree, path: Path) -> Any:

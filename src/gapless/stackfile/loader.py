@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as File
@@ -54,12 +55,16 @@ def parse(text: str, *, file: str = "gapless.toml", overlay: str | None = None) 
     problems: dict[Problem, None] = {}
     chosen, stack, faults = _layer(document, found, overlay, (text, file))
     problems.update(dict.fromkeys(faults))
-    for name in overlays.names(document):
-        if name != overlay:
-            layered, _, faults = _layer(document, found, name, (text, file))
-            lines = _lines(layered, name, found)
-            # What is wrong in the base as well has been said; what only this overlay brings counts.
-            problems.update(dict.fromkeys(fault for fault in faults if fault.line in lines))
+    others = [name for name in overlays.names(document) if name != overlay]
+    # The base alone need not be sound when an overlay is in use: it may lack what that one adds.
+    known = (
+        faults if overlay is None or not others else _layer(document, found, None, (text, file))[2]
+    )
+    for name in others:
+        faults = _layer(document, found, name, (text, file))[2]
+        problems.update(
+            dict.fromkeys(_brought(fault, name, found) for fault in faults if fault not in known)
+        )
     if problems or stack is None:
         raise InvalidStack(tuple(sorted(problems, key=lambda p: (p.line is None, p.line or 0))))
     return Loaded(
@@ -148,6 +153,9 @@ def _document_origins(
     return {path: Origin(line, overlays.BASE) for path, line in found.items()}
 
 
-def _lines(layered: Layered, name: str, found: Mapping[places.Path, int]) -> set[int | None]:
-    prefix = ("for", name)
-    return {line for path, line in found.items() if path[:2] == prefix}
+def _brought(fault: Problem, name: str, found: Mapping[places.Path, int]) -> Problem:
+    """A fault that only an overlay brings about; where it shows elsewhere, its name is added."""
+    inside = {line for path, line in found.items() if path[:2] == ("for", name)}
+    if fault.line in inside:
+        return fault
+    return dataclasses.replace(fault, message=f"{fault.message} (with --for {name})")

@@ -82,9 +82,12 @@ def merge(document: Tree, places: Mapping[Path, int], name: str) -> tuple[Layere
     for key, value in overlay.items():
         if key in ("gapless", "name"):
             faults.append(Fault((*prefix, key), f'"{key}" is the same in every environment'))
-        elif key in ("for", "unset"):
-            if key == "for":
-                faults.append(Fault((*prefix, key), "an overlay has no overlays"))
+        elif key == "for":
+            faults.append(Fault((*prefix, key), "an overlay has no overlays"))
+        elif key.startswith("x-"):
+            faults.append(Fault((*prefix, key), f'"{key}": x- keys belong at the root'))
+        elif key == "unset":
+            continue
         else:
             _lay(layered, (key,), value, places, prefix)
     return layered, faults

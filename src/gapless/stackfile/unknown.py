@@ -71,11 +71,9 @@ def value(path: Path, found: object) -> str | None:
 
 def closest(word: str, allowed: Iterable[str]) -> str | None:
     """The allowed word that was probably meant; None when none is near."""
-    names = list(allowed)
-    if word.lower() in names:
-        return word.lower()
+    names = {name.lower(): name for name in allowed}
     near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)
-    return near[0] if near else None
+    return names[near[0]] if near else None
 
 
 def _table(path: tuple[str, ...]) -> str:

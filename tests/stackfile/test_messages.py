@@ -1,0 +1,362 @@
+"""Each fault has one exact message, with its line. The table is the specification."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gapless import stackfile
+from gapless.errors import InvalidStack
+
+from .texts import FULL, SMALL, said
+
+HTTP = "(one whose run uses ${socket} or ${port})"
+DURATION = 'must be a duration such as "10s", "5m" or "250ms"'
+
+# Added to the smallest file, from line 6 on.
+ADDED: list[tuple[str, list[str]]] = [
+    # keys
+    ("replica = 3", ['6: [service.web] unknown key "replica"; did you mean "replicas"?']),
+    ("live = '/x'", ['6: [service.web] "live" is not implemented in this version']),
+    ("limits = { cpu = 1 }", ['6: [service.web] "limits" is not implemented in this version']),
+    ("scale = { max = 9 }", ['6: [service.web] "scale" is not implemented in this version']),
+    ("listen = '*:1'", ['6: [service.web] unknown key "listen"; it belongs in [edge]']),
+    (
+        "standbys = 1",
+        [
+            '6: [service.web] unknown key "standbys"; in [data.NAME] it '
+            "is not implemented in this version"
+        ],
+    ),
+    (
+        "reserve.gpus = 1",
+        ['6: [service.web] reserve: unknown key "gpus" (have: cpu, memory)'],
+    ),
+    ("x-mine = 1", None),  # type: ignore[list-item]  # filled in below: the list of keys is long
+    # types
+    ("replicas = '3'", ['6: [service.web] replicas: must be a whole number or "cpus", got "3"']),
+    ("replicas = 1.0", ['6: [service.web] replicas: must be a whole number or "cpus", got 1.0']),
+    ("replicas = -1", ['6: [service.web] replicas: must be at least 0 or "cpus", got -1']),
+    ("replicas = 9999", ['6: [service.web] replicas: must be at most 1000 or "cpus", got 9999']),
+    ("singleton = 'yes'", ['6: [service.web] singleton: must be true or false, got "yes"']),
+    ("singleton = 1", ["6: [service.web] singleton: must be true or false, got 1"]),
+    ("drain = 60", [f"6: [service.web] drain: {DURATION}, got 60"]),
+    ("drain = '60'", [f'6: [service.web] drain: {DURATION}, got "60"']),
+    ("drain = '5m\\n'", [f'6: [service.web] drain: {DURATION}, got "5m\\\\n"']),
+    ('drain = "5m\\n"', [f'6: [service.web] drain: {DURATION}, got "5m\\n"']),
+    (
+        "reserve = { memory = '5 GB' }",
+        ['6: [service.web] reserve.memory: must be a size such as "512M" or "2G", got "5 GB"'],
+    ),
+    ("reserve = { cpu = 0 }", ["6: [service.web] reserve.cpu: must be more than 0, got 0"]),
+    ("reserve = { cpu = inf }", ["6: [service.web] reserve.cpu: must be a finite number"]),
+    ("reserve = 1", ["6: [service.web] reserve: must be a table, got 1"]),
+    ("env = { A = 1 }", ["6: [service.web] env.A: must be a string, got 1"]),
+    ('env = { A = "a\\u0000b" }', ["6: [service.web] env.A: must not contain a NUL character"]),
+    (
+        "env = { 'A B' = 'x' }",
+        [
+            '6: [service.web] env.A B: "A B" is not a valid name: must be letters, digits and '
+            "underscores, not starting with a digit"
+        ],
+    ),
+    ("secrets = 'A'", ['6: [service.web] secrets: must be a list, got "A"']),
+    (
+        "sticky = 'cookies'",
+        ['6: [service.web] sticky: must be "cookie", got "cookies"; did you mean "cookie"?'],
+    ),
+    ("ready = 'health'", ['6: [service.web] ready: must start with "/", got "health"']),
+    (
+        "ready = '/a b'",
+        ['6: [service.web] ready: holds a character that a URL path may not have: "/a b"'],
+    ),
+    (
+        "ready = 3",
+        ['6: [service.web] ready: must be a path such as "/health/ready" or a table, got 3'],
+    ),
+    (
+        "ready = { path = '/x', command = 'y' }",
+        ["6: [service.web] ready: needs either path or command"],
+    ),
+    (
+        "ready = { path = '/x', after = 0 }",
+        ["6: [service.web] ready.after: must be at least 1, got 0"],
+    ),
+    (
+        "route = true",
+        [
+            '6: [service.web] route: must be a path such as "/api", a table { host, path } or '
+            "false, got true"
+        ],
+    ),
+    ("cwd = '../other'", ["6: [service.web] cwd: must lie within the source folder"]),
+    ("cwd = '/etc'", ["6: [service.web] cwd: must lie within the source folder"]),
+    # illogical pairs
+    (
+        "singleton = true\nreplicas = 2",
+        ["6: [service.web] singleton and replicas contradict each other"],
+    ),
+    (
+        "singleton = true\nsurge = 2",
+        ["7: [service.web] singleton and surge contradict each other"],
+    ),
+    (
+        "singleton = true\nswitch = 'atomic'",
+        ["7: [service.web] switch = atomic and singleton contradict each other"],
+    ),
+    (
+        "[service.w]\nrun = 'x'\nsticky = 'cookie'\nready = '/x'",
+        [
+            f"8: [service.w] sticky needs an HTTP service {HTTP}",
+            "9: [service.w] ready is a path, but no HTTP server is declared: use { command }",
+        ],
+    ),
+    (
+        "[service.w]\nrun = 'x'\nroute = '/x'\ntimeout = '1s'",
+        [
+            f"8: [service.w] route needs an HTTP service {HTTP}",
+            f"9: [service.w] timeout needs an HTTP service {HTTP}",
+        ],
+    ),
+    # a fault hides no other one, in its own table either
+    (
+        "singleton = true\nreplicas = 2\nreplicsa = 2\ndrain = 3",
+        [
+            "6: [service.web] singleton and replicas contradict each other",
+            '8: [service.web] unknown key "replicsa"; did you mean "replicas"?',
+            f"9: [service.web] drain: {DURATION}, got 3",
+        ],
+    ),
+    # a missing run is one fault, not a handful
+    (
+        "[service.w]\nsticky = 'cookie'",
+        ['6: [service.w] key "run" is missing'],
+    ),
+    ("[service.w]\nrun = ''", ["7: [service.w] run: must not be empty"]),
+    (
+        "[service.w]\nrun = ['a', 3]",
+        ['7: [service.w] run: must be a string or a list of strings, got ["a", 3]'],
+    ),
+    (
+        '[service.w]\nrun = "a \'b"',
+        ["7: [service.w] run: cannot be split into words: No closing quotation"],
+    ),
+    # names
+    (
+        "[service.Web]\nrun = 'x'",
+        [
+            '6: [service.Web] "Web" is not a valid name: must be lower-case letters, digits and '
+            "hyphens, starting with a letter"
+        ],
+    ),
+    ("[job.web]\nrun = 'x'", ['6: [job.web] "web" is the name of a service already']),
+    ("[data.edge]\ntype = 'redis'", ['6: [data.edge] "edge" is a reserved name']),
+    ("[service]\nw = 3", ["7: [service.w] must be a table, got 3"]),
+    ("[servce.w]\nrun = 'x'", ['6: unknown key "servce"; did you mean "service"?']),
+    ("[services.w]\nrun = 'x'", ['6: unknown key "services"; did you mean "service"?']),
+    ("[[data]]\ntype = 'redis'", ['6: [data] must be a table, got [{"type": "redis"}]']),
+    # jobs and data
+    (
+        "[job.j]\nrun = 'x'\nwhen = '0 3 * * *'",
+        [
+            '8: [job.j] when: a schedule ("0 3 * * *") is not implemented in this version',
+        ],
+    ),
+    (
+        "[job.j]\nrun = 'x'\nwhen = 'relase'",
+        [
+            '8: [job.j] when: must be "release", "after-release" or "manual", got "relase"; '
+            'did you mean "release"?'
+        ],
+    ),
+    (
+        "[data.q]\ntype = 'rabbitmq'",
+        ['7: [data.q] type: "rabbitmq" is not implemented in this version'],
+    ),
+    (
+        "[data.q]\ntype = 'mysql'",
+        ['7: [data.q] type: must be "postgres", "redis" or "files", got "mysql"'],
+    ),
+    ("[data.q]", ['6: [data.q] key "type" is missing']),
+    (
+        "[data.q]\ntype = 'redis'\nversion = 9.0",
+        ["8: [data.q] version: must be a whole number, got 9.0"],
+    ),
+    (
+        "[data.q]\ntype = 'redis'\nversion = 9\nurl = 'redis://h'",
+        ["8: [data.q] an external store takes no version, port or settings"],
+    ),
+    (
+        "[data.q]\ntype = 'redis'\nsettings = { a = [1] }",
+        [
+            "8: [data.q] settings.a: must be a string or a whole number or a number or "
+            "true or false, got [1]"
+        ],
+    ),
+    # edge and drills
+    (
+        "[edge]\nlisten = '8080'",
+        [
+            '7: [edge] listen: must be an address and a port, such as "127.0.0.1:8080" or "*:80", '
+            'got "8080"'
+        ],
+    ),
+    ("[edge]\nrate_limit = '9/s'", ['7: [edge] "rate_limit" is not implemented in this version']),
+    ("[drill]\nget = ['x']", ['7: [drill] get[0]: must start with "/", got "x"']),
+    # two services
+    (
+        "[service.w]\nrun = 'x ${port}'",
+        [
+            "4: [service.web] 2 services speak HTTP: this one needs a route, "
+            'say route = "/api", or route = false to keep it private',
+            "6: [service.w] 2 services speak HTTP: this one needs a route, "
+            'say route = "/api", or route = false to keep it private',
+        ],
+    ),
+    (
+        "route = '/a'\n[service.w]\nrun = 'x ${port}'\nroute = '/a/'",
+        ["9: [service.w] route: /a is published by web already"],
+    ),
+    (
+        "route = '/a'\n[drill]\nget = ['/a/b', '/ab']",
+        ["8: [drill] get[1]: /ab is not published by any service (routes: /a)"],
+    ),
+    (
+        "route = { host = 'a.b' }\n[drill]\nhost = 'c.d'",
+        ['8: [drill] host: no route has the host "c.d" (have: a.b)'],
+    ),
+    # overlays
+    ("[for.a]\nkeep = 'x'", ['7: [for.a] keep: must be a whole number, got "x"']),
+    (
+        "[for.a]\nservice.web.replica = 1",
+        ['7: [for.a.service.web] unknown key "replica"; did you mean "replicas"?'],
+    ),
+    ("[for.a]\nname = 'x'", ['7: [for.a] "name" is the same in every environment']),
+    ("[for.a]\nfor.b.keep = 2", ["7: [for.a] an overlay has no overlays"]),
+    ("[for.a]\nx-b = 2", ['7: [for.a] "x-b": x- keys belong at the root']),
+    (
+        "[for.a]\nunset = 'keep'",
+        ['7: [for.a] unset: must be a list of keys such as "service.web.sticky"'],
+    ),
+    ("[for.a]\nunset = ['keep']", ['7: [for.a] unset: the base has no "keep"']),
+    ("[for.a]\nunset = ['name']", ['7: [for.a] unset: "name" cannot be left out']),
+    (
+        "[for.a]\nunset = ['service.web.run']",
+        ['4: [service.web] key "run" is missing (with --for a)'],
+    ),
+    (
+        "[for.A_]\nkeep = 2",
+        ['6: [for] A_: "A_" is not a valid name: must be lower-case letters, digits and hyphens'],
+    ),
+    ("[for]\na = 2", ["7: [for] a: must be a table"]),
+]
+UNLISTED = {
+    "x-mine = 1": r'6: \[service\.web\] unknown key "x-mine" \(have: cwd, drain, .*\)',
+}
+
+
+@pytest.mark.parametrize(("added", "expected"), ADDED, ids=[added for added, _ in ADDED])
+def test_message(added: str, expected: list[str] | None) -> None:
+    found = said(f"{SMALL}{added}\n")
+    if expected is None:
+        assert len(found) == 1
+        assert re.fullmatch(UNLISTED[added], found[0])
+    else:
+        assert found == expected
+
+
+WHOLE: list[tuple[str, list[str]]] = [
+    ("", ['is empty: a stack needs "gapless = 1", a name and one [service.NAME] with run']),
+    (" \n\t\n", ['is empty: a stack needs "gapless = 1", a name and one [service.NAME] with run']),
+    (
+        "x-a = 1",
+        ['key "gapless" is missing', 'key "name" is missing', "needs at least one [service.NAME]"],
+    ),
+    (
+        'gapless = 1\nname = "a"\nservice = 3\n',
+        ["3: [service] must be a table, got 3"],
+    ),
+    (
+        SMALL.replace("= 1", "= 2", 1),
+        ["1: gapless: must be 1, the only version of the file format, got 2"],
+    ),
+    (
+        SMALL.replace("= 1", "= true", 1),
+        ["1: gapless: must be 1, the only version of the file format, got true"],
+    ),
+    (
+        SMALL.replace("shop", "Shop_1"),
+        ['2: name: must be lower-case letters, digits and hyphens, such as "chat", got "Shop_1"'],
+    ),
+    (
+        SMALL.replace("shop", "s" * 33),
+        [f'2: name: must be at most 32 characters long, got "{"s" * 33}"'],
+    ),
+    (f"overlay = 'x'\n{SMALL}", ['1: unknown key "overlay"']),
+    (f"domains = ['x']\n{SMALL}", ['1: "domains" is not implemented in this version']),
+    (f"secrets = ['A', 'A']\n{SMALL}", ['1: secrets[1]: "A" is listed twice']),
+    (
+        f"secrets = ['A-B']\n{SMALL}",
+        [
+            "1: secrets[0]: must be letters, digits and underscores, not starting with a digit, "
+            'got "A-B"'
+        ],
+    ),
+    (
+        f"secrets = ['TOKEN']\n{SMALL}secrets = ['TOKENS']\n",
+        [
+            '7: [service.web] secrets[0]: "TOKENS" is not in the list of secrets of the stack; '
+            'did you mean "TOKEN"?'
+        ],
+    ),
+    (f"for = 3\n{SMALL}", ["1: for: must hold tables: [for.staging]"]),
+    ("gapless = 1\nname = \n", ["2: is not valid TOML: invalid value"]),
+    ("gapless = 1\ngapless = 2\n", ["2: is not valid TOML: cannot overwrite a value"]),
+    ("name = 'a", ['1: is not valid TOML: expected "\'"']),
+    ("[service.web\n", ["1: is not valid TOML: expected ']' at the end of a table declaration"]),
+    ("a = " + "[" * 5000, ["is nested too deeply"]),
+    ("a = " + "[" * 40 + "]" * 40, ["is nested too deeply (more than 16 levels)"]),
+    ("gapless = 1\nname = 'a\0b'\n", ["2: holds a NUL character"]),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), WHOLE, ids=[text[:40] for text, _ in WHOLE])
+def test_message_of_a_whole_file(text: str, expected: list[str]) -> None:
+    assert said(text) == expected
+
+
+def test_a_number_without_end_is_a_fault_of_the_file() -> None:
+    assert said(f"gapless = {'9' * 5000}")[0].startswith("is not valid TOML: ")
+
+
+def test_the_printed_form() -> None:
+    with pytest.raises(InvalidStack) as caught:
+        stackfile.parse(f"{SMALL}\n\nreplica = 3\n", file="here/gapless.toml")
+    assert str(caught.value) == (
+        'here/gapless.toml:8: [service.web] unknown key "replica"; did you mean "replicas"?\n'
+        "    8 | replica = 3"
+    )
+    assert caught.value.exit_code == 2
+    assert caught.value.detail["problems"] == [
+        {
+            "file": "here/gapless.toml",
+            "line": 8,
+            "message": '[service.web] unknown key "replica"; did you mean "replicas"?',
+            "text": "replica = 3",
+        }
+    ]
+
+
+def test_control_characters_of_a_line_are_not_shown() -> None:
+    with pytest.raises(InvalidStack) as caught:
+        stackfile.parse(f'{SMALL}zzz = "\u202e\u009b"\n')
+    (problem,) = caught.value.problems
+    assert problem.text == 'zzz = "\ufffd\ufffd"'
+
+
+def test_the_valid_files_are_valid() -> None:
+    assert said(SMALL) == []
+    assert said(FULL) == []
+    assert said(FULL, "staging") == []
+    assert said(FULL, "production") == []
