@@ -78,5 +78,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
     place.mkdir()
     (place / "gapless.toml").write_text(FILE)
     monkeypatch.setenv("GAPLESS_STATE", str(state))
-    monkeypatch.delenv("GAPLESS_FOR", raising=False)
+    for name in ("GAPLESS_FOR", "KEY", "OTHER", "SUDO_USER"):
+        monkeypatch.delenv(name, raising=False)
     yield Folder(place, dict(os.environ))

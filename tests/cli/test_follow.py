@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import socketserver
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,6 +26,7 @@ class Wire:
         self.events: Events = ()
         self.hold = threading.Event()
         self.asked: list[tuple[str, Any]] = []
+        self.actors: set[str] = set()
         self.refusal: dict[str, Any] | None = None
         folder.paths.make()
         wire = self
@@ -33,13 +36,15 @@ class Wire:
 
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
-                wire.asked.append((self.path, json.loads(raw)))
+                body = json.loads(raw)
+                wire.actors.add(body.pop("actor"))
+                wire.asked.append((self.path, body))
                 if wire.refusal is not None:
-                    body = json.dumps(wire.refusal).encode()
+                    raw = json.dumps(wire.refusal).encode()
                     self.send_response(409)
-                    self.send_header("Content-Length", str(len(body)))
+                    self.send_header("Content-Length", str(len(raw)))
                     self.end_headers()
-                    self.wfile.write(body)
+                    self.wfile.write(raw)
                     return
                 self.send_response(200)
                 self.send_header("Transfer-Encoding", "chunked")
@@ -113,6 +118,7 @@ def test_a_deploy_as_lines(folder: Folder, wire: Wire) -> None:
         {
             "file": str(folder.path / "gapless.toml"),
             "overlay": None,
+            "environment": {},
             "services": ["web"],
             "force": True,
             "surge_all": True,
@@ -203,3 +209,4 @@ def test_what_each_command_asks_for(
     wire.events = [{"event": "end", "exit": 0}]
     assert folder.gapless(*words).code == 0
     assert wire.asked == [(path, body)]
+    assert wire.actors == {pwd.getpwuid(os.getuid()).pw_name}

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -62,11 +63,12 @@ async def run(folder: Folder, *words: str) -> tuple[int, str, str]:
 async def test_ps_tells_the_living_from_the_dead(running: Folder) -> None:
     code, text, _ = await run(running, "ps", "--json")
     status = json.loads(text)
-    assert (code, status["controller"], status["release"]) == (0, "dead", 7)
+    assert (code, status["controller"], status["release"]) == (0, "dead", "r7")
     one, two = status["services"][0]["replicas"]
     assert (one["id"], one["state"]) == ("web.1@r7", "running")
     assert (two["id"], two["state"], two["pid"]) == ("web.2@r7", "stopped", None)
     os.kill(one["pid"], 0)
+    assert abs(time.time() - one["started_at"]) < 60
 
 
 async def test_ps_says_so_in_words(running: Folder) -> None:

@@ -12,7 +12,7 @@ from gapless.cli import out, render
 REPLICA: dict[str, Any] = {
     "id": "web.1@r12",
     "state": "ready",
-    "release": 12,
+    "release": "r12",
     "pid": 4711,
     "address": "unix:/run/user/0/gapless/shop/web.1@r12.sock",
     "started_at": 1000.0,
@@ -24,7 +24,7 @@ REPLICA: dict[str, Any] = {
 }
 STATUS: dict[str, Any] = {
     "stack": "shop",
-    "release": 12,
+    "release": "r12",
     "controller": "running",
     "maintenance": True,
     "edge": {"url": "http://127.0.0.1:8080", "state": "running", "pid": 1},
@@ -34,7 +34,7 @@ STATUS: dict[str, Any] = {
             "name": "web",
             "desired": 1,
             "ready": 1,
-            "drift": "scaled by hand to 1",
+            "drift": 1,
             "replicas": [REPLICA],
         },
         {"name": "mail", "desired": 0, "ready": 0, "drift": None, "replicas": []},
@@ -87,7 +87,7 @@ def test_the_headline_says_what_matters() -> None:
 
 def test_troubles_are_told() -> None:
     assert list(render.troubles(STATUS)) == [
-        "web: scaled by hand to 1",
+        "web: scaled to 1 by hand, until the next deploy",
         "db: port 5000 is taken",
     ]
 

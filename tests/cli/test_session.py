@@ -72,6 +72,18 @@ def test_only_declared_secrets_are_captured(
     assert two.captured() == {"KEY": "value of KEY"}
 
 
+def test_what_the_file_asks_of_the_environment_is_captured(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LEVEL", "UNASKED", "KEY", "OTHER"):
+        monkeypatch.setenv(name, "x")
+    with (folder.path / "gapless.toml").open("a") as file:
+        file.write('[env]\nLOG = "${env.LEVEL:-info}"\nABSENT = "${env.NOT_SET:-1}"\n')
+    one = session.Session()
+    one.given_file = folder.path / "gapless.toml"
+    assert sorted(one.captured()) == ["KEY", "LEVEL", "OTHER"]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("90", 90.0), ("1.5s", 1.5), ("5m", 300.0), ("250ms", 0.25), ("1d", 86400)],

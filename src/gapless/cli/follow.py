@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import pwd
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -81,7 +83,7 @@ def stack_table(session: Session) -> Any:
         status = session.client.get("/v1/status", timeout=2.0)
     except errors.GaplessError:
         return None
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    now = time.time()
     drawn = [
         rich.text.Text(out.clean(render.headline(status))),
         out.rich_table(render.REPLICA_HEADS, render.replica_rows(status, now)),
@@ -146,7 +148,8 @@ def follow(
     seen: dict[str, str] = {}
     try:
         with screen(session, live=live) as where:
-            events = session.client.stream(path, dict(body or {}), timeout=session.timeout)
+            asked = {"actor": who(), **(body or {})}
+            events = session.client.stream(path, asked, timeout=session.timeout)
             last: Event = {}
             for last in events:
                 show(last, where, seen)
@@ -154,6 +157,16 @@ def follow(
     except KeyboardInterrupt:
         out.progress("detached: what was begun goes on" + (f"; {abort} undoes it" if abort else ""))
         raise SystemExit(130) from None
+
+
+def who() -> str:
+    """The user that asks, for the history; behind sudo also the one who became root."""
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        name = str(os.getuid())
+    behind = os.environ.get("SUDO_USER", "")
+    return f"{name} ({behind})" if behind and behind != name else name
 
 
 def _end(event: Event) -> End:

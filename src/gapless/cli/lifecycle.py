@@ -30,7 +30,7 @@ def up(session: Session, detach: bool) -> int:
     """
     if not session.client.alive():
         start_controller(session)
-    body = session.body(environment=session.captured())
+    body = session.body()
     end = follow.follow(session, "/v1/up", body, live=True, abort="gapless down")
     code = follow.finish(session, end, f"{session.stack_id} is up")
     if code == 0 and not detach and not session.json:

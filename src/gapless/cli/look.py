@@ -43,8 +43,7 @@ def ps(session: Session) -> None:
         out.as_json(answer)
         return
     out.data(out.clean(render.headline(answer)))
-    now = time.clock_gettime(time.CLOCK_BOOTTIME)
-    if rows := render.replica_rows(answer, now):
+    if rows := render.replica_rows(answer, time.time()):
         out.data("")
         out.show_table(render.REPLICA_HEADS, rows)
     if stores := render.data_rows(answer):

@@ -64,14 +64,13 @@ def _dash(value: object) -> str:
 
 
 def replica_row(replica: Answer, now: float) -> tuple[str, ...]:
-    """One line of ``ps``; ``now`` in the clock of ``started_at`` (seconds since boot)."""
+    """One line of ``ps``; ``now`` in the clock of ``started_at`` (seconds since 1970)."""
     started = replica.get("started_at")
     state = str(replica.get("state", "?"))
-    release = replica.get("release")
     return (
         str(replica.get("id", "?")),
         state,
-        f"r{release}" if isinstance(release, int) else _dash(release),
+        _dash(replica.get("release")),
         _dash(short_address(replica.get("address"))),
         _dash(replica.get("pid") or replica.get("container")),
         span(now - started) if started and state != "stopped" else "-",
@@ -119,19 +118,13 @@ def troubles(status: Answer) -> Iterator[str]:
         for replica in service.get("replicas", ()):
             if reason := replica.get("reason"):
                 yield f"{replica['id']}: {reason}"
-        if drift := service.get("drift"):
-            yield f"{service['name']}: {_drift(drift)}"
+        if (drift := service.get("drift")) is not None:
+            yield f"{service['name']}: scaled to {drift} by hand, until the next deploy"
+        if service.get("stopped"):
+            yield f"{service['name']}: stopped by hand; gapless start {service['name']}"
     for node in status.get("data", ()):
         if reason := node.get("reason"):
             yield f"{node['name']}: {reason}"
-
-
-def _drift(drift: object) -> str:
-    if isinstance(drift, str):
-        return drift
-    if isinstance(drift, Mapping):
-        return ", ".join(f"{key} {value}" for key, value in drift.items())
-    return "scaled by hand, until the next deploy"
 
 
 def headline(status: Answer) -> str:
@@ -139,7 +132,7 @@ def headline(status: Answer) -> str:
     edge = status.get("edge") or {}
     release = status.get("release")
     parts = [
-        f"{status['stack']}" + (f" at r{release}" if isinstance(release, int) else ""),
+        f"{status['stack']}" + (f" at {release}" if release else ""),
         f"controller: {status.get('controller', '?')}",
         f"edge: {edge.get('state', 'absent')}" + (f" {edge['url']}" if edge.get("url") else ""),
     ]

@@ -25,6 +25,7 @@ FILE = "gapless.toml"
 TARGETS = ("process", "docker", "swarm", "kubernetes", "ecs")
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 _NAME_LINE = re.compile(r"""^\s*name\s*=\s*["']([a-z0-9-]+)["']""", re.MULTILINE)
+_MENTION = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d{1,6})?)(ms|s|m|h|d)?", re.ASCII)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0}
 
@@ -130,18 +131,24 @@ class Session:
         return Client(self.paths)
 
     def body(self, **more: Any) -> dict[str, Any]:
-        """A request body that names the file."""
-        return {"file": str(self.file), "overlay": self.overlay, **more}
+        """The body of a request that reads the file: where it is, and what it asks of us."""
+        return {
+            "file": str(self.file),
+            "overlay": self.overlay,
+            "environment": self.captured(),
+            **more,
+        }
 
     def captured(self) -> dict[str, str]:
-        """Values of declared secrets that are in our environment, by name."""
+        """What the file asks of our environment: declared secrets and ``${env.X}``, by name."""
         names = self.table.get("secrets", ())
         over = self.table.get("for", {}).get(self.overlay or "", {})
         if isinstance(over, dict):
             names = over.get("secrets", names)
-        if not isinstance(names, list | tuple):
-            return {}
-        return {n: os.environ[n] for n in names if isinstance(n, str) and n in os.environ}
+        declared = names if isinstance(names, list | tuple) else ()
+        wanted = {name for name in declared if isinstance(name, str)}
+        wanted |= set(_MENTION.findall(self.text))
+        return {name: os.environ[name] for name in sorted(wanted) if name in os.environ}
 
 
 def _set(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -26,7 +26,7 @@ Status = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A recorded program. ``started_at`` in seconds since boot; ``exit`` only for the dead."""
+    """A recorded program. ``started_at`` in seconds since 1970; ``exit`` only for the dead."""
 
     id: str
     pid: int
@@ -52,6 +52,7 @@ def programs(paths: Paths) -> list[Program]:
     from gapless.runtimes.process import proc, records
 
     kept = records.Records(paths.state, paths.stack)
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     found = []
     for name in kept.names():
         record = kept.load(name)
@@ -65,7 +66,7 @@ def programs(paths: Paths) -> list[Program]:
                 id=record.id,
                 pid=record.pid,
                 alive=alive,
-                started_at=record.start / proc.TICKS,
+                started_at=booted + record.start / proc.TICKS,
                 address=record.address,
                 labels=record.labels,
                 exit=None if end is None else str(end),
@@ -95,7 +96,7 @@ def status(paths: Paths) -> Status:
         services.setdefault(name, [])
     return {
         "stack": paths.stack,
-        "release": wanted.get("stack"),
+        "release": _release(wanted.get("stack")),
         "controller": "dead",
         "maintenance": bool(wanted.get("maintenance")),
         "edge": _edge(everything),
@@ -208,7 +209,7 @@ def _replica(program: Program) -> dict[str, Any]:
     return {
         "id": program.id,
         "state": "running" if program.alive else "stopped",
-        "release": None if replica is None else replica.release,
+        "release": None if replica is None else _release(replica.release),
         "pid": program.pid if program.alive else None,
         "address": program.address,
         "started_at": program.started_at,
@@ -245,6 +246,10 @@ def _stores(everything: list[Program]) -> list[dict[str, Any]]:
         for program in everything
         if program.labels.get("kind") == "data"
     ]
+
+
+def _release(number: Any) -> str | None:
+    return f"r{number}" if isinstance(number, int) else None
 
 
 def _rollout(rollout: Any) -> dict[str, Any] | None:
