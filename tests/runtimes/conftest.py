@@ -14,9 +14,10 @@ from gapless.runtimes.process import ProcessRuntime
 @pytest.fixture
 async def runtime(tmp_path: Path) -> AsyncIterator[ProcessRuntime]:
     """A runtime on ``tmp_path/chat``; what it runs at the end is killed."""
-    # Unprivileged programs must be able to reach what is theirs.
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o711)
+    # Unprivileged programs must be able to reach what is theirs; pytest's folders are closed.
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(0o711)
     made = ProcessRuntime(tmp_path / "chat", tmp_path / "run", "chat")
     yield made
     for found in await made.look():

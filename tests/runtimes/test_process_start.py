@@ -227,7 +227,7 @@ async def test_as_root_a_service_is_nobody(runtime: ProcessRuntime) -> None:
     script = "id -u; id -g; id -G; grep -E 'NoNewPrivs|CapEff|CapPrm' /proc/self/status"
     text = await output(runtime, Process("a", ("sh", "-c", script), identity="web"))
     ids, capabilities = text.splitlines()[:3], text.splitlines()[3:]
-    assert ids == [str(uid)] * 3
+    assert ids == [str(uid), str(uid), f"{uid} {runtime.shared_group()}"]
     assert [line.split()[1] for line in capabilities] == ["0" * 16, "0" * 16, "1"]
 
 

@@ -176,6 +176,10 @@ class FakeRuntime:
         """Nobody is anybody else here."""
         return None
 
+    def shared_group(self) -> int | None:
+        """Nobody needs one here."""
+        return None
+
     def rotate(self, limit: int, keep: int) -> Sequence[str]:
         """Logs here stay small."""
         return []

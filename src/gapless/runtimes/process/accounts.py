@@ -21,6 +21,9 @@ WIDE = range(70_000, 100_000)
 NARROW = range(61_184, 65_520)
 """Inside a user namespace of 65,536 ids, where the wide range does not exist."""
 
+SHARED = ""
+"""The identity of nobody, whose gid all programs of a stack have in common."""
+
 
 def mapped(uid: int, table: str) -> bool:
     """Whether a uid exists in this user namespace (text of ``/proc/self/uid_map``)."""

@@ -47,11 +47,11 @@ def refuse(step: str, error: OSError) -> None:
     os._exit(127)
 
 
-def drop_privileges(uid: int) -> None:
+def drop_privileges(uid: int, groups: list[int]) -> None:
     import ctypes
 
     # In this order: the groups and the gid need the privileges that go with the uid.
-    os.setgroups([])
+    os.setgroups(groups)
     os.setresgid(uid, uid, uid)
     os.setresuid(uid, uid, uid)
     libc = ctypes.CDLL(None, use_errno=True)
@@ -64,13 +64,14 @@ def become(orders: Orders) -> None:
     argv: list[str] = orders["argv"]  # type: ignore[assignment]
     env: dict[str, str] = orders["env"]  # type: ignore[assignment]
     uid: int | None = orders["uid"]  # type: ignore[assignment]
+    groups: list[int] = orders["groups"]  # type: ignore[assignment]
     cwd: str | None = orders["cwd"]  # type: ignore[assignment]
     step = "cannot drop privileges"
     try:
         if uid is not None:
-            # Its group is its own, so this opens its socket to the edge's group and no more.
+            # Its group is its own, so this opens to others only what lies in a shared folder.
             os.umask(0o002)
-            drop_privileges(uid)
+            drop_privileges(uid, groups)
         if cwd is not None:
             step = f"cannot enter {cwd}"
             os.chdir(cwd)
@@ -95,7 +96,9 @@ def execute(argv: list[str], env: dict[str, str]) -> None:
         except (FileNotFoundError, NotADirectoryError) as error:
             failure = error if len(folders) == 1 else failure
         except PermissionError as error:
-            failure = error
+            # A folder that may not be searched is no answer; a file that may not be run is one.
+            if len(folders) == 1 or os.access(f"{folder}/{argv[0]}", os.F_OK):
+                failure = error
     raise failure
 
 

@@ -96,9 +96,11 @@ class ProcessRuntime:
         self._records.make()
         self.logs.make()
         uid = None if process.identity is None else self.identity_uid(process.identity)
+        shared = None if uid is None else self.shared_group()
         place = spawn.Place(
             log=self.log(process.id),
             uid=uid,
+            groups=() if shared is None else (shared,),
             base=self._base(process.identity, uid),
             prepare=lambda: self._addresses.prepare(process.address, uid),
         )
@@ -120,6 +122,13 @@ class ProcessRuntime:
         None when we are not root. Raises EnvironmentFault when none is free.
         """
         return self._accounts.uid(name)
+
+    def shared_group(self) -> int | None:
+        """The gid that every program of the stack has beside its own, for what they share.
+
+        None when we are not root. Raises EnvironmentFault when none is free.
+        """
+        return self._accounts.uid(accounts.SHARED)
 
     # -- looking --------------------------------------------------------------------------
 

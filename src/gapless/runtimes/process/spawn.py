@@ -25,10 +25,11 @@ _FLOOR = 10
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What this machine adds to a Process: its log, its uid, its base environment."""
+    """What this machine adds to a Process: its log, its uid and groups, its base environment."""
 
     log: Path
     uid: int | None
+    groups: tuple[int, ...]
     base: dict[str, str]
     prepare: Callable[[], None]
     """Makes room for its socket; called before anything is forked."""
@@ -137,6 +138,7 @@ def _release(
             "env": {**place.base, **process.env, name: value},
             "cwd": process.cwd,
             "uid": place.uid,
+            "groups": list(place.groups),
             "exit": str(records.exit_path(process.id)) if kept else None,
             "timeout": process.timeout if kept else None,
         }
