@@ -1,0 +1,84 @@
+"""Plan texts, as the user reads them, against files in tests/plans.
+
+``GAPLESS_WRITE_PLANS=1`` writes them anew; the difference is then read like code.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gapless.core import simulate
+from gapless.core.world import World
+from gapless.engine import rollouts
+from tests.core import worlds
+
+PLANS = Path(__file__).parents[1] / "plans"
+
+
+def _rolled_back() -> World:
+    world = worlds.run(worlds.deploying(worlds.at_rest(worlds.stack()), worlds.stack()))
+    rollout = rollouts.rollback(world.desired, world.stacks.__getitem__, None, None)
+    return worlds.wanting(world, rollout)
+
+
+def _restarted() -> World:
+    world = worlds.at_rest(worlds.stack())
+    rollout = rollouts.restart(world.desired, world.stacks[1], ("web",), park=True)
+    return worlds.wanting(world, rollout)
+
+
+def _scaled(count: int) -> World:
+    world = worlds.at_rest(worlds.stack())
+    return replace(world, desired=replace(world.desired, scale={"web": count}))
+
+
+def _undone() -> World:
+    """Half of web has switched when the deploy is undone."""
+    world = worlds.deploying(worlds.at_rest(worlds.stack()), worlds.stack())
+    for batch in simulate.unroll(world).batches[:7]:
+        for step in batch:
+            world = simulate.apply(world, step)
+        world = simulate.settle(world)
+    assert world.desired.rollout is not None
+    rollout = replace(world.desired.rollout, phase="undoing", reason="aborted")
+    return worlds.wanting(world, rollout)
+
+
+CASES: dict[str, Callable[[], World]] = {
+    "first-up": lambda: worlds.fresh(worlds.stack()),
+    "deploy-one-by-one": lambda: worlds.deploying(worlds.at_rest(worlds.stack()), worlds.stack()),
+    "deploy-all-at-once": lambda: worlds.deploying(
+        worlds.at_rest(worlds.stack()), worlds.stack(), surge_all=True
+    ),
+    "deploy-atomic": lambda: worlds.deploying(
+        worlds.at_rest(worlds.stack()), worlds.stack(web={"switch": "atomic"})
+    ),
+    "deploy-without-room": lambda: worlds.deploying(
+        worlds.at_rest(worlds.stack()), worlds.stack(), park=False
+    ),
+    "undo": _undone,
+    "rollback": _rolled_back,
+    "restart-web": _restarted,
+    "scale-up": lambda: _scaled(5),
+    "scale-down": lambda: _scaled(1),
+    "down": lambda: replace(
+        (world := worlds.at_rest(worlds.stack())),
+        desired=replace(world.desired, running=False),
+    ),
+    "nothing": lambda: worlds.at_rest(worlds.stack()),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_plan_reads_as_agreed(name: str) -> None:
+    plan = simulate.unroll(CASES[name]())
+    assert plan.complete
+    file = PLANS / f"{name}.txt"
+    if os.environ.get("GAPLESS_WRITE_PLANS"):
+        file.write_text(f"{plan}\n")
+    assert f"{plan}\n" == file.read_text()
