@@ -72,7 +72,7 @@ def value(path: Path, found: object) -> str | None:
 def closest(word: str, allowed: Iterable[str]) -> str | None:
     """The allowed word that was probably meant; None when none is near."""
     names = {name.lower(): name for name in allowed}
-    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.7)
+    near = difflib.get_close_matches(word.lower(), names, n=1, cutoff=0.65)
     return names[near[0]] if near else None
 
 
