@@ -1,27 +1,51 @@
 """The edge's configuration as a value, and as HAProxy text. Pure.
 
-Nothing from the stack file reaches the text unquoted: every value is single-quoted, and values
-with a quote, a control character or a line break are refused before.
+Nothing from the stack file can become a directive: each foreign value is one argument in single
+quotes (inside them HAProxy expands nothing), behind ``--`` where it could be read as a flag;
+values with a quote, a control character or a line break are refused.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
+from gapless import errors
+from gapless.model.process import Address
+from gapless.model.service import Service
 from gapless.model.stack import Stack
 
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Where a frontend listens. ``public`` False: the stable address of a private service."""
-
-    bind: str
-    public: bool = True
+STATS_SOCKET = "edge.sock"
+MASTER_SOCKET = "edge-master.sock"
+STATE_FILE = "edge-state"
+PUBLIC = "_public"
+MAINTENANCE_LIST = "edge-maintenance.acl"
+MAINTENANCE_PAGE = "edge-maintenance.html"
+PAGE_LIMIT = 14_000
+"""Bytes of a maintenance page: it must fit into one of HAProxy's buffers (16 KiB) with headers."""
+ERROR_LIMIT = 5
+"""A run of so many bad answers takes a server out."""
+RISE = 3
+"""Good checks that bring a server back: it stays out long enough for the next look to see it."""
+IDLE_SECONDS = 5
+"""Idle connections to servers are given up in rounds of this length."""
+REUSE_KEEP_ALIVE = 60.0
+"""Seconds of keep-alive above which a server surely outlasts the edge's idle connections."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One HTTP service. Times in seconds."""
+    """One HTTP service. Times in seconds.
+
+    ``check``: path that must answer 2xx or 3xx; None: the socket accepts. ``reuse``: ``always``
+    shares idle server connections between clients, right only where the server keeps them
+    longer than the edge does; else ``safe``. ``private_bind``: its stable loopback address.
+    """
 
     name: str
     check: str | None
@@ -31,11 +55,12 @@ class Backend:
     sticky: bool
     timeout: float
     private_bind: str | None = None
+    reuse: Literal["always", "safe"] = "safe"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Requests for ``host`` (None: any) below ``path`` go to ``backend``."""
+    """Requests for ``host`` (None: any; ``*.example.com``: all below) below ``path``."""
 
     path: str
     host: str | None
@@ -44,7 +69,11 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a reload would be needed for; members are not in it."""
+    """Everything that a reload would be needed for; members are not in it.
+
+    ``maintenance_page`` is the page itself (HTML), not its name: another page is another digest.
+    ``allow``: addresses or networks that pass during maintenance.
+    """
 
     stack: str
     listen: str
@@ -57,16 +86,341 @@ class Config:
     allow: tuple[str, ...] = ()
 
 
-def of_stack(stack: Stack, private: dict[str, str], **machine: object) -> Config:
-    """The configuration that a stack asks for. ``private``: service name to bind address."""
-    raise NotImplementedError
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A member in the text of a reload. ``enabled`` False: known, and out of rotation."""
+
+    name: str
+    backend: str
+    address: Address
+    cookie: str | None = None
+    enabled: bool = True
 
 
-def render(config: Config) -> str:
-    """HAProxy's configuration text."""
-    raise NotImplementedError
+def of_stack(
+    stack: Stack,
+    private: Mapping[str, str],
+    *,
+    run_dir: str,
+    maxconn: int,
+    threads: int,
+    maintenance_page: str | None = None,
+) -> Config:
+    """The configuration that a stack asks for.
+
+    ``private``: service name to bind address (``127.0.0.1:9001``) for each HTTP service that
+    others refer to. ``maxconn``: what the descriptor limit allows; the file's own figure wins
+    when it is lower.
+    """
+    http = {name: service for name, service in stack.services.items() if service.http}
+    asked = stack.edge.max_connections
+    return Config(
+        stack=stack.id,
+        listen=stack.edge.listen,
+        rules=tuple(
+            Rule(service.route.path, service.route.host, name)
+            for name, service in sorted(http.items())
+            if service.route is not None
+        ),
+        backends=tuple(
+            _backend(name, service, private.get(name)) for name, service in sorted(http.items())
+        ),
+        run_dir=run_dir,
+        maxconn=maxconn if asked is None else min(asked, maxconn),
+        threads=threads,
+        maintenance_page=maintenance_page,
+        allow=stack.edge.allow,
+    )
+
+
+def _backend(name: str, service: Service, private_bind: str | None) -> Backend:
+    probe = service.ready
+    keep_alive = keep_alive_of(service.run)
+    return Backend(
+        name=name,
+        check=probe.path if probe else None,
+        check_timeout=probe.timeout if probe else 2.0,
+        check_every=probe.every if probe else 1.0,
+        check_fall=probe.after if probe else 3,
+        sticky=service.sticky == "cookie",
+        timeout=service.timeout,
+        private_bind=private_bind,
+        reuse="always" if keep_alive is not None and keep_alive >= REUSE_KEEP_ALIVE else "safe",
+    )
+
+
+def keep_alive_of(run: Sequence[str]) -> float | None:
+    """Seconds of keep-alive that a command asks of a server we know; None: not said."""
+    flags = ("--timeout-keep-alive", "--keep-alive", "--keepalive")
+    for at, word in enumerate(run):
+        name, equals, value = word.partition("=")
+        if name in flags:
+            text = value if equals else run[at + 1] if at + 1 < len(run) else ""
+            return float(text) if re.fullmatch(r"\d{1,6}(\.\d+)?", text) else None
+    return None
+
+
+def render(config: Config, servers: Sequence[Server] = ()) -> str:
+    """HAProxy's configuration text, with ``servers`` as its first members.
+
+    Raises UsageError for values that HAProxy could misread.
+    """
+    blocks = [_global(config), _defaults(config), _public(config), _nowhere()]
+    for backend in config.backends:
+        if backend.private_bind is not None:
+            blocks.append(_private(backend, backend.private_bind))
+        own = [server for server in servers if server.backend == backend.name]
+        blocks.append(_servers(config, backend, own))
+    return "\n\n".join("\n    ".join(block) for block in blocks) + "\n"
 
 
 def digest(config: Config) -> str:
-    """Short digest: equal digests mean that no reload is needed."""
-    raise NotImplementedError
+    """Sixteen hexadecimal characters: equal digests mean that no reload is needed."""
+    return hashlib.sha256(to_json(config).encode()).hexdigest()[:16]
+
+
+def to_json(config: Config) -> str:
+    """The configuration as one JSON object; ``from_json`` is the inverse."""
+    return json.dumps(asdict(config), sort_keys=True)
+
+
+def from_json(text: str) -> Config:
+    """The inverse of ``to_json``. Raises ValueError, KeyError or TypeError on anything else."""
+    raw: dict[str, Any] = json.loads(text)
+    raw["rules"] = tuple(Rule(**rule) for rule in raw["rules"])
+    raw["backends"] = tuple(Backend(**backend) for backend in raw["backends"])
+    raw["allow"] = tuple(raw["allow"])
+    return Config(**raw)
+
+
+def quote(value: str, *, what: str = "value") -> str:
+    """One argument of HAProxy's configuration. Raises UsageError for what quoting cannot hold."""
+    if "'" in value or not value.isprintable():
+        raise errors.UsageError(
+            f"edge: {what} holds a quote or a control character: {value!r}",
+            hint="such a character cannot be written into the edge's configuration",
+        )
+    return f"'{value}'"
+
+
+def identifier(value: str, *, what: str = "name") -> str:
+    """A name as HAProxy allows it. ``@`` of ``web.1@r12`` becomes ``:``."""
+    name = value.replace("@", ":")
+    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,120}", name):
+        raise errors.UsageError(f"edge: not a possible {what}: {value!r}")
+    return name
+
+
+def token(value: str) -> str:
+    """A cookie value of our own making. Raises UsageError for anything else."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
+        raise errors.UsageError(f"edge: not a possible cookie token: {value!r}")
+    return value
+
+
+def server_id(name: str, address: Address, cookie: str | None) -> int:
+    """A number that changes with address and cookie: how a look tells a stale server by itself."""
+    seed = f"{name}\0{address}\0{cookie}".encode()
+    return int.from_bytes(hashlib.sha256(seed).digest()[:4]) % (2**31 - 2) + 1
+
+
+def address_word(address: Address) -> str:
+    """Where a server is, as HAProxy writes it. Raises UsageError."""
+    if address.socket is not None:
+        if not address.socket.startswith("/") or not address.socket.isprintable():
+            raise errors.UsageError(f"edge: not a possible socket path: {address.socket!r}")
+        return f"unix@{address.socket}"
+    host = address.host or ""
+    if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}|\[[0-9a-fA-F:]+\]", host):
+        raise errors.UsageError(f"edge: not a possible server address: {address}")
+    return f"{host}:{int(address.port or 0)}"
+
+
+def server_words(backend: Backend, server: Server) -> tuple[str, ...]:
+    """The keywords of a server. All of them: servers added at run time inherit nothing."""
+    number = server_id(server.name, server.address, server.cookie)
+    words = [address_word(server.address), "check", "id", str(number)]
+    every = milliseconds(backend.check_every)
+    words += ["inter", every, "downinter", every]
+    words += ["fastinter", milliseconds(max(0.1, backend.check_every / 2))]
+    words += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
+    words += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
+    words += ["pool-purge-delay", f"{IDLE_SECONDS}s"]
+    if backend.sticky and server.cookie is not None:
+        words += ["cookie", token(server.cookie)]
+    return tuple(words)
+
+
+def milliseconds(seconds: float) -> str:
+    """A time as HAProxy's timers take it: 1 ms to 24 days."""
+    if not math.isfinite(seconds):
+        raise errors.UsageError(f"edge: not a possible time: {seconds}")
+    return f"{min(2**31 - 1, max(1, round(seconds * 1000)))}ms"
+
+
+def bind_word(address: str) -> str:
+    """``host:port``, ``*:port`` or ``[v6]:port``. Raises UsageError."""
+    found = re.fullmatch(r"(\*|[0-9.]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address)
+    if not found or not 0 < int(found[2]) < 65536:
+        raise errors.UsageError(
+            f"edge: not an address to listen on: {address!r}", hint='say "127.0.0.1:8080"'
+        )
+    return address
+
+
+def _path(config: Config, name: str) -> str:
+    return quote(f"{config.run_dir}/{name}", what="the run directory")
+
+
+def _global(config: Config) -> list[str]:
+    stack = identifier(config.stack, what="stack name")
+    return [
+        "global",
+        f"description 'gapless {stack} {digest(config)}'",
+        f"nbthread {int(config.threads)}",
+        f"maxconn {int(config.maxconn)}",
+        f"stats socket {_path(config, STATS_SOCKET)} mode 600 level admin expose-fd listeners",
+        "stats timeout 60s",
+        f"server-state-file {_path(config, STATE_FILE)}",
+        # Two stacks on one port would share its traffic in silence; a reload passes the sockets on.
+        "noreuseport",
+        # Sockets on an old worker end with it: this long after a reload at the latest.
+        "hard-stop-after 24h",
+    ]
+
+
+def _defaults(config: Config) -> list[str]:
+    patience = max([60.0, *(backend.timeout for backend in config.backends)])
+    return [
+        "defaults",
+        "mode http",
+        "load-server-state-from-file global",
+        "timeout connect 2s",
+        f"timeout client {milliseconds(patience)}",
+        f"timeout server {milliseconds(patience)}",
+        "timeout http-request 10s",
+        "timeout http-keep-alive 60s",
+        "timeout queue 5s",
+        "timeout tunnel 24h",
+        "timeout client-fin 10s",
+        "timeout server-fin 10s",
+        # Without these a reload cuts keep-alive clients, and small answers wait for company.
+        "option idle-close-on-response",
+        "option http-no-delay",
+        "option redispatch 1",
+        "retries 3",
+        "retry-on conn-failure empty-response",
+        "http-error status 503 content-type 'text/plain' hdr Retry-After '2' "
+        "hdr Cache-Control 'no-store' string 'Service unavailable, try again in a moment'",
+    ]
+
+
+def _public(config: Config) -> list[str]:
+    lines = [
+        f"frontend {PUBLIC}",
+        f"bind {quote(bind_word(config.listen))}",
+        f"acl maintenance str(on) -m str -f {_path(config, MAINTENANCE_LIST)}",
+    ]
+    passes = ""
+    if config.allow:
+        known = " ".join(_network(network) for network in config.allow)
+        lines.append(f"acl allowed src -m ip -- {known}")
+        passes = " !allowed"
+    if config.maintenance_page is None:
+        body = "content-type 'text/plain' string 'Down for maintenance, back soon'"
+    else:
+        body = f"content-type 'text/html; charset=utf-8' file {_path(config, MAINTENANCE_PAGE)}"
+    lines += [
+        f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
+        f" if maintenance{passes}",
+        *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
+        "http-request set-header X-Forwarded-For %[src]",
+        "http-request set-header X-Real-IP %[src]",
+        "http-request set-header X-Forwarded-Proto http",
+        "http-request set-header X-Forwarded-Host %[req.hdr(host)]",
+        "http-request set-header X-Forwarded-Port %[dst_port]",
+        "http-request del-header X-Forwarded-Prefix",
+        "http-request set-header X-Request-ID %[uuid()]",
+    ]
+    for rule in sorted(config.rules, key=_precedence):
+        lines.append(f"use_backend {identifier(rule.backend)}{_condition(rule)}")
+    return [*lines, "default_backend _nowhere"]
+
+
+def _nowhere() -> list[str]:
+    text = "http-request return status 404 content-type 'text/plain' string 'Not found'"
+    return ["backend _nowhere", text]
+
+
+def _private(backend: Backend, address: str) -> list[str]:
+    name = identifier(backend.name)
+    return [
+        f"frontend _to-{name}",
+        f"bind {quote(bind_word(address))}",
+        "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
+        f"default_backend {name}",
+    ]
+
+
+def _servers(config: Config, backend: Backend, servers: Sequence[Server]) -> list[str]:
+    name = identifier(backend.name)
+    lines = [
+        f"backend {name}",
+        "balance leastconn",
+        f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
+        f"timeout server {milliseconds(backend.timeout)}",
+        f"timeout check {milliseconds(backend.check_timeout)}",
+        "http-request disable-l7-retry unless METH_GET",
+    ]
+    if backend.sticky:
+        cookie = identifier(f"{config.stack}-{backend.name}")
+        lines.append(f"cookie {cookie} insert indirect nocache httponly attr 'SameSite=Lax'")
+    if backend.check is not None:
+        lines += [
+            "option httpchk",
+            f"http-check send meth GET uri {_word(backend.check)} hdr Host localhost",
+            "http-check expect status 200-399",
+        ]
+    for server in servers:
+        words = (quote(word, what="a server") for word in server_words(backend, server))
+        state = "" if server.enabled else " disabled"
+        lines.append(f"server {identifier(server.name)} {' '.join(words)}{state}")
+    return lines
+
+
+def _word(value: str) -> str:
+    """A path or host name: one quoted argument without white space."""
+    if not value or " " in value:
+        raise errors.UsageError(f"edge: not a possible path or host: {value!r}")
+    return quote(value)
+
+
+def _network(value: str) -> str:
+    if not re.fullmatch(r"[0-9a-fA-F:.]{2,45}(/\d{1,3})?", value):
+        raise errors.UsageError(
+            f"edge: not an address or network: {value!r}", hint='say "10.0.0.0/8"'
+        )
+    return quote(value)
+
+
+def _precedence(rule: Rule) -> tuple[int, int, int, str]:
+    """A named host before a wildcard before any; within one, longer paths first."""
+    host = rule.host or ""
+    kind = 2 if not host else 1 if host.startswith("*") else 0
+    return (kind, -len(host), -len(rule.path), rule.path)
+
+
+def _condition(rule: Rule) -> str:
+    tests = []
+    if rule.host is not None and rule.host != "*":
+        wild = rule.host.startswith("*")
+        pattern = rule.host[1:] if wild else rule.host
+        match = "end" if wild else "str"
+        tests.append(f"{{ req.hdr(host),host_only,lower -m {match} -- {_word(pattern.lower())} }}")
+    stem = rule.path.rstrip("/")
+    if stem:
+        below = f"{{ path -m beg -- {_word(stem + '/')} }}"
+        exact = f"{{ path -m str -- {_word(stem)} }}"
+        host = " ".join(tests)
+        return f" if {host} {below} or {host} {exact}".replace("  ", " ")
+    return f" if {tests[0]}" if tests else ""

@@ -6,7 +6,9 @@ import os
 import resource
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
+from gapless import errors
 from gapless.core.world import EdgeConfigs, World
 from gapless.edge import config as edge_config
 from gapless.engine import clock
@@ -33,7 +35,7 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
     """The edge configuration that one release's stack asks for by itself."""
     page = None
     if stack.edge.maintenance_page:
-        page = str(site.releases.get(number).tree / stack.edge.maintenance_page)
+        page = _page(site.releases.get(number).tree / stack.edge.maintenance_page)
     return edge_config.of_stack(
         stack,
         site.private_binds(stack),
@@ -42,6 +44,17 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
         threads=min(os.cpu_count() or 1, 4),
         maintenance_page=page,
     )
+
+
+def _page(path: Path) -> str:
+    """The page itself: an edge with the same page needs no reload for another release."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.EnvironmentFault(
+            f"[edge] maintenance_page: {path} cannot be read: {error}",
+            hint="name a text file that the release contains",
+        ) from None
 
 
 class Situation:

@@ -1,0 +1,396 @@
+"""HAProxy as the edge: written down, started by the runtime, steered through its sockets.
+
+Nothing is remembered here but in files: the configuration that the running edge calls itself
+after (``edge-<digest>.json``) tells another client, in another process, what it needs to know.
+
+Invariants: a server is made known out of rotation and enters it only by ``enter`` or ``flip``;
+it leaves by ``maint``, which turns cookie holders away too, never by ``drain`` (with a weight
+of 0 before a first ``ready`` HAProxy 2.8 dies of a forged cookie).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from gapless import errors, observed
+from gapless.edge import base, binary, files, sums, wire
+from gapless.edge import config as conf
+from gapless.model.process import Process
+
+ANSWER_SECONDS = 5.0
+"""How long HAProxy may take over one exchange."""
+OLD_SECONDS = 0.3
+OLD_ATTEMPTS = 5
+POLL_SECONDS = 0.02
+REPLACE_SECONDS = 5.0
+"""How long a server of another address may hold on to its connections before it is replaced."""
+BATCH_BYTES = 12_000
+"""HAProxy reads a line of commands into one buffer of 16 KiB."""
+
+
+class HAProxyEdge:
+    """``edge.base.Edge`` by HAProxy. ``home`` keeps its configuration, ``run`` its sockets."""
+
+    def __init__(self, home: Path, run: Path, stack: str, binary: str | None = None) -> None:
+        self.home = home
+        self.run = run
+        self.stack = stack
+        self._program = binary
+
+    # -- what it is started with ------------------------------------------------------------
+
+    def process(self, config: conf.Config) -> Process:
+        """The program to start. The configuration is written and checked by HAProxy itself.
+
+        Raises EdgeRefused with HAProxy's own line, EnvironmentFault when an address is taken or
+        no HAProxy is suitable, UsageError for values that cannot be written safely.
+        """
+        program = binary.find(self._program)
+        files.prepare(self.home, self.run, config)
+        if not files.answers(self._master):
+            files.check_ports(config)
+            files.write(self.run / conf.STATE_FILE, "")
+            self._base.unlink(missing_ok=True)
+        files.install(program, self.home, self.run, config, ())
+        return Process(
+            id="edge",
+            argv=(str(program), "-W", "-S", f"{self._master},mode,600", "-f", self._text),
+            cwd=str(self.run),
+        )
+
+    # -- looking ----------------------------------------------------------------------------
+
+    async def look(self) -> observed.Edge:
+        """One exchange with the worker, one with the master, one with each old worker."""
+        try:
+            workers = await self._workers()
+        except _SilentError as silent:
+            return observed.Edge(state="dead" if silent.was else "absent")
+        starting = observed.Edge(state="starting", pid=workers.master)
+        if workers.current is None:
+            return starting
+        acl = str(self.run / conf.MAINTENANCE_LIST)
+        try:
+            answer = await self._ask([wire.INFO, wire.maintenance_look(acl), wire.SERVERS])
+        except _SilentError:
+            return starting
+        info = self._info(answer)
+        found = {seen.server.name: seen.server for seen in wire.servers(answer)}
+        for pid in workers.old:
+            for seen in await self._old_servers(pid):
+                found[seen.server.name] = sums.with_old(found.get(seen.server.name), seen.server)
+        return observed.Edge(
+            state="running",
+            pid=workers.master,
+            config=info.digest,
+            maintenance=wire.maintenance(answer),
+            servers=found,
+        )
+
+    async def counters(self) -> Mapping[str, base.Counters]:
+        """By backend, and ``""`` for the public frontend; since the start of the edge.
+
+        Over reloads the sums go on; what old workers answer after a reload counts while they
+        live, and is forgotten with them.
+        """
+        rows = wire.totals(await self._answer([wire.TOTALS]))
+        for pid in (await self._known_workers()).old:
+            answer = await self._through_master(pid, wire.TOTALS)
+            rows += wire.totals(answer) if wire.TABLE in answer else []
+        total = {name: sums.counters(rows, name) for name in ("", *sums.names(rows))}
+        for name, before in self._counted_before().items():
+            now = total.get(name, base.Counters(0, 0, 0, 0))
+            total[name] = base.Counters(
+                max(0, now.requests + before[0]),
+                max(0, now.failed + before[1]),
+                max(0, now.responses_5xx + before[2]),
+                now.sessions,
+            )
+        return total
+
+    # -- members ----------------------------------------------------------------------------
+
+    async def enter(self, member: base.Member) -> None:
+        """Into rotation; returns once HAProxy's own check found it up.
+
+        Raises EdgeRefused when it does not come up: then it is out of rotation again.
+        """
+        config = await self._running()
+        orders = await self._introduction(config, member)
+        # In one line with its introduction its first check comes at once, not a round later.
+        await self._order([*orders, wire.state(member.backend, member.name, "ready")])
+        await self._await_up(config, (member,))
+
+    async def flip(
+        self, enter: tuple[base.Member, ...], leave: tuple[tuple[str, str], ...]
+    ) -> None:
+        """All in and all out by one line of commands; entering first, so some always serve."""
+        config = await self._running()
+        for member in enter:
+            await self._order(await self._introduction(config, member))
+        known = await self._servers()
+        orders = [wire.state(member.backend, member.name, "ready") for member in enter]
+        orders += [wire.state(b, n, "maint") for b, n in leave if sums.find(known, b, n)]
+        await self._order(orders)
+        await self._leave_old(leave)
+        await self._await_up(config, enter)
+
+    async def leave(self, backend: str, name: str) -> None:
+        """No new work from now on. A server that the edge does not know is out already."""
+        if sums.find(await self._servers(), backend, name):
+            await self._order([wire.state(backend, name, "maint")])
+            seen = sums.find(await self._servers(), backend, name)
+            if seen is not None and seen.server.admin != "maint":
+                raise _refused(wire.state(backend, name, "maint"), "it did not leave")
+        await self._leave_old(((backend, name),))
+
+    async def cut(self, backend: str, name: str) -> None:
+        """End what it has in flight, on old workers too."""
+        order = wire.shutdown(backend, name)
+        if sums.find(await self._servers(), backend, name):
+            await self._order([order])
+        for pid in (await self._known_workers()).old:
+            await self._through_master(pid, order)
+
+    async def remove(self, backend: str, name: str) -> bool:
+        """Forget it; False while anything is attached. Raises EdgeRefused while in rotation."""
+        for pid in (await self._known_workers()).old:
+            seen = sums.find(await self._old_servers(pid), backend, name)
+            if seen is not None and seen.server.in_flight:
+                return False
+        order = wire.delete(backend, name)
+        answer = " ".join((await self._answer([order])).split())
+        if answer in (wire.DELETED, wire.UNKNOWN_SERVER, wire.UNKNOWN_BACKEND):
+            return True
+        if wire.ATTACHED in answer:
+            return False
+        raise _refused(order, answer)
+
+    # -- the whole --------------------------------------------------------------------------
+
+    async def maintenance(self, on: bool) -> None:
+        """For new requests from now on; kept in a file for the next worker."""
+        path = self.run / conf.MAINTENANCE_LIST
+        files.write(path, "on\n" if on else "")
+        await self._order(wire.maintenance_set(str(path), on))
+
+    async def reload(self, config: conf.Config, members: tuple[base.Member, ...]) -> None:
+        """Another worker with the new configuration; the old one finishes what it has.
+
+        Members that are in rotation stay in it, the others stay out. The old configuration goes
+        on when HAProxy refuses the new one (EdgeRefused).
+        """
+        files.prepare(self.home, self.run, config)
+        before = await self._known_workers()
+        known = await self._servers()
+        states = await self._answer(["show servers state"])
+        counted = await self.counters()
+        servers = sums.members(config, members, known)
+        program = binary.find(self._program)
+        files.write(self.run / conf.STATE_FILE, states)
+        await asyncio.to_thread(files.install, program, self.home, self.run, config, servers)
+        answer = await self._exchange(self._master, "reload\n")
+        if "Success=0" in answer:
+            raise _refused("reload", " ".join(answer.split()))
+        await self._await_worker(before, conf.digest(config))
+        await self._count_from(counted)
+        files.prune(self.home, conf.digest(config))
+
+    # -- inside -----------------------------------------------------------------------------
+
+    @property
+    def _master(self) -> Path:
+        return self.run / conf.MASTER_SOCKET
+
+    @property
+    def _stats(self) -> Path:
+        return self.run / conf.STATS_SOCKET
+
+    @property
+    def _text(self) -> str:
+        return str(self.home / files.TEXT)
+
+    @property
+    def _base(self) -> Path:
+        return self.home / files.COUNTED
+
+    async def _running(self) -> conf.Config:
+        digest = self._info(await self._answer([wire.INFO])).digest
+        return files.known(self.home, digest)
+
+    def _info(self, answer: str) -> wire.Info:
+        try:
+            info = wire.info(answer)
+        except ValueError as error:
+            raise _refused(wire.INFO, str(error)) from None
+        if info.stack != self.stack:
+            raise _refused(wire.INFO, f"it serves the stack {info.stack}, not {self.stack}")
+        return info
+
+    async def _introduction(self, config: conf.Config, member: base.Member) -> list[str]:
+        """What makes it known; nothing when it is. A namesake elsewhere is removed first."""
+        backend = sums.backend(config, member.backend)
+        cookie = member.cookie if backend.sticky else None
+        server = conf.Server(member.name, member.backend, member.address, cookie)
+        wanted = conf.server_id(member.name, member.address, cookie)
+        seen = sums.find(await self._servers(), member.backend, member.name)
+        if seen is not None and seen.id != wanted:
+            await self._replace(member)
+            seen = None
+        return wire.add(backend, server) if seen is None else []
+
+    async def _replace(self, member: base.Member) -> None:
+        await self.leave(member.backend, member.name)
+        deadline = time.monotonic() + REPLACE_SECONDS
+        while not await self.remove(member.backend, member.name):
+            if time.monotonic() > deadline:
+                await self.cut(member.backend, member.name)
+                deadline = float("inf")
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _await_up(self, config: conf.Config, members: tuple[base.Member, ...]) -> None:
+        backends = [sums.backend(config, member.backend) for member in members]
+        patience = max([0.0, *(2 * b.check_every + b.check_timeout + 3.0 for b in backends)])
+        deadline = time.monotonic() + patience
+        while True:
+            known = await self._servers()
+            found = [(member, sums.find(known, member.backend, member.name)) for member in members]
+            waiting = [(m, s) for m, s in found if not (s and s.checked and s.server.takes_work)]
+            if not waiting:
+                return
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        await self._order([wire.state(m.backend, m.name, "maint") for m, s in waiting if s])
+        member, seen = waiting[0]
+        last = seen.server.check if seen is not None else "the edge does not know it"
+        raise errors.EdgeRefused(
+            f"edge: {member.backend}/{member.name} did not come up within {patience:g} s"
+            f" ({last or 'no answer to its check'})",
+            command="enter",
+            answer=last,
+        )
+
+    async def _leave_old(self, leave: Sequence[tuple[str, str]]) -> None:
+        for pid in (await self._known_workers()).old:
+            known = await self._old_servers(pid)
+            for backend, name in leave:
+                seen = sums.find(known, backend, name)
+                if seen is not None and seen.server.admin != "maint":
+                    await self._through_master(pid, wire.state(backend, name, "maint"))
+
+    async def _await_worker(self, before: wire.Workers, digest: str) -> None:
+        deadline = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                workers = await self._workers()
+                if workers.current not in (None, before.current):
+                    info = self._info(await self._ask([wire.INFO]))
+                    if info.digest == digest and info.pid == workers.current:
+                        return
+            except _SilentError:
+                pass  # the master is between two lives
+            await asyncio.sleep(POLL_SECONDS)
+        raise _refused("reload", "no new worker took over")
+
+    async def _servers(self) -> list[wire.Seen]:
+        return wire.servers(await self._answer([wire.SERVERS]))
+
+    async def _old_servers(self, pid: int) -> list[wire.Seen]:
+        answer = await self._through_master(pid, wire.SERVERS)
+        return wire.servers(answer) if wire.TABLE in answer else []
+
+    async def _workers(self) -> wire.Workers:
+        answer = await self._exchange(self._master, f"{wire.WORKERS};quit\n")
+        try:
+            return wire.workers(answer)
+        except ValueError as error:
+            raise _refused(wire.WORKERS, str(error)) from None
+
+    async def _known_workers(self) -> wire.Workers:
+        try:
+            return await self._workers()
+        except _SilentError as silent:
+            raise _refused(wire.WORKERS, str(silent)) from None
+
+    async def _through_master(self, pid: int, order: str) -> str:
+        """Ask an old worker. One that ends just then is never heard of again: nothing is left."""
+        line = wire.line([order], worker=pid)
+        for _ in range(OLD_ATTEMPTS):
+            try:
+                return await self._exchange(self._master, line, OLD_SECONDS)
+            except errors.EdgeRefused:
+                if pid not in (await self._known_workers()).old:
+                    return ""
+            except _SilentError as silent:
+                raise _refused(line.strip(), str(silent)) from None
+        raise _refused(line.strip(), "an old worker does not answer")
+
+    async def _order(self, orders: list[str]) -> None:
+        """Commands that answer nothing when they succeed; anything else is a refusal."""
+        for batch in sums.batches(orders, BATCH_BYTES):
+            if problems := wire.refusals(await self._answer(batch)):
+                raise _refused("; ".join(batch), "; ".join(problems))
+
+    async def _answer(self, orders: Sequence[str]) -> str:
+        try:
+            return await self._ask(orders)
+        except _SilentError as silent:
+            raise _refused("; ".join(orders), str(silent)) from None
+
+    async def _ask(self, orders: Sequence[str]) -> str:
+        return await self._exchange(self._stats, wire.line(orders))
+
+    async def _exchange(self, path: Path, line: str, patience: float = ANSWER_SECONDS) -> str:
+        try:
+            async with asyncio.timeout(patience):
+                reader, writer = await asyncio.open_unix_connection(str(path))
+                try:
+                    writer.write(line.encode())
+                    return (await reader.read(-1)).decode(errors="replace")
+                finally:
+                    writer.close()
+        except TimeoutError:
+            raise _refused(line.strip(), f"no answer within {patience:g} s") from None
+        except OSError as error:
+            was = not isinstance(error, FileNotFoundError)
+            raise _SilentError(f"{path.name}: {error.strerror or error}", was) from None
+
+    async def _count_from(self, counted: Mapping[str, base.Counters]) -> None:
+        """What came before the new worker, less what is still counted by the old ones."""
+        self._base.unlink(missing_ok=True)
+        now = await self.counters()
+        zero = base.Counters(0, 0, 0, 0)
+        kept = {}
+        for name, was in counted.items():
+            new = now.get(name, zero)
+            kept[name] = (
+                was.requests - new.requests,
+                was.failed - new.failed,
+                was.responses_5xx - new.responses_5xx,
+            )
+        await asyncio.to_thread(files.write, self._base, json.dumps(kept))
+
+    def _counted_before(self) -> dict[str, tuple[int, int, int]]:
+        try:
+            return {k: (v[0], v[1], v[2]) for k, v in json.loads(self._base.read_text()).items()}
+        except (OSError, ValueError):
+            return {}
+
+
+class _SilentError(Exception):
+    """Nobody answers at the socket; ``was``: there is one, so somebody did."""
+
+    def __init__(self, text: str, was: bool) -> None:
+        super().__init__(text)
+        self.was = was
+
+
+def _refused(order: str, answer: str) -> errors.EdgeRefused:
+    return errors.EdgeRefused(
+        f'edge: HAProxy refused "{order}": {answer or "no answer"}', command=order, answer=answer
+    )

@@ -1,0 +1,103 @@
+"""Several workers' answers to one: sums and searches over parsed tables. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from gapless import errors, observed
+from gapless.edge import base, wire
+from gapless.edge import config as conf
+
+
+def find(known: Iterable[wire.Seen], backend: str, name: str) -> wire.Seen | None:
+    """The server of that name, or None."""
+    wanted = conf.identifier(name)
+    for seen in known:
+        if seen.server.name == wanted and seen.server.backend == backend:
+            return seen
+    return None
+
+
+def backend(config: conf.Config, name: str) -> conf.Backend:
+    """A backend of the configuration. Raises EdgeRefused when it has none of that name."""
+    for found in config.backends:
+        if found.name == name:
+            return found
+    raise errors.EdgeRefused(
+        f'edge: the configuration in force has no backend "{name}"',
+        command="enter",
+        answer=wire.UNKNOWN_BACKEND,
+    )
+
+
+def with_old(now: observed.EdgeServer | None, old: observed.EdgeServer) -> observed.EdgeServer:
+    """What a server has on an old worker too. Known there alone: it only finishes its work."""
+    if now is None:
+        return replace(old, admin="maint", up=False, tripped=False)
+    return replace(
+        now,
+        in_flight=now.in_flight + old.in_flight,
+        served=now.served + old.served,
+        bad=now.bad + old.bad,
+    )
+
+
+def members(
+    config: conf.Config, wanted: Sequence[base.Member], known: Sequence[wire.Seen]
+) -> tuple[conf.Server, ...]:
+    """Members as the next configuration names them: in rotation only those that are in it."""
+    listed = []
+    backends = {found.name: found for found in config.backends}
+    for member in wanted:
+        if member.backend not in backends:
+            continue
+        seen = find(known, member.backend, member.name)
+        cookie = member.cookie if backends[member.backend].sticky else None
+        listed.append(
+            conf.Server(
+                member.name,
+                member.backend,
+                member.address,
+                cookie,
+                enabled=seen is not None and seen.server.admin == "ready",
+            )
+        )
+    return tuple(listed)
+
+
+def counters(rows: Sequence[wire.Row], name: str) -> base.Counters:
+    """Totals of one backend, or of the public frontend (``""``)."""
+    if name:
+        own = [row for row in rows if not row.frontend and row.name == name]
+        cut = sum(row.cut for row in own)
+    else:
+        own = [row for row in rows if row.frontend and row.name == conf.PUBLIC]
+        cut = sum(row.cut for row in rows if not row.frontend)
+    bad = sum(row.responses_5xx for row in own)
+    return base.Counters(
+        requests=sum(row.requests for row in own),
+        failed=bad + cut,
+        responses_5xx=bad,
+        sessions=sum(row.sessions for row in own),
+    )
+
+
+def names(rows: Sequence[wire.Row]) -> set[str]:
+    """The backends of services among them."""
+    return {row.name for row in rows if not row.frontend and not row.name.startswith("_")}
+
+
+def batches(orders: Sequence[str], limit: int) -> Iterator[list[str]]:
+    """Orders in lines of at most ``limit`` bytes; one longer than that stands alone."""
+    batch: list[str] = []
+    size = 0
+    for order in orders:
+        length = len(order.encode()) + 1
+        if batch and size + length > limit:
+            yield batch
+            batch, size = [], 0
+        batch.append(order)
+        size += length
+    if batch:
+        yield batch

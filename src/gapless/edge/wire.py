@@ -1,0 +1,251 @@
+"""HAProxy's runtime API as text: commands out, parsed answers in. Pure.
+
+A command is one line; several go out together, separated by ``;``, and run in that order without
+a request between that could see half of them for long. Answers come back concatenated: what a
+command changes in silence answers with an empty line, so any other line is its refusal.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gapless import errors, observed
+from gapless.edge import config as conf
+
+Admin = Literal["ready", "maint"]
+
+REGISTERED = "New server registered."
+DELETED = "Server deleted."
+UNKNOWN_SERVER = "No such server."
+UNKNOWN_BACKEND = "No such backend."
+ATTACHED = "still has connections attached"
+NO_COOKIE = "'cookie' option is not accepted for dynamic server"
+
+SERVERS = "show stat -1 4 -1"
+TOTALS = "show stat -1 3 -1"
+INFO = "show info"
+WORKERS = "show proc"
+TABLE = "# pxname,"
+"""How every table begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """Of one worker: its pid, what its configuration calls itself, and its age in seconds."""
+
+    pid: int
+    stack: str
+    digest: str
+    uptime: int
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The master, its present worker (None while it has none) and the ones on their way out."""
+
+    master: int
+    current: int | None
+    old: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One server in one worker; ``id`` is ``config.server_id`` of what it was added with."""
+
+    server: observed.EdgeServer
+    id: int
+    checked: bool
+    """Whether a check has had an answer since it was last put to work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Totals of one frontend or backend."""
+
+    name: str
+    frontend: bool
+    requests: int
+    sessions: int
+    responses_5xx: int
+    cut: int
+    """Answers that a server broke off."""
+
+
+def escape(word: str) -> str:
+    """One argument of a command. Raises UsageError for control characters."""
+    if not word or not word.isprintable():
+        raise errors.UsageError(f"edge: not a possible argument: {word!r}")
+    return re.sub(r"([\\ ;<#'\"])", r"\\\1", word)
+
+
+def command(*words: str) -> str:
+    """Words to one command."""
+    return " ".join(escape(word) for word in words)
+
+
+def line(commands: Sequence[str], *, worker: int | None = None) -> str:
+    """Commands to one line; through the master each is addressed to a worker's pid."""
+    if worker is None:
+        return ";".join(commands) + "\n"
+    return ";".join([*(f"@!{worker} {text}" for text in commands), "quit"]) + "\n"
+
+
+def add(backend: conf.Backend, server: conf.Server) -> list[str]:
+    """Make a server known, checked, and out of rotation (as new servers are)."""
+    name = target(server.backend, server.name)
+    return [
+        command("add", "server", name, *conf.server_words(backend, server)),
+        command("enable", "health", name),
+    ]
+
+
+def state(backend: str, name: str, admin: Admin) -> str:
+    """Into rotation, or out of it at once, holders of its cookie included."""
+    return command("set", "server", target(backend, name), "state", admin)
+
+
+def shutdown(backend: str, name: str) -> str:
+    """End what a server still has in flight."""
+    return command("shutdown", "sessions", "server", target(backend, name))
+
+
+def delete(backend: str, name: str) -> str:
+    """Forget a server."""
+    return command("del", "server", target(backend, name))
+
+
+def target(backend: str, name: str) -> str:
+    """``backend/server``, both as identifiers."""
+    return f"{conf.identifier(backend)}/{conf.identifier(name)}"
+
+
+def maintenance_look(path: str) -> str:
+    """Asks for the list that holds ``on`` while maintenance is on."""
+    return command("show", "acl", path)
+
+
+def maintenance_set(path: str, on: bool) -> list[str]:
+    """Make the list say so."""
+    cleared = command("clear", "acl", path)
+    return [cleared, command("add", "acl", path, "on")] if on else [cleared]
+
+
+def refusals(answer: str) -> list[str]:
+    """The lines of an answer that are neither empty nor good news."""
+    lines = (text.strip() for text in answer.splitlines())
+    return [text for text in lines if text and text not in (REGISTERED, DELETED)]
+
+
+def info(answer: str) -> Info:
+    """Parse ``show info``. Raises ValueError."""
+    found = dict(text.split(": ", 1) for text in answer.splitlines() if ": " in text)
+    words = found.get("description", "").split()
+    if len(words) != 3 or words[0] != "gapless":
+        raise ValueError("not an edge of ours")
+    return Info(int(found["Pid"]), words[1], words[2], int(found["Uptime_sec"]))
+
+
+def maintenance(answer: str) -> bool:
+    """Parse the answer to ``maintenance_look``: lines of address and pattern."""
+    return any(re.fullmatch(r"0x[0-9a-f]+ on", text) for text in answer.splitlines())
+
+
+def workers(answer: str) -> Workers:
+    """Parse ``show proc`` of the master. Raises ValueError."""
+    master: int | None = None
+    current: int | None = None
+    old: list[int] = []
+    leaving = False
+    for text in answer.splitlines():
+        if text.startswith("#"):
+            leaving = text.startswith("# old") or (leaving and not text.startswith("# "))
+            continue
+        words = text.split()
+        if len(words) < 2 or not words[0].isdigit():
+            continue
+        pid = int(words[0])
+        if words[1] == "master":
+            master = pid
+        elif words[1] == "worker" and leaving:
+            old.append(pid)
+        elif words[1] == "worker":
+            current = pid
+    if master is None:
+        raise ValueError("the master did not name itself")
+    return Workers(master, current, tuple(old))
+
+
+def servers(answer: str) -> list[Seen]:
+    """Parse ``show stat`` of servers (the table may stand after other answers)."""
+    return [_seen(row) for row in _table(answer)]
+
+
+def totals(answer: str) -> list[Row]:
+    """Parse ``show stat`` of frontends and backends."""
+    return [
+        Row(
+            name=row["pxname"],
+            frontend=row["svname"] == "FRONTEND",
+            requests=_number(row, "req_tot"),
+            sessions=_number(row, "scur"),
+            responses_5xx=_number(row, "hrsp_5xx"),
+            cut=_number(row, "srv_abrt"),
+        )
+        for row in _table(answer)
+    ]
+
+
+def _table(answer: str) -> Iterable[Mapping[str, str]]:
+    start = answer.find(TABLE)
+    if start < 0:
+        raise ValueError(f"no table in {answer[:80]!r}")
+    lines = csv.reader(answer[start + 2 :].split("\n\n", 1)[0].splitlines())
+    head = next(lines)
+    return (dict(zip(head, fields, strict=False)) for fields in lines if fields)
+
+
+_ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx", "hrsp_other")
+_GOOD = ("L7OK", "L6OK", "L4OK", "L7OKC")
+
+
+def _seen(row: Mapping[str, str]) -> Seen:
+    status = row["status"]
+    up = status.startswith("UP") or status in ("no check", "DRAIN")
+    admin: Literal["ready", "drain", "maint"] = "ready"
+    if status.startswith("MAINT"):
+        admin = "maint"
+    elif status.startswith("DRAIN"):
+        admin = "drain"
+    check = row["check_status"].removeprefix("* ")
+    trips = _number(row, "hanafail")
+    down = not up and admin != "maint"
+    server = observed.EdgeServer(
+        name=row["svname"],
+        backend=row["pxname"],
+        admin=admin,
+        up=up,
+        in_flight=_number(row, "scur") + _number(row, "qcur"),
+        tripped=down and (check == "HANA" or (trips > 0 and check in _GOOD)),
+        served=sum(_number(row, name) for name in _ANSWERS),
+        bad=_number(row, "hrsp_5xx"),
+        check=_check_text(row, check),
+    )
+    return Seen(server, _number(row, "sid"), checked=check not in ("", "INI", "UNK"))
+
+
+def _check_text(row: Mapping[str, str], check: str) -> str:
+    if check in ("", "INI", "UNK"):
+        return ""
+    code = row["check_code"]
+    words = [f"{check}/{code}" if code and code != "0" else check]
+    words += [row[name] for name in ("check_desc", "last_chk") if row.get(name)]
+    return ": ".join(words)
+
+
+def _number(row: Mapping[str, str], name: str) -> int:
+    text = row.get(name, "")
+    return int(text) if text.isdigit() else 0
