@@ -1,0 +1,9 @@
+"""Measurements: ``make bench`` and ``make soak``.
+
+``stack``    the application, the same for everybody (Node needs its own)
+``machine``  processes, ports, memory, pid files
+``peers``    gapless and the others: how each is started and told to deploy
+``compare``  one deploy of each under the same load
+``own``      gapless alone: latency of ``ps``, the idle controller, a deploy against its bound
+``soak``     hundreds of handovers under load
+"""

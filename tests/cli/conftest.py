@@ -15,6 +15,8 @@ import pytest
 
 from gapless.engine.paths import Paths
 
+from .wire import Wire
+
 FILE = """\
 gapless = 1
 name = "shop"
@@ -81,3 +83,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
     for name in ("GAPLESS_FOR", "KEY", "OTHER", "SUDO_USER"):
         monkeypatch.delenv(name, raising=False)
     yield Folder(place, dict(os.environ))
+
+
+@pytest.fixture
+def wire(folder: Folder) -> Iterator[Wire]:
+    """Somebody who answers at the controller's socket as the test wants."""
+    one = Wire(folder.paths)
+    yield one
+    one.close()

@@ -2,90 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pwd
-import socketserver
-import threading
-from collections.abc import Iterator, Sequence
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 
 from .conftest import Folder
-
-Events = Sequence[dict[str, Any] | None]
-"""None: hang up without an end."""
-
-
-class Wire:
-    """A socket that answers every POST with the events given (docs/api.md), and keeps bodies."""
-
-    def __init__(self, folder: Folder) -> None:
-        self.events: Events = ()
-        self.hold = threading.Event()
-        self.asked: list[tuple[str, Any]] = []
-        self.actors: set[str] = set()
-        self.refusal: dict[str, Any] | None = None
-        folder.paths.make()
-        wire = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                raw = self.rfile.read(int(self.headers["Content-Length"]))
-                body = json.loads(raw)
-                wire.actors.add(body.pop("actor"))
-                wire.asked.append((self.path, body))
-                if wire.refusal is not None:
-                    raw = json.dumps(wire.refusal).encode()
-                    self.send_response(409)
-                    self.send_header("Content-Length", str(len(raw)))
-                    self.end_headers()
-                    self.wfile.write(raw)
-                    return
-                self.send_response(200)
-                self.send_header("Transfer-Encoding", "chunked")
-                self.end_headers()
-                for event in wire.events:
-                    if event is None:
-                        wire.hold.wait(10)
-                        self.close_connection = True
-                        return
-                    line = json.dumps(event).encode() + b"\n"
-                    self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
-                    self.wfile.flush()
-                self.wfile.write(b"0\r\n\r\n")
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-            daemon_threads = True
-
-            def get_request(self) -> tuple[Any, Any]:
-                request, _ = super().get_request()
-                return request, ("local", 0)
-
-        self.server = Server(str(folder.paths.api), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
-        self.thread.start()
-
-    def close(self) -> None:
-        self.hold.set()
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
-
-
-@pytest.fixture
-def wire(folder: Folder) -> Iterator[Wire]:
-    one = Wire(folder)
-    yield one
-    one.close()
-
+from .wire import Wire
 
 STEP = {"event": "step", "n": 1, "text": "web.1@r2 start", "cause": "release 2", "state": "done"}
 RESULT = {"release": 2, "requests": 1000, "failed": 0, "p99_ms": 5.0, "baseline_p99_ms": 4.0}

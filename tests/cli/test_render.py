@@ -139,6 +139,7 @@ def test_the_verdict_counts_what_clients_felt() -> None:
         "7 of 18,402 requests failed, 1 unknown"
     )
     assert render.verdict({}) == ""
+    assert render.verdict({"requests": 0, "failed": 0}) == "no request came meanwhile"
 
 
 def test_a_failed_step_says_so_in_words() -> None:

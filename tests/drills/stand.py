@@ -55,7 +55,6 @@ class Stand:
         config.write_text(self._config(sticky))
         self.edge = subprocess.Popen([BINARY, "-q", "-f", config])
         wait_for("the edge", lambda: listening(self._admin))
-        wait_for("replicas up", lambda: self.tell("show servers state be").count(" 2 0 ") >= 0)
 
     def _config(self, sticky: bool) -> str:
         lines = [
@@ -63,7 +62,7 @@ class Stand:
             f"  stats socket {self._admin} level admin",
             "defaults",
             "  mode http",
-            "  option http-server-close" if False else "  http-reuse safe",
+            "  http-reuse safe",
             "  timeout connect 2s",
             "  timeout client 30s",
             "  timeout server 30s",

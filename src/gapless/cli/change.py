@@ -59,7 +59,8 @@ def deploy(
     go on serving (exit 4). Ends with what clients felt. Ctrl-C detaches.
     """
     body = session.body(services=list(services), force=force, surge_all=surge == "all", wait=wait)
-    return follow.run(session, "/v1/deploy", body, live=True, abort=ABORT, done="deployed")
+    end = follow.follow(session, "/v1/deploy", body, live=True, abort=ABORT)
+    return follow.finish(session, end, follow.live_release(end, "deployed"))
 
 
 @click.command()
@@ -82,7 +83,7 @@ def rollback(session: Session, release: str | None, wait: bool) -> int:
     if question := end.result.get("ask"):
         out.ask(str(question), yes=session.yes)
         end = _rollback(session, body | {"yes": True})
-    return follow.finish(session, end, "rolled back")
+    return follow.finish(session, end, follow.live_release(end, "rolled back"))
 
 
 def _rollback(session: Session, body: dict[str, Any]) -> follow.End:

@@ -32,6 +32,8 @@ class End:
     exit: int
     message: str = ""
     hint: str | None = None
+    log: tuple[str, ...] = ()
+    """Last lines of the log of what failed."""
     result: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -174,14 +176,23 @@ def _end(event: Event) -> End:
         exit=int(event.get("exit", 1)),
         message=str(event.get("message") or ""),
         hint=event.get("hint"),
+        log=tuple(str(line) for line in event.get("log") or ()),
         result=event.get("result") or {},
     )
+
+
+def live_release(end: End, verb: str) -> str:
+    """``deployed: r12 has the traffic``."""
+    release = end.result.get("release")
+    return verb if release is None else f"{verb}: r{release} has the traffic"
 
 
 def finish(session: Session, end: End, done: str = "") -> int:
     """Show how it ended; the exit code. ``done`` is said where the controller says nothing."""
     if session.json:
         ending = {"exit_code": end.exit, "message": end.message, "hint": end.hint}
+        if end.log:
+            ending["log"] = list(end.log)
         out.as_json({**ending, **end.result})
         return end.exit
     if end.exit == 0:
@@ -189,6 +200,8 @@ def finish(session: Session, end: End, done: str = "") -> int:
             out.data(text)
     else:
         out.progress(out_lines(end.message) or "it failed, and no reason was given")
+        for line in end.log:
+            out.progress(f"    | {out.clean(line)}")
     if end.hint:
         out.progress(f"hint: {end.hint}")
     if verdict := render.verdict(end.result):

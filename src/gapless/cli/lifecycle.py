@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TextIO
 
 import click
 
@@ -17,6 +20,8 @@ from gapless.cli.session import Session
 
 BOOT = 30.0
 """Seconds that a controller may take to answer."""
+ENDING = 10.0
+"""Seconds that a controller may take to end once the stack is down."""
 
 
 @click.command()
@@ -32,7 +37,8 @@ def up(session: Session, detach: bool) -> int:
         start_controller(session)
     body = session.body()
     end = follow.follow(session, "/v1/up", body, live=True, abort="gapless down")
-    code = follow.finish(session, end, f"{session.stack_id} is up")
+    url = end.result.get("url")
+    code = follow.finish(session, end, f"{session.stack_id} is up" + (f" at {url}" if url else ""))
     if code == 0 and not detach and not session.json:
         stay(session)
     return code
@@ -133,6 +139,8 @@ def _ended(session: Session, code: int, log: Path, begun: int) -> ControllerEnde
     with log.open("rb") as stream:
         stream.seek(begun)
         said = stream.read().decode("utf-8", "replace").strip()
+    if "Traceback (most recent call last)" in said:
+        said = f"{session.stack_id}: the controller failed: {said.splitlines()[-1]}"
     lines = [out.clean(line) for line in said.splitlines()][-20:]
     hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
     text = "\n".join(line for line in lines if not line.startswith("hint: "))
@@ -151,23 +159,61 @@ def down(session: Session, erase: bool) -> int:
     """Stop everything and the controller. Data, releases and secrets are kept."""
     if erase:
         out.ask(f"{session.stack_id}: remove all data for good?", yes=session.yes)
-    if not session.client.alive():
-        _adopt(session, erase)
-    return follow.run(
-        session, "/v1/down", {"data": erase}, live=True, done=f"{session.stack_id} is down"
-    )
+    end = follow.End(0)
+    if session.client.alive() or _left_behind(session, erase):
+        end = follow.follow(session, "/v1/down", {"data": erase}, live=True)
+    removed = erase and end.exit == 0 and remove_data(session)
+    if removed:
+        end = dataclasses.replace(end, result={**end.result, "data_removed": True})
+    done = f"{session.stack_id} is down" + (", its data is removed" if removed else "")
+    return follow.finish(session, end, done)
 
 
-def _adopt(session: Session, erase: bool) -> None:
-    """With a dead controller, what it left must be found and stopped all the same."""
+def _left_behind(session: Session, erase: bool) -> bool:
+    """Whether a dead controller left anything to stop; then another one is started to do it."""
     from gapless.engine import offline
 
-    status = offline.status(session.paths)
-    if not erase and not offline.anything_runs(status):
-        raise errors.NoController(
-            f"{session.stack_id}: nothing runs", hint="gapless up -d starts it"
-        )
-    start_controller(session)
+    if offline.anything_runs(offline.status(session.paths)):
+        start_controller(session)
+        return True
+    if not erase:
+        raise errors.NoController(f"{session.stack_id}: nothing runs", hint="gapless up -d")
+    return False
+
+
+def remove_data(session: Session) -> bool:
+    """Remove the stores' files, as the one writer; False when there are none.
+
+    They are moved aside first: a removal that is cut short never leaves half a database in place.
+    Raises Locked when a controller goes on running, EnvironmentFault when they cannot be removed.
+    """
+    from gapless.engine import lock
+
+    paths = session.paths
+    if not paths.data.exists():
+        return False
+    with _last_word(session, lambda: lock.take(paths)):
+        aside = paths.state / f".removed-{os.getpid()}-{time.time_ns()}"
+        try:
+            paths.data.rename(aside)
+            shutil.rmtree(aside)
+        except OSError as error:
+            raise errors.EnvironmentFault(
+                f"{error.filename or paths.data}: cannot be removed: {error.strerror}"
+            ) from None
+    return True
+
+
+def _last_word(session: Session, take: Callable[[], TextIO]) -> TextIO:
+    deadline = time.monotonic() + (session.timeout or ENDING)
+    while True:
+        try:
+            return take()
+        except errors.Locked:
+            # The controller has said that it is down, and is about to end.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 @click.command()

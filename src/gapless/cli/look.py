@@ -183,7 +183,7 @@ def releases(session: Session) -> None:
         return
     rows = [
         (
-            f"r{entry['release']}",
+            str(entry["release"]),
             str(entry.get("state") or "-"),
             render.clock(entry.get("created_at")),
             str(entry.get("by") or "-"),

@@ -164,6 +164,8 @@ def verdict(result: Answer) -> str:
     """The closing line of a deploy: what clients felt, as the edge counted it."""
     if result.get("requests") is None:
         return ""
+    if not result["requests"]:
+        return "no request came meanwhile"
     parts = [f"{result.get('failed', 0):,} of {result['requests']:,} requests failed"]
     if unknown := result.get("unknown"):
         parts.append(f"{unknown:,} unknown")

@@ -129,6 +129,7 @@ def _copy(engine: Engine, source: Path, target: Path, temp: Path) -> None:
             shutil.copy(source, programs / "bin" / engine.server)
         _open_up(temp)
         (temp / _MANIFEST).write_text(json.dumps(_measure(temp)))
+        owned.sync_tree(temp)
         if target.exists():
             target.rename(target.with_name(f".new-broken-{secrets.token_hex(4)}"))
         temp.rename(target)
@@ -139,17 +140,12 @@ def _copy(engine: Engine, source: Path, target: Path, temp: Path) -> None:
 
 
 def _open_up(root: Path) -> None:
-    """Readable for everybody, writable for us alone, and on the disk before it gets its name."""
+    """Readable for everybody, writable for us alone."""
     for folder, _, names in os.walk(root):
         Path(folder).chmod(0o755)
         for name in names:
             file = Path(folder) / name
             file.chmod(0o755 if file.stat().st_mode & 0o100 else 0o644)
-            handle = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
 
 
 def _measure(root: Path) -> dict[str, int]:

@@ -183,6 +183,7 @@ class Postgres:
             str(engine.bin / "initdb"),
             *("-D", str(temp), "-U", pgconf.ADMIN, "--encoding=UTF8", "--locale=C"),
             *("--auth-local=reject", "--auth-host=reject", "--no-instructions", "-k"),
+            "--no-sync",  # the tree is synced as a whole, before it gets its name
             # Our own copy of C.UTF-8: an index must not change with the machine's C library.
             *(locale if engine.major >= 17 else ()),
         )
@@ -190,12 +191,13 @@ class Postgres:
         if code != 0:
             raise DataFault(f"{self.name}: initdb failed: {pgconf.complaints(said)}")
         secret = pgconf.verifier(place.password, secrets.token_bytes(16))
-        single = (engine.program, "--single", "-D", str(temp), "-c", "log_checkpoints=off")
+        single = (engine.program, "--single", "-D", str(temp), "-c", "fsync=off")
         sql = pgconf.first_sql(secret).encode()
         code, said = await helper.run((*single, pgconf.ADMIN), who, stdin=sql)
         if code != 0 or re.search(r"\b(ERROR|FATAL|PANIC):", said):
             raise DataFault(f"{self.name}: first start failed: {pgconf.complaints(said)}")
         await asyncio.to_thread(owned.give, temp, place.uid)
+        await asyncio.to_thread(owned.sync_tree, temp)
 
     async def _settle(
         self, engine: engines.Engine, pgdata: Path, settings: pgconf.Settings

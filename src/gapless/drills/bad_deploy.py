@@ -122,7 +122,7 @@ def attack(probes: scratch.Scratch) -> Outcome:
             Fault(
                 mode,
                 end.exit,
-                f"{end.message} {end.hint or ''}".strip(),
+                " · ".join([end.message, *end.log[-3:]]),
                 count.requests,
                 count.kinds,
                 touched(before, after),

@@ -61,7 +61,7 @@ def run(stage: Stage) -> Outcome:
         nonlocal value, seen
         old = stage.look()
         value = f"config-{number}"
-        stage.must("/v1/deploy", services=[], env={rollback.MARK: value}, wait=True)
+        stage.must("/v1/deploy", services=[], env={rollback.MARK: value}, wait=True, drill=True)
         new = stage.settle()
         seen = {one.id: environment(one.pid, rollback.MARK) for one in new.serving()}
         return states.handovers(old, new)

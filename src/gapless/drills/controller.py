@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gapless import errors
-from gapless.drills import base, mix, traffic, verdict
+from gapless.drills import base, mix, rollback, traffic, verdict
 from gapless.drills import state as states
 from gapless.drills.base import Outcome, Target
 from gapless.drills.stage import Stage
@@ -84,7 +84,7 @@ def run(stage: Stage) -> Outcome:
     mix.check(chosen)
     strangers = programs(stage) - {one.pid for one in before.replicas}
     kills: list[Kill] = []
-    stage.later("the controller", stage.calm)
+    stage.later("the controller", lambda: rollback.back(stage, before))
 
     def all_kills(_: int) -> int:
         kills.append(idle(stage, strangers))
@@ -104,7 +104,6 @@ def run(stage: Stage) -> Outcome:
         return handed
 
     whole = traffic.under_load(stage, chosen, stage.options.requests or 1, all_kills)
-    stage.forget("the controller")
     table = Table(whole.traffic(), tuple(kills), during=len(kills) - 1)
     detail = {**whole.detail(), "kills": [asdict(kill) for kill in kills]}
     return Outcome(NAME, judge(table, stage.options.strict), table.traffic, detail)
@@ -169,7 +168,7 @@ def interrupted_deploy(stage: Stage, step: int) -> str | None:
     """
     done = 0
     with contextlib.suppress(errors.NoController):
-        for event in stage.begin("/v1/deploy", services=[], force=True, wait=True):
+        for event in stage.begin("/v1/deploy", services=[], force=True, wait=True, drill=True):
             if event.get("event") == "end":
                 return None
             if event.get("event") == "step":

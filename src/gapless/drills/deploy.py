@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gapless.drills import base, mix, traffic, verdict
+from gapless.drills import base, mix, rollback, traffic, verdict
 from gapless.drills import state as states
 from gapless.drills.base import Outcome, Target
 from gapless.drills.stage import Stage
@@ -47,16 +47,15 @@ def run(stage: Stage) -> Outcome:
     chosen = mix.choose(stage.target, before, stage.options)
     mix.check(chosen)
     wanted = stage.options.requests or REQUESTS
-    stage.later("the deploy under way", stage.calm)
+    stage.later("release", lambda: rollback.back(stage, before))
 
     def again(_: int) -> int:
         old = stage.look()
-        stage.must("/v1/deploy", services=[], force=True, wait=True)
+        stage.must("/v1/deploy", services=[], force=True, wait=True, drill=True)
         return states.handovers(old, stage.settle())
 
     whole = traffic.under_load(stage, chosen, wanted, again)
     after = stage.settle()
-    stage.forget("the deploy under way")
     table = Table(
         whole.traffic(), wanted, ready(before), ready(after), before.edge_pid, after.edge_pid
     )

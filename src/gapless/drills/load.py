@@ -260,6 +260,8 @@ class Run:
             raise
         if jar:
             jar.take(number, answer)
+        if not stream.keep_alive:
+            connection.close()  # also where the server would have gone on
         if answer.status >= 400:
             kind = f"{answer.status // 100}xx"
             text = f"HTTP {answer.status}"

@@ -55,7 +55,9 @@ def run(stage: Stage) -> Outcome:
 
     def there_and_back(number: int) -> int:
         old = stage.look()
-        stage.must("/v1/deploy", services=[], env={MARK: f"rollback-{number}"}, wait=True)
+        stage.must(
+            "/v1/deploy", services=[], env={MARK: f"rollback-{number}"}, wait=True, drill=True
+        )
         new = stage.settle()
         between.append(new.release)
         stage.must("/v1/rollback", release=before.release, yes=True, wait=True)

@@ -39,6 +39,8 @@ class End:
     hint: str | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[str, ...] = ()
+    log: tuple[str, ...] = ()
+    """The last lines of the replica that is to blame."""
 
 
 class Stage:
@@ -87,6 +89,7 @@ class Stage:
                     hint=event.get("hint"),
                     result=event.get("result") or {},
                     steps=tuple(steps),
+                    log=tuple(str(line) for line in event.get("log") or ()),
                 )
         raise errors.NoController(
             f"{self.paths.stack}: the controller hung up before the end", hint="gapless up -d"

@@ -11,7 +11,7 @@ SERVING = frozenset({"ready"})
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One replica. ``started_at`` is seconds of CLOCK_BOOTTIME."""
+    """One replica. ``started_at`` is in seconds."""
 
     id: str
     service: str
@@ -62,12 +62,12 @@ class State:
         for one in status.get("services") or []:
             name = str(one["name"])
             services[name] = Service(
-                name, int(one["desired"]), int(one["ready"]), bool(one.get("drift"))
+                name, int(one["desired"]), int(one["ready"]), one.get("drift") is not None
             )
             replicas += [_replica(name, each) for each in one.get("replicas") or []]
         edge = status.get("edge") or {}
         return cls(
-            release=status.get("release"),
+            release=_number(status.get("release")),
             edge_url=str(edge.get("url") or ""),
             edge_pid=edge.get("pid"),
             services=services,
@@ -95,6 +95,11 @@ class State:
         return all(state == "ready" for state in self.data.values())
 
 
+def _number(release: Any) -> int | None:
+    """``"r12"`` or 12 to 12."""
+    return None if release is None else int(str(release).removeprefix("r"))
+
+
 def _replica(service: str, each: Mapping[str, Any]) -> Replica:
     return Replica(
         id=str(each["id"]),
@@ -102,7 +107,7 @@ def _replica(service: str, each: Mapping[str, Any]) -> Replica:
         state=str(each["state"]),
         pid=each.get("pid"),
         started_at=each.get("started_at"),
-        release=each.get("release"),
+        release=_number(each.get("release")),
         served=each.get("served"),
     )
 
