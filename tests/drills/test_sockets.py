@@ -36,11 +36,16 @@ async def crowd(url: str, kind: str, clients: int) -> load.Run:
     return load.Run(spec)
 
 
-async def until(tally: figures.Sockets, **wanted: int) -> None:
-    """Until the tally has these values; the test's own timeout is the bound."""
+async def until(tally: figures.Sockets, *, more: str = "", **wanted: int) -> None:
+    """Until the tally has these values, and something of ``more``; else the test fails."""
+
+    def there() -> bool:
+        equal = all(getattr(tally, name) == value for name, value in wanted.items())
+        return equal and (not more or getattr(tally, more) > 0)
+
     async with asyncio.timeout(20):
-        while any(getattr(tally, name) != value for name, value in wanted.items()):
-            await asyncio.sleep(0.01)  # the tally is plain numbers
+        while not there():  # noqa: ASYNC110  # the tally is plain numbers
+            await asyncio.sleep(0.01)
 
 
 class Room:
@@ -98,9 +103,7 @@ async def test_nobody_there_is_refused() -> None:
     async with listening(web.Application()) as url:
         run = await crowd(url, "websocket", 2)
         task = asyncio.create_task(run.go())
-        async with asyncio.timeout(20):
-            while run.measured.sockets.refused < 2:
-                await asyncio.sleep(0.01)  # the tally is plain numbers
+        await until(run.measured.sockets, more="refused")
         run.stop()
         tally = (await task).sockets
     assert (tally.connected, tally.open) == (0, 0)
