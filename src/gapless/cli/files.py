@@ -98,7 +98,7 @@ def docs(session: Session, key: str | None) -> None:
     """Reference of the file's keys: all, a table's (service), or one (service.web.drain)."""
     from gapless.stackfile import reference
 
-    found = reference.keys() if key is None else reference.find(key)
+    found = reference.entries() if key is None else reference.find(key)
     if session.json:
         out.as_json([entry.as_dict() for entry in found])
     elif key is None:

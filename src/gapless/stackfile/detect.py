@@ -105,7 +105,10 @@ def look(folder: Folder) -> Findings:
 
 def _sources(folder: Folder) -> Iterator[tuple[str, str]]:
     for path in sorted(folder, key=lambda path: (path.count("/"), path)):
-        if path.endswith(".py") and not _SKIP.search(path):
+        importable = path.endswith(".py") and all(
+            part.isidentifier() for part in path.removesuffix(".py").split("/")
+        )
+        if importable and not _SKIP.search(path):
             yield path, folder[path]
 
 

@@ -210,7 +210,8 @@ def _from_procfile(
             continue
         lines: tuple[str, ...] = ()
         if "${socket}" in run or "${port}" in run:
-            lines = _web_lines(found) if name == "web" else ("route = false",)
+            public = not any('route = "/"' in program.lines for program in services)
+            lines = ('route = "/"', *_web_lines(found)) if public else ("route = false",)
         elif "beat" in run.split():
             lines = ("singleton = true",)
         services.append(Program(name, run, ("from the Procfile",), lines))
@@ -289,4 +290,4 @@ def _commented(command: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=True).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

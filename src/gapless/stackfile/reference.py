@@ -117,7 +117,7 @@ class Key:
         return "\n".join(lines)
 
 
-def keys() -> tuple[Key, ...]:
+def entries() -> tuple[Key, ...]:
     """Every key, in the order of the model."""
     return tuple(_keys())
 
@@ -127,7 +127,7 @@ def find(asked: str) -> tuple[Key, ...]:
 
     Raises UsageError, with what was probably meant, when there is none.
     """
-    known = keys()
+    known = entries()
     wanted = asked.strip("[]").split(".")
     by_path = [key for key in known if _matches(key.key.split("."), wanted)]
     by_name = [key for key in known if key.key.rpartition(".")[2] == asked]
