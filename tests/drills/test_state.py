@@ -51,6 +51,10 @@ def test_lost_is_by_process_not_by_name() -> None:
     again = State.of_status(status(one("web.1@r4", pid=99), one("web.2@r4", pid=11)))
     assert states.lost(TWO, again) == ("web.1@r4",)
     assert states.lost(TWO, TWO) == ()
+    later = State.of_status(status(one("web.1@r4", started_at=9.0), one("web.2@r4", pid=11)))
+    assert states.lost(TWO, later) == ("web.1@r4",)
+    nudged = State.of_status(status(one("web.1@r4", started_at=1.01), one("web.2@r4", pid=11)))
+    assert states.lost(TWO, nudged) == ()
 
 
 def test_doubles() -> None:

@@ -140,5 +140,4 @@ def attack(probes: scratch.Scratch) -> Outcome:
 
 def touched(before: State, after: State) -> tuple[str, ...]:
     """Replicas that served before and do not serve, as the same process, after."""
-    stay = {one.self_same for one in after.serving()}
-    return tuple(one.id for one in before.serving() if one.self_same not in stay)
+    return tuple(one.id for one in before.serving() if not one.among(after.serving()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,21 @@ class Replica:
         """``web.1``: service and ordinal."""
         return self.id.partition("@")[0]
 
-    @property
-    def self_same(self) -> tuple[str, int | None, float | None]:
-        """Equal only for the very same process."""
-        return self.id, self.pid, self.started_at
+    def is_same(self, other: Replica) -> bool:
+        """Whether both are the very same process.
+
+        Start times are told on the wall clock, which is nudged now and then: less than a second
+        apart is the same moment, and no pid comes round again so soon.
+        """
+        if (self.id, self.pid) != (other.id, other.pid):
+            return False
+        if self.started_at is None or other.started_at is None:
+            return self.started_at is other.started_at
+        return abs(self.started_at - other.started_at) < 1.0
+
+    def among(self, others: Iterable[Replica]) -> bool:
+        """Whether the same process is one of them."""
+        return any(self.is_same(other) for other in others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +125,12 @@ def _replica(service: str, each: Mapping[str, Any]) -> Replica:
 
 def handovers(before: State, after: State) -> int:
     """Replicas that served before and do not any more: each handed its work to another."""
-    stay = {one.self_same for one in after.serving()}
-    return sum(one.self_same not in stay for one in before.serving())
+    return sum(not one.among(after.serving()) for one in before.serving())
 
 
 def lost(before: State, after: State) -> tuple[str, ...]:
     """Ids of replicas of ``before`` that are no longer the same process."""
-    stay = {one.self_same for one in after.replicas}
-    return tuple(one.id for one in before.replicas if one.self_same not in stay)
+    return tuple(one.id for one in before.replicas if not one.among(after.replicas))
 
 
 def doubles(state: State) -> tuple[str, ...]:
