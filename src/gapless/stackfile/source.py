@@ -36,7 +36,7 @@ def read(path: Path) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise _fault(file, f"cannot be read: {reason}") from None
-    return decode(data, file=file)
+    return decode(data, file=path.name)
 
 
 def decode(data: bytes, *, file: str) -> str:
