@@ -30,8 +30,9 @@ PAGE_LIMIT = 14_000
 """Bytes of a maintenance page: it must fit into one of HAProxy's buffers (16 KiB) with headers."""
 ERROR_LIMIT = 5
 """A run of so many bad answers takes a server out."""
-RISE = 3
-"""Good checks that bring a server back: it stays out long enough for the next look to see it."""
+RISE = 5
+"""Good checks, half a round apart, that bring a server back: it stays out for two rounds at least,
+so that the next look sees it."""
 IDLE_SECONDS = 5
 """Idle connections to servers are given up in rounds of this length."""
 REUSE_KEEP_ALIVE = 60.0
@@ -241,7 +242,8 @@ def server_words(backend: Backend, server: Server) -> tuple[str, ...]:
     number = server_id(server.name, server.address, server.cookie)
     words = [address_word(server.address), "check", "id", str(number)]
     every = milliseconds(backend.check_every)
-    words += ["inter", every, "downinter", every]
+    # A new server's first check is one of a server that is down: the sooner, the sooner it is in.
+    words += ["inter", every, "downinter", milliseconds(max(0.1, backend.check_every / 4))]
     words += ["fastinter", milliseconds(max(0.1, backend.check_every / 2))]
     words += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
     words += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]

@@ -1,0 +1,211 @@
+"""What every edge must do, over the fake that ships and over HAProxy."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any, Protocol
+
+import pytest
+from tests.edge import stand
+
+from gapless.edge import base, config
+from gapless.errors import EdgeRefused
+from gapless.testing.edge import Desk, FakeEdge
+
+
+class Bench(Protocol):
+    """One edge, not yet started. ``edge()`` gives another client of it each time."""
+
+    config: config.Config
+
+    def edge(self) -> Any: ...
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+    async def member(self, name: str, backend: str = "web") -> base.Member: ...
+
+
+class Real:
+    def __init__(self, place: stand.Stand) -> None:
+        self.place = place
+        self.config = place.config
+
+    def edge(self) -> Any:
+        return self.place.client()
+
+    async def start(self) -> None:
+        await self.place.start()
+
+    async def stop(self) -> None:
+        self.place.stop()
+
+    async def member(self, name: str, backend: str = "web") -> base.Member:
+        return self.place.member(await self.place.app(name), backend)
+
+
+class Fake:
+    def __init__(self, wanted: config.Config) -> None:
+        self.desk = Desk()
+        self.config = wanted
+        self.made: dict[str, stand.App] = {}
+
+    def edge(self) -> Any:
+        return FakeEdge(self.desk)
+
+    async def start(self) -> None:
+        self.edge().process(self.config)
+
+    async def stop(self) -> None:
+        self.desk.stop()
+
+    async def member(self, name: str, backend: str = "web") -> base.Member:
+        app = self.made.setdefault(name, stand.App(name, f"/run/{name}.sock"))
+        return base.Member(f"{backend}.{name}", backend, app.address, f"token-{name}")
+
+
+@pytest.fixture(params=["fake", "haproxy"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    async with stand.standing(started=False) as place:
+        yield Fake(place.config) if request.param == "fake" else Real(place)
+
+
+@pytest.fixture
+async def edge(bench: Bench) -> Any:
+    await bench.start()
+    return bench.edge()
+
+
+async def test_absent_then_running_then_dead(bench: Bench) -> None:
+    assert (await bench.edge().look()).state == "absent"
+    await bench.start()
+    seen = await bench.edge().look()
+    assert seen.state == "running"
+    assert seen.pid
+    assert seen.config == config.digest(bench.config)
+    assert not seen.servers
+    assert not seen.maintenance
+    await bench.stop()
+    seen = await bench.edge().look()
+    assert seen.state == "dead"
+    assert not seen.servers
+
+
+async def test_enters_and_leaves_and_enters_again(bench: Bench, edge: Any) -> None:
+    member = await bench.member("a")
+    for _ in range(2):
+        for _ in range(2):
+            await edge.enter(member)
+            server = (await edge.look()).servers[member.name]
+            assert server.takes_work
+            assert server.backend == "web"
+        for _ in range(2):
+            await edge.leave("web", member.name)
+            server = (await edge.look()).servers[member.name]
+            assert server.admin == "maint"
+            assert not server.takes_work
+
+
+async def test_the_name_of_a_replica_will_do(bench: Bench, edge: Any) -> None:
+    member = replace(await bench.member("a"), name="web.1@r12")
+    await edge.enter(member)
+    assert "web.1:r12" in (await edge.look()).servers
+    await edge.leave("web", "web.1@r12")
+    assert await edge.remove("web", "web.1@r12")
+
+
+async def test_removes_only_what_is_out(bench: Bench, edge: Any) -> None:
+    member = await bench.member("a")
+    await edge.enter(member)
+    with pytest.raises(EdgeRefused):
+        await edge.remove("web", member.name)
+    assert (await edge.look()).servers[member.name].takes_work
+    await edge.leave("web", member.name)
+    assert await edge.remove("web", member.name)
+    assert member.name not in (await edge.look()).servers
+
+
+async def test_what_it_does_not_know_is_out_already(edge: Any) -> None:
+    for backend in ("web", "nowhere"):
+        await edge.leave(backend, "web.9")
+        await edge.cut(backend, "web.9")
+        assert await edge.remove(backend, "web.9")
+
+
+async def test_a_backend_that_is_not_there_is_refused(bench: Bench, edge: Any) -> None:
+    with pytest.raises(EdgeRefused, match="nowhere"):
+        await edge.enter(replace(await bench.member("a"), backend="nowhere"))
+
+
+async def test_a_name_at_another_address_is_replaced(bench: Bench, edge: Any) -> None:
+    old, new = await bench.member("a"), await bench.member("b")
+    await edge.enter(old)
+    await edge.enter(replace(new, name=old.name))
+    servers = (await edge.look()).servers
+    assert list(servers) == [old.name]
+    assert servers[old.name].takes_work
+
+
+async def test_flip_swaps(bench: Bench, edge: Any) -> None:
+    a, b, c = [await bench.member(name) for name in "abc"]
+    await edge.enter(a)
+    await edge.flip((b, c), (("web", a.name), ("web", "web.gone")))
+    servers = (await edge.look()).servers
+    assert {name for name, s in servers.items() if s.takes_work} == {b.name, c.name}
+    await edge.flip((a,), (("web", b.name), ("web", c.name)))
+    servers = (await edge.look()).servers
+    assert {name for name, s in servers.items() if s.takes_work} == {a.name}
+
+
+async def test_maintenance_is_seen_and_kept(bench: Bench, edge: Any) -> None:
+    await edge.maintenance(True)
+    await edge.maintenance(True)
+    assert (await bench.edge().look()).maintenance
+    await edge.reload(replace(bench.config, allow=("192.0.2.1",)), ())
+    assert (await edge.look()).maintenance
+    await edge.maintenance(False)
+    assert not (await edge.look()).maintenance
+
+
+async def test_reload_keeps_members_as_they_are(bench: Bench, edge: Any) -> None:
+    a, b, gone = [await bench.member(name) for name in "abc"]
+    for member in (a, b, gone):
+        await edge.enter(member)
+    await edge.leave("web", b.name)
+    wanted = replace(bench.config, backends=(*bench.config.backends, stand.backend("more")))
+    pid = (await edge.look()).pid
+    await edge.reload(wanted, (a, b))
+    seen = await edge.look()
+    assert seen.config == config.digest(wanted)
+    assert seen.pid == pid
+    assert seen.servers[a.name].takes_work
+    assert seen.servers[b.name].admin == "maint"
+    assert gone.name not in seen.servers
+    await edge.enter(b)
+    await edge.enter(await bench.member("d", "more"))
+    assert (await edge.look()).servers["more.d"].takes_work
+    await edge.leave("web", a.name)
+    assert await edge.remove("web", a.name)
+
+
+async def test_another_client_finds_it_all(bench: Bench, edge: Any) -> None:
+    member = await bench.member("a")
+    await edge.enter(member)
+    other = bench.edge()
+    assert await other.look() == await edge.look()
+    await other.leave("web", member.name)
+    await other.enter(member)
+    assert (await edge.look()).servers[member.name].takes_work
+
+
+async def test_counters_name_the_frontend_and_each_backend(edge: Any) -> None:
+    counters = await edge.counters()
+    assert set(counters) == {"", "web", "api"}
+    assert counters[""] == base.Counters(0, 0, 0, 0)
+
+
+async def test_nothing_can_be_done_to_a_dead_edge(bench: Bench, edge: Any) -> None:
+    member = await bench.member("a")
+    await bench.stop()
+    for attempt in (edge.enter(member), edge.maintenance(True), edge.counters()):
+        with pytest.raises(EdgeRefused):
+            await attempt

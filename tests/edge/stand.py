@@ -1,0 +1,188 @@
+"""A real edge with small real servers behind it, all on loopback, for the length of a test."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aiohttp import web
+
+from gapless import observed
+from gapless.edge import base, config, haproxy
+from gapless.model.process import Address
+
+PATIENCE = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def until(true: Callable[[], Awaitable[bool]], what: str, patience: float = PATIENCE) -> None:
+    """Ask again until it is so; fail with ``what`` when it never is."""
+    try:
+        async with asyncio.timeout(patience):
+            while not await true():  # noqa: ASYNC110  # another process knows
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        raise AssertionError(f"never: {what}") from None
+
+
+@dataclass
+class App:
+    """One server. Requests to ``/held`` wait for ``release``; ``status`` is its every answer."""
+
+    name: str
+    path: str
+    ready: bool = True
+    status: int = 200
+    served: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    held: int = 0
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    runner: web.AppRunner | None = None
+
+    @property
+    def address(self) -> Address:
+        return Address(socket=self.path)
+
+    async def start(self) -> App:
+        app = web.Application()
+        app.router.add_get("/ready", self._ready)
+        app.router.add_get("/held", self._held)
+        app.router.add_get("/ws", self._ws)
+        app.router.add_route("*", "/{rest:.*}", self._any)
+        self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self.runner.setup()
+        await web.UnixSite(self.runner, self.path).start()
+        return self
+
+    async def stop(self) -> None:
+        if self.runner is not None:
+            self.release.set()
+            await self.runner.cleanup()
+            self.runner = None
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        return web.Response(text="ok", status=200 if self.ready else 503)
+
+    async def _held(self, request: web.Request) -> web.Response:
+        self.held += 1
+        try:
+            await self.release.wait()
+        finally:
+            self.held -= 1
+        return web.Response(text=self.name)
+
+    async def _any(self, request: web.Request) -> web.Response:
+        await request.read()
+        self.served += 1
+        self.headers = dict(request.headers)
+        return web.Response(text=self.name, status=self.status)
+
+    async def _ws(self, request: web.Request) -> web.WebSocketResponse:
+        channel = web.WebSocketResponse()
+        await channel.prepare(request)
+        async for message in channel:
+            await channel.send_str(f"{self.name} {message.data}")
+        return channel
+
+
+@dataclass
+class Stand:
+    """``edge`` is a client of it; ``member`` names an app as a server of the backend ``web``."""
+
+    root: Path
+    config: config.Config
+    edge: haproxy.HAProxyEdge
+    child: subprocess.Popen[bytes] | None = None
+    apps: list[App] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.config.listen}"
+
+    def client(self) -> haproxy.HAProxyEdge:
+        """Another client, as after the first one's death."""
+        return haproxy.HAProxyEdge(self.root / "home", self.root / "run", "demo")
+
+    async def start(self) -> None:
+        self._spawn()
+        await until(self._runs, "the edge runs")
+
+    def _spawn(self) -> None:
+        process = self.edge.process(self.config)
+        with (self.root / "edge.log").open("ab") as log:
+            self.child = subprocess.Popen(process.argv, cwd=process.cwd, stdout=log, stderr=log)
+
+    async def _runs(self) -> bool:
+        return (await self.edge.look()).state == "running"
+
+    def stop(self) -> None:
+        if self.child is not None:
+            self.child.terminate()
+            self.child.wait(PATIENCE)
+            self.child = None
+
+    async def app(self, name: str) -> App:
+        app = await App(name, str(self.root / f"{name}.sock")).start()
+        self.apps.append(app)
+        return app
+
+    def member(self, app: App, backend: str = "web") -> base.Member:
+        return base.Member(f"{backend}.{app.name}", backend, app.address, f"token-{app.name}")
+
+    async def enter(self, app: App) -> None:
+        await self.edge.enter(self.member(app))
+
+    async def leave(self, app: App) -> None:
+        await self.edge.leave("web", self.member(app).name)
+
+    async def server(self, app: App) -> observed.EdgeServer | None:
+        return (await self.edge.look()).servers.get(self.member(app).name)
+
+
+def backend(name: str, **other: object) -> config.Backend:
+    plain = config.Backend(
+        name, "/ready", check_timeout=2, check_every=0.4, check_fall=2, sticky=True, timeout=60
+    )
+    return replace(plain, **other)  # type: ignore[arg-type]
+
+
+@contextlib.asynccontextmanager
+async def standing(started: bool = True, **other: object) -> AsyncIterator[Stand]:
+    """A stand with the backends ``web`` (public) and ``api`` (private too)."""
+    root = Path(tempfile.mkdtemp(prefix="gl-edge-"))
+    (root / "run").mkdir(mode=0o700)
+    wanted = config.Config(
+        stack="demo",
+        listen=f"127.0.0.1:{free_port()}",
+        rules=(config.Rule("/", None, "web"), config.Rule("/api", None, "api")),
+        backends=(
+            backend("web"),
+            backend("api", sticky=False, private_bind=f"127.0.0.1:{free_port()}"),
+        ),
+        run_dir=str(root / "run"),
+        maxconn=500,
+        threads=2,
+    )
+    wanted = replace(wanted, **other)  # type: ignore[arg-type]
+    stand = Stand(root, wanted, haproxy.HAProxyEdge(root / "home", root / "run", "demo"))
+    try:
+        if started:
+            await stand.start()
+        yield stand
+    finally:
+        stand.stop()
+        for app in stand.apps:
+            await app.stop()
+        shutil.rmtree(root)
