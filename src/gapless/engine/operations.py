@@ -164,22 +164,24 @@ class Operations:
     # -- counts and switches ----------------------------------------------------------------------
 
     async def scale(self, body: Body) -> dict[str, Any]:
-        """Set replica counts by hand; they hold until the next deploy."""
-        counts = {str(name): int(count) for name, count in dict(body["counts"]).items()}
+        """Set replica counts by hand; they hold until the next deploy. None: the file's again."""
+        named = dict(body["counts"])
+        counts = {str(name): int(count) for name, count in named.items() if count is not None}
         async with self.changing("scale"):
             self._needs_running("scale")
             stack = self._stack()
-            self._known(stack, tuple(counts))
+            self._known(stack, tuple(named))
             for name, count in counts.items():
                 if not 0 <= count <= 1000:
                     raise errors.UsageError(f"scale: {name}={count} is not within 0 and 1000")
                 if stack.services[name].singleton and count > 1:
                     raise errors.UsageError(f"scale: {name} is a singleton")
-            scale = {**self.c.desired.scale, **counts}
+            kept = {n: count for n, count in self.c.desired.scale.items() if n not in named}
+            scale = {**kept, **counts}
             self._fits(stack, scale)
-            self.site.journal.add(f"scale {counts}", actor=_actor(body))
+            self.site.journal.add(f"scale {named}", actor=_actor(body))
             self.c.want(replace(self.c.desired, scale=scale))
-            await self._ready(tuple(counts), exact=not body.get("detach"))
+            await self._ready(tuple(named), exact=not body.get("detach"))
             return self._serving()
 
     async def stop(self, body: Body) -> dict[str, Any]:
