@@ -83,14 +83,14 @@ def quoted(value: str | int | float | bool) -> str:
     return f"'{text}'"
 
 
-def configuration(settings: Settings, *, generated: str, hba: str) -> str:
-    """The whole file. ``generated``: initdb's own, which comes first; ``hba``: access rules.
+def configuration(settings: Settings, *, generated: str | None) -> str:
+    """The whole file. ``generated``: initdb's own, which comes first. No place stands in it.
 
     Call ``check_settings`` before.
     """
-    lines = ["# Written by gapless; changes here are lost.", f"include {quoted(generated)}"]
+    lines = ["# Written by gapless; changes here are lost."]
+    lines += [f"include {quoted(generated)}"] if generated else []
     lines += [f"{key} = {quoted(value)}" for key, value in _DEFAULTS.items()]
-    lines.append(f"hba_file = {quoted(hba)}")
     lines += [f"{key} = {quoted(value)}" for key, value in sorted(settings.items())]
     return "\n".join(lines) + "\n"
 

@@ -75,19 +75,22 @@ class Postgres:
             raise DataFault(f"{self.name}: PostgreSQL does not run as root and has no identity")
         pgconf.check_settings(self.name, self._data.settings)
         self._ready_run()
-        owned.folder(self._place.home, 0o711)
-        owned.check_reachable(self._place.home, self._place.uid)
+        place = self._place
+        owned.folder(place.home, 0o711)
+        owned.check_reachable(place.home, place.uid)
         if self.created():
             self._check_major()
             return
         engine = await asyncio.to_thread(self._engine_anew)
-        owned.sweep(self._place.home, ".new-")
-        temp = self._place.home / f".new-{secrets.token_hex(4)}"
+        owned.sweep(place.home, ".")
+        temp = place.home / f".new-{secrets.token_hex(4)}"
         try:
+            owned.folder(temp, 0o700, place.uid)
+            await self._check(engine, temp, None)
             await self._fill(engine, temp)
-            await self._settle(engine, temp, self._data.settings)
+            await self._settle(engine, temp)
             temp.rename(self._pgdata)
-            owned.sync(self._place.home)
+            owned.sync(place.home)
         except OSError as error:
             raise EnvironmentFault(f"{self.name}: {temp}: {error.strerror}") from None
         finally:
@@ -109,6 +112,7 @@ class Postgres:
                 *("-k", str(self._run)),
                 *("-c", f"listen_addresses={_HOST}"),
                 *("-c", f"config_file={place.home / 'postgresql.conf'}"),
+                *("-c", f"hba_file={place.home / 'pg_hba.conf'}"),
             ),
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
             cwd=str(place.home),
@@ -153,7 +157,7 @@ class Postgres:
         if stopped:
             engine = await asyncio.to_thread(self._newest, engine)
         if noted["settings"] != _spelled(self._data.settings) or engine.name != noted["name"]:
-            await self._settle(engine, self._pgdata, self._data.settings)
+            await self._settle(engine, self._pgdata)
         if stopped:
             return ()
         await self._same_password()
@@ -177,7 +181,8 @@ class Postgres:
     async def _fill(self, engine: engines.Engine, temp: Path) -> None:
         place = self._place
         who = await helper.someone(place.uid)
-        owned.folder(temp, 0o700, who.uid)
+        root = 0 if os.geteuid() == 0 else None
+        owned.folder(temp, 0o700, root if who.uid is None else who.uid)
         locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
         argv = (
             str(engine.bin / "initdb"),
@@ -199,33 +204,30 @@ class Postgres:
         await asyncio.to_thread(owned.give, temp, place.uid)
         await asyncio.to_thread(owned.sync_tree, temp)
 
-    async def _settle(
-        self, engine: engines.Engine, pgdata: Path, settings: pgconf.Settings
-    ) -> None:
-        """Check the settings against the data in ``pgdata``, then write our three files."""
+    async def _settle(self, engine: engines.Engine, pgdata: Path) -> None:
+        """Check the settings with the data in ``pgdata``, then write our three files."""
         home, uid = self._place.home, self._place.uid
-        hba = home / "pg_hba.conf"
-        owned.write(hba, pgconf.HBA, 0o600, uid)
-        trial = home / f".trial-{secrets.token_hex(4)}.conf"
-        text = pgconf.configuration(
-            settings, generated=f"{pgdata.name}/postgresql.conf", hba=str(hba)
-        )
-        owned.write(trial, text, 0o600, uid)
-        try:
-            await self._check(engine, pgdata, trial)
-        finally:
-            trial.unlink(missing_ok=True)
-        final = pgconf.configuration(settings, generated="pgdata/postgresql.conf", hba=str(hba))
+        await self._check(engine, pgdata, f"{pgdata.name}/postgresql.conf")
+        settings = self._data.settings
+        final = pgconf.configuration(settings, generated="pgdata/postgresql.conf")
+        owned.write(home / "pg_hba.conf", pgconf.HBA, 0o600, uid)
         owned.write(home / "postgresql.conf", final, 0o600, uid)
         note = {**engines.record(engine), "settings": _spelled(settings)}
         owned.write(home / "store.json", json.dumps(note, indent=1), 0o644)
 
-    async def _check(self, engine: engines.Engine, pgdata: Path, trial: Path) -> None:
+    async def _check(self, engine: engines.Engine, pgdata: Path, generated: str | None) -> None:
+        """Raise DataFault when the server refuses the settings. ``pgdata`` may be empty."""
+        trial = self._place.home / f".trial-{secrets.token_hex(4)}.conf"
+        text = pgconf.configuration(self._data.settings, generated=generated)
+        owned.write(trial, text, 0o600, self._place.uid)
         # -C reads and checks the whole configuration, prints one value and ends.
         argv = (engine.program, "-C", "max_connections", "-D", str(pgdata))
-        code, said = await helper.run(
-            (*argv, "-c", f"config_file={trial}"), helper.Who(uid=self._place.uid), timeout=10
-        )
+        try:
+            code, said = await helper.run(
+                (*argv, "-c", f"config_file={trial}"), helper.Who(uid=self._place.uid), timeout=10
+            )
+        finally:
+            trial.unlink(missing_ok=True)
         if code != 0:
             raise DataFault(
                 f"{self.name}: settings: {pgconf.complaints(said)}",
