@@ -58,7 +58,7 @@ def test_a_replica_in_one_line() -> None:
         "web.1@r12",
         "ready",
         "r12",
-        "unix:…/web.1@r12.sock",
+        "socket",
         "4711",
         "3h 1m",
         "2",

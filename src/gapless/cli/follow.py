@@ -115,7 +115,9 @@ def show(event: Event, where: Screen, seen: dict[str, str]) -> None:
         case "build":
             where.line(f"build | {out.clean(event.get('line', ''))}")
         case "step":
-            where.line(render.step(event))
+            # Numbered as they were done, from 1, wherever the controller has got to.
+            seen["steps"] = str(int(seen.get("steps", "0")) + 1)
+            where.line(render.step({**event, "n": seen["steps"]}))
         case "note":
             where.line(f"note: {out.clean(event.get('text', ''))}")
         case "output":
@@ -204,7 +206,8 @@ def finish(session: Session, end: End, done: str = "") -> int:
             out.progress(f"    | {out.clean(line)}")
     if end.hint:
         out.progress(f"hint: {end.hint}")
-    if verdict := render.verdict(end.result):
+    counted = end.exit == 0 or end.result.get("requests")
+    if counted and (verdict := render.verdict(end.result)):
         out.data(verdict)
     return end.exit
 

@@ -23,6 +23,8 @@ from gapless.cli.session import Session, duration
 from gapless.engine import logfiles
 
 TAIL = 100
+OURS = ("controller", "edge")
+"""Not the application's: shown when they are named."""
 POLL = 0.2
 _TIME = re.compile(
     r"^\W{0,3}(?:[A-Z]+\W{1,3})?"
@@ -74,7 +76,11 @@ def logs(
     grep: str | None,
     previous: bool,
 ) -> None:
-    """Merged logs of all replicas and stores, or of those named (web, web.1, web.1@r12, edge)."""
+    """Merged logs of all replicas and stores, or of those named.
+
+    Names: web, web.1, web.1@r12, a store's, edge, controller. What has ended is shown when it is
+    named and nothing that runs bears the name, and with --previous.
+    """
     given = click.get_current_context().get_parameter_source("tail")
     if given is not click.core.ParameterSource.COMMANDLINE:
         tail = None if since is not None or grep else TAIL
@@ -114,7 +120,7 @@ def choose(session: Session, names: Sequence[str], previous: bool) -> list[Sourc
     files = logfiles.find(session.paths)
     wanted = [entry for entry in files if entry.alive != previous]
     if not names:
-        return [Source(entry.id, entry.path) for entry in wanted]
+        return [Source(entry.id, entry.path) for entry in wanted if entry.id not in OURS]
     chosen: dict[str, Source] = {}
     for name in names:
         named = [entry for entry in wanted if entry.answers_to(name)]
@@ -195,7 +201,7 @@ def go_on(
             if time.monotonic() - looked > 1.0:
                 looked = time.monotonic()
                 for entry in logfiles.find(session.paths):
-                    asked = not names or any(entry.answers_to(name) for name in names)
+                    asked = any(map(entry.answers_to, names)) if names else entry.id not in OURS
                     if entry.alive and asked and entry.id not in seen:
                         seen.add(entry.id)
                         sources.append(Source(entry.id, entry.path))

@@ -188,7 +188,7 @@ def releases(session: Session) -> None:
             render.clock(entry.get("created_at")),
             str(entry.get("by") or "-"),
             _services(entry.get("services")),
-            str(entry.get("source") or "-"),
+            str(entry.get("source") or "-")[:12],
         )
         for entry in answer
     ]

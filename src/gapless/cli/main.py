@@ -9,12 +9,15 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from gapless import errors
+from gapless import __version__, errors
 from gapless.cli import out, session
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Begin": {
@@ -96,6 +99,15 @@ class Main(click.Group):
         for section, entries in SECTIONS.items():
             with formatter.section(section):
                 formatter.write_dl([(name, entry[1]) for name, entry in entries.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names without loading what is behind them."""
+        from click.shell_completion import CompletionItem
+
+        found = [name for name in COMMANDS if name.startswith(incomplete)]
+        if found and not incomplete.startswith("-"):
+            return [CompletionItem(name, help=COMMANDS[name][1]) for name in found]
+        return super().shell_complete(ctx, incomplete)
 
     def main(  # type: ignore[override]  # one way of ending: always by an exit code
         self,
@@ -189,6 +201,7 @@ def _internal(error: BaseException, as_document: bool) -> int:
     "usage or invalid file, 3 no controller, 4 refused or aborted with the old state still "
     'serving. Completion: eval "$(_GAPLESS_COMPLETE=bash_source gapless)" (or zsh, fish).',
 )
+@click.version_option(__version__, message="gapless %(version)s")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """One file runs a web application: deploys that drop nothing, and the proof of it."""

@@ -82,9 +82,9 @@ def replica_row(replica: Answer, now: float) -> tuple[str, ...]:
 
 
 def short_address(address: object) -> str:
-    """A socket's path cut to its last part: all lie in the run directory."""
+    """What fits into a column; a socket's whole path is told by ``describe``."""
     text = str(address or "")
-    return f"unix:…/{text.rsplit('/', 1)[1]}" if text.startswith("unix:/") else text
+    return "socket" if text.startswith("unix:/") else text
 
 
 def replica_rows(status: Answer, now: float) -> list[tuple[str, ...]]:
@@ -218,6 +218,6 @@ def _scalar(key: object, value: object) -> str:
         return size(value)
     if key == "cpu" and isinstance(value, float):
         return cores(value)
-    if key in ("created_at", "at") and isinstance(value, int | float):
+    if key in ("created_at", "started_at", "at") and isinstance(value, int | float):
         return clock(value)
     return str(value)

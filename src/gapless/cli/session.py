@@ -203,6 +203,8 @@ def share_options(command: click.Command, *, top: bool = False) -> click.Command
             option.hidden = True
         if option.opts and option.name not in {param.name for param in command.params}:
             command.params.append(option)
+    if not top and command.epilog is None:
+        command.epilog = "Also: -f FILE, --for ENVIRONMENT, --json, --timeout TIME, -y."
     if isinstance(command, click.Group) and not top:
         for name in command.list_commands(click.Context(command)):
             if (child := command.commands.get(name)) is not None:

@@ -41,8 +41,12 @@ class Observer:
         """Everything at this moment. Raises EdgeRefused or RuntimeFault when it cannot tell."""
         founds = {found.id: found for found in await self.site.runtime.look()}
         edge = await self.site.edge.look()
-        if edge.state != "absent" and "edge" in founds and not founds["edge"].alive:
+        program = founds.get("edge")
+        if program is not None and edge.state != "absent" and not program.alive:
             edge = replace(edge, state="dead", servers={})
+        if program is not None and program.alive and edge.state in ("absent", "dead"):
+            # It runs and does not answer yet: a second one would find its port taken.
+            edge = replace(edge, state="starting", pid=program.pid)
         replicas = tuple(
             self._replica(found, edge)
             for found in founds.values()

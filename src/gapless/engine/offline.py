@@ -2,16 +2,20 @@
 
 Only what lies on disk and what the kernel says is used: the process records, the desired state,
 /proc. Nothing is changed, nothing is locked, and pydantic is not imported: reading is quick.
-Readiness is the controller's knowledge, so a living replica is ``running`` here, not ``ready``.
+The edge goes on without a controller and is asked what it knows; what it knows nothing of (a
+worker, or all of them when it is dead too) is ``running``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
+import socket
 import sqlite3
 import time
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +26,10 @@ from gapless.errors import WorkFailed
 from gapless.model.process import ReplicaId
 
 Status = dict[str, Any]
+Servers = Mapping[str, tuple[str, int | None]]
+"""Replica id to state and requests in flight."""
+EDGE_SOCKET = "edge.sock"
+ANYWHERE = ("*", "0.0.0.0")  # noqa: S104  # compared only
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,12 @@ class Program:
             return ReplicaId.parse(self.id)
         except ValueError:
             return None
+
+    @property
+    def service(self) -> str:
+        """The service it belongs to; its own name for what is no replica."""
+        replica = self.replica
+        return self.id if replica is None else replica.service
 
 
 def programs(paths: Paths) -> list[Program]:
@@ -94,14 +108,15 @@ def status(paths: Paths) -> Status:
             services.setdefault(replica.service, []).append(program)
     for name in wanted.get("vector", {}):
         services.setdefault(name, [])
+    serving = _serving(paths)
     return {
         "stack": paths.stack,
         "release": _release(wanted.get("stack")),
         "controller": "dead",
         "maintenance": bool(wanted.get("maintenance")),
-        "edge": _edge(everything),
+        "edge": _edge(everything, _url(paths, wanted)),
         "rollout": _rollout(wanted.get("rollout")),
-        "services": [_service(name, found) for name, found in sorted(services.items())],
+        "services": [_service(name, found, serving) for name, found in sorted(services.items())],
         "data": _stores(everything),
     }
 
@@ -128,7 +143,7 @@ def usage(paths: Paths, over: float) -> list[dict[str, Any]]:
     return [
         {
             "id": name,
-            "service": living[name].labels.get("service", name),
+            "service": living[name].service,
             "cpu": max(0.0, used.cpu_seconds - before[name].cpu_seconds) / elapsed,
             "memory": used.memory,
         }
@@ -165,9 +180,23 @@ def releases(paths: Paths) -> list[dict[str, Any]]:
         with contextlib.suppress(OSError, ValueError):
             found.append(json.loads(manifest.read_text("utf-8")))
     found.sort(key=lambda entry: int(entry.get("release", 0)))
-    for entry in found:
-        entry["state"] = "current" if entry.get("release") == wanted.get("stack") else "kept"
-    return found
+    now = _numbers(wanted)
+    before = set(_numbers(wanted.get("previous") or {}).values())
+    return [
+        {
+            "release": _release(number := entry.get("release")),
+            "created_at": entry.get("created_at"),
+            "by": entry.get("by"),
+            "source": entry.get("source"),
+            "services": [name for name, runs in now.items() if runs == number],
+            "state": "current"
+            if number in now.values()
+            else "previous"
+            if number in before
+            else "kept",
+        }
+        for entry in found
+    ]
 
 
 def lock(paths: Paths) -> dict[str, Any]:
@@ -189,13 +218,13 @@ def lock(paths: Paths) -> dict[str, Any]:
     return {"held": held, "holder": said if held else ""}
 
 
-def _service(name: str, found: list[Program]) -> dict[str, Any]:
+def _service(name: str, found: list[Program], serving: Servers) -> dict[str, Any]:
     return {
         "name": name,
         "desired": None,
         "ready": None,
         "drift": None,
-        "replicas": [_replica(program) for program in sorted(found, key=_order)],
+        "replicas": [_replica(program, serving) for program in sorted(found, key=_order)],
     }
 
 
@@ -204,11 +233,12 @@ def _order(program: Program) -> tuple[int, str]:
     return (0 if replica is None else replica.ordinal, program.id)
 
 
-def _replica(program: Program) -> dict[str, Any]:
+def _replica(program: Program, serving: Servers) -> dict[str, Any]:
     replica = program.replica
+    state, in_flight = serving.get(program.id, ("running", None))
     return {
         "id": program.id,
-        "state": "running" if program.alive else "stopped",
+        "state": state if program.alive else "stopped",
         "release": None if replica is None else _release(replica.release),
         "pid": program.pid if program.alive else None,
         "address": program.address,
@@ -216,20 +246,64 @@ def _replica(program: Program) -> dict[str, Any]:
         "restarts": None,
         "cpu": None,
         "memory": None,
-        "in_flight": None,
+        "in_flight": in_flight if program.alive else None,
         "reason": program.exit,
     }
 
 
-def _edge(everything: list[Program]) -> dict[str, Any]:
+def _serving(paths: Paths) -> Servers:
+    """What the edge says of each replica: it goes on without a controller, and can be asked."""
+    try:
+        with socket.socket(socket.AF_UNIX) as edge:
+            edge.settimeout(1.0)
+            edge.connect(str(paths.run / EDGE_SOCKET))
+            edge.sendall(b"show stat -1 4 -1\n")
+            answer = b"".join(iter(lambda: edge.recv(1 << 16), b""))
+    except OSError:
+        return {}
+    rows = csv.DictReader(answer.decode("utf-8", "replace").lstrip("# ").splitlines())
+    return {
+        row["svname"].replace(":", "@"): (_word(row.get("status") or ""), _int(row.get("scur")))
+        for row in rows
+        if row.get("svname")
+    }
+
+
+def _word(status: str) -> str:
+    for start, word in (("UP", "ready"), ("no check", "ready"), ("DRAIN", "draining")):
+        if status.startswith(start):
+            return word
+    return "parked" if status.startswith("MAINT") else "unhealthy"
+
+
+def _int(text: str | None) -> int | None:
+    return int(text) if text and text.isdigit() else None
+
+
+def _url(paths: Paths, wanted: Mapping[str, Any]) -> str | None:
+    """Where the release in force is published, by the copy of the file that it holds."""
+    folder = paths.releases / f"r{wanted.get('stack')}"
+    try:
+        table = tomllib.loads((folder / "stack.toml").read_text("utf-8"))
+        overlay = json.loads((folder / "release.json").read_text("utf-8")).get("overlay")
+    except (OSError, ValueError, AttributeError):
+        return None
+    layers = (table, table.get("for", {}).get(overlay, {}))
+    asked = [layer.get("edge", {}).get("listen") for layer in layers]
+    listen = asked[1] or asked[0] or "127.0.0.1:8080"
+    host, _, port = str(listen).rpartition(":")
+    return f"http://{'127.0.0.1' if host in ANYWHERE else host}:{port}"
+
+
+def _edge(everything: list[Program], url: str | None) -> dict[str, Any]:
     for program in everything:
         if program.labels.get("kind") == "edge" or program.id == "edge":
             return {
-                "url": program.labels.get("url"),
+                "url": url,
                 "state": "running" if program.alive else "dead",
                 "pid": program.pid if program.alive else None,
             }
-    return {"url": None, "state": "absent", "pid": None}
+    return {"url": url, "state": "absent", "pid": None}
 
 
 def _stores(everything: list[Program]) -> list[dict[str, Any]]:
@@ -246,6 +320,12 @@ def _stores(everything: list[Program]) -> list[dict[str, Any]]:
         for program in everything
         if program.labels.get("kind") == "data"
     ]
+
+
+def _numbers(wanted: Mapping[str, Any]) -> dict[str, int]:
+    """Release by service."""
+    vector = wanted.get("vector") or {}
+    return {name: generation.get("release") for name, generation in vector.items()}
 
 
 def _release(number: Any) -> str | None:
