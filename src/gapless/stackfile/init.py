@@ -219,7 +219,7 @@ def _from_procfile(
 
 def _translated(command: str) -> str | None:
     """A Procfile's command without a shell; None when only a shell could run it."""
-    if _SHELL.search(command):
+    if _SHELL.search(command) or "\0" in command:
         return None
     run = re.sub(r"0\.0\.0\.0:(\$PORT\b|\$\{PORT(:-\d+)?\})", "${host}:${port}", command)
     run = re.sub(r"\$PORT\b|\$\{PORT(:-\d+)?\}", "${port}", run)

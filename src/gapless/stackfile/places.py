@@ -132,12 +132,17 @@ class _Scanner:
     def _key(self) -> str:
         self._skip(_SPACE)
         if self.text[self.at : self.at + 1] in ('"', "'"):
-            quoted = self._match(_STRING)
-            key = str(tomllib.loads(f"key = {quoted}")["key"])
+            key = self._unquoted(self._match(_STRING))
         else:
             key = self._match(_BARE_KEY)
         self._skip(_SPACE)
         return key
+
+    def _unquoted(self, quoted: str) -> str:
+        try:
+            return str(tomllib.loads(f"key = {quoted}")["key"])
+        except ValueError:
+            raise _Lost from None
 
     def _line(self) -> int:
         return bisect.bisect_right(self._starts, self.at)
