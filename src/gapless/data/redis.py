@@ -132,8 +132,10 @@ class Redis:
         """Why it could not start: the configuration line, the port, the damaged file."""
         if "FATAL CONFIG FILE ERROR" in log:
             return redisconf.complaint(log)
-        found = re.findall(r"# (.*(?:[Cc]ould not|Can't|Failed|Fatal|Bad file format).*)", log)
-        return found[-1] if found else ""
+        bind = re.findall(r"(Could not create server TCP.*)", log)
+        found = re.findall(r"# (.*(?:Can't|Failed|Fatal|Bad file format).*)", log)
+        said: list[str] = bind or found
+        return said[-1] if said else ""
 
     async def close(self) -> None:
         await self._line.close()
