@@ -113,7 +113,9 @@ class Stage:
         done = subprocess.run(
             [*argv, "up", "-d"], capture_output=True, text=True, check=False, timeout=300
         )
-        if done.returncode != 0:
+        # A controller that finds a half-done deploy undoes it first, and ``up`` may say so and
+        # end: it was started all the same.
+        if done.returncode != 0 and not (self.client.alive() and self.look().rollout):
             said = (done.stderr or done.stdout).strip().splitlines()
             raise errors.WorkFailed(
                 f"gapless up -d failed (exit {done.returncode}): {' · '.join(said[-5:])}"
