@@ -172,7 +172,7 @@ class Observer:
             for name, table in stack.data.items():
                 if name not in nodes:
                     store = self.site.stores[name]
-                    nodes[name] = self.stores.node(name, table, store, founds.get(name))
+                    nodes[name] = self.stores.node(name, table, store, founds.get(f"data.{name}"))
         return nodes
 
 
