@@ -22,7 +22,7 @@ from gapless.engine.site import ENV_PREFIX
 from gapless.model.desired import Rollout
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
-from gapless.stackfile import checks, references
+from gapless.stackfile import checks, override, references
 
 GIVE_UP_AFTER = 3
 """Failed starts of one slot in a row after which waiting for readiness is given up."""
@@ -308,6 +308,9 @@ class Operations:
     def load(self, body: Body) -> Any:
         file = Path(body.get("file") or self.file)
         loaded = stackfile.load(file, self.overlay)
+        if extra := dict(body.get("env") or {}):
+            text = override.with_env(loaded.text, extra, file=loaded.file)
+            loaded = stackfile.parse(text, file=loaded.file, overlay=self.overlay)
         if loaded.stack.id != self.site.paths.stack:
             raise errors.Refused(
                 f"{file}: says stack {loaded.stack.id}, but {self.site.paths.stack} runs here",
@@ -332,8 +335,6 @@ class Operations:
         for reference in references.of(texts):
             if reference.kind == "env" and reference.name in environment:
                 wanted[f"{ENV_PREFIX}{reference.name}"] = environment[reference.name]
-        extra = dict(body.get("env") or {})
-        wanted |= {f"{ENV_PREFIX}{name}": value for name, value in extra.items()}
         self.site.secrets.capture(wanted)
 
     def _fits(self, stack: Stack, scale: Mapping[str, int] | None = None) -> None:
