@@ -107,21 +107,29 @@ def scale(session: Session, counts: tuple[str, ...]) -> int:
     return follow.run(session, "/v1/scale", {"counts": wanted}, live=True, done=f"scaled {text}")
 
 
-def _named(verb: str, done: str, help: str, live: bool = True) -> click.Command:
+@click.command()
+@click.argument("services", nargs=-1, metavar="[SERVICE]...")
+@click.option("--wait", is_flag=True, help="Return only when the old replicas are gone.")
+@click.pass_obj
+def restart(session: Session, services: tuple[str, ...], wait: bool) -> int:
+    """Replace all replicas of a service (or of all), as gaplessly as a deploy."""
+    body = {"services": list(services), "wait": wait}
+    done = f"restarted {', '.join(services) or 'all services'}"
+    return follow.run(session, "/v1/restart", body, live=True, abort=ABORT, done=done)
+
+
+def _named(verb: str, done: str, help: str) -> click.Command:
     @click.command(verb, help=help)
     @click.argument("services", nargs=-1, metavar="[SERVICE]...")
     @click.pass_obj
     def command(session: Session, services: tuple[str, ...]) -> int:
         names = ", ".join(services) or "all services"
         body = {"services": list(services)}
-        return follow.run(session, f"/v1/{verb}", body, live=live, done=f"{done} {names}")
+        return follow.run(session, f"/v1/{verb}", body, live=True, done=f"{done} {names}")
 
     return command
 
 
-restart = _named(
-    "restart", "restarted", "Replace all replicas of a service (or of all), without a gap."
-)
 stop = _named("stop", "stopped", "Stop a service (or all) until start or the next deploy.")
 start = _named("start", "started", "Start what was stopped.")
 

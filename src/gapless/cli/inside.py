@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from gapless.cli import follow, out
 from gapless.cli.session import Session
 
 WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+_IDS = re.compile(r"(Uid|Gid|Groups):").match
 MARKS = ("GAPLESS_PROCESS",)
 """Variables that say "this is the replica itself"; what we start beside it is not."""
 
@@ -55,9 +57,10 @@ def exec_(session: Session, replica: str, words: tuple[str, ...]) -> NoReturn:
     program = named[-1]
     env = environment(program.pid, program.id)
     try:
-        folder = str(Path(f"/proc/{program.pid}/cwd").readlink())
+        # Opened before the rights go: its parents need not be open to the replica's user.
+        folder = os.open(f"/proc/{program.pid}/cwd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         _become(program.pid)
-        os.chdir(folder)
+        os.fchdir(folder)
     except OSError as error:
         raise errors.WorkFailed(f"{program.id}: cannot join it: {error.strerror}") from None
     replace(argv, env)
@@ -85,12 +88,14 @@ def environment(pid: int, id: str) -> dict[str, str]:
 
 
 def _become(pid: int) -> None:
-    """Take on the replica's user; only root can, others are it already."""
-    owner = Path(f"/proc/{pid}").stat()
-    if os.geteuid() == 0 and owner.st_uid != 0:
-        os.setgroups([])
-        os.setresgid(owner.st_gid, owner.st_gid, owner.st_gid)
-        os.setresuid(owner.st_uid, owner.st_uid, owner.st_uid)
+    """Take on the replica's user and groups; only root can, others have them already."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    ids = {line.partition(":")[0]: [*map(int, line.split()[1:])] for line in lines if _IDS(line)}
+    uid, gid = ids["Uid"][1], ids["Gid"][1]
+    if os.geteuid() == 0 and uid != 0:
+        os.setgroups(ids["Groups"])
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
 
 
 @click.command(context_settings=WORDS)
