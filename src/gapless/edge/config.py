@@ -24,6 +24,8 @@ STATS_SOCKET = "edge.sock"
 MASTER_SOCKET = "edge-master.sock"
 STATE_FILE = "edge-state"
 PUBLIC = "_public"
+RETIRED_LIST = "edge-retired.acl"
+"""Holds ``on`` in workers that a reload has replaced, and in no file."""
 MAINTENANCE_LIST = "edge-maintenance.acl"
 MAINTENANCE_PAGE = "edge-maintenance.html"
 PAGE_LIMIT = 14_000
@@ -166,10 +168,12 @@ def render(config: Config, servers: Sequence[Server] = ()) -> str:
 
     Raises UsageError for values that HAProxy could misread.
     """
-    blocks = [_global(config), _defaults(config), _public(config), _nowhere()]
+    blocks = [_global(config), _defaults(config), _public(config), _successor(config, PUBLIC)]
+    blocks.append(_nowhere())
     for backend in config.backends:
         if backend.private_bind is not None:
-            blocks.append(_private(backend, backend.private_bind))
+            blocks.append(_private(config, backend, backend.private_bind))
+            blocks.append(_successor(config, f"_to-{identifier(backend.name)}"))
         own = [server for server in servers if server.backend == backend.name]
         blocks.append(_servers(config, backend, own))
     return "\n\n".join("\n    ".join(block) for block in blocks) + "\n"
@@ -321,6 +325,7 @@ def _public(config: Config) -> list[str]:
     lines = [
         f"frontend {PUBLIC}",
         f"bind {quote(bind_word(config.listen))}",
+        *_inherited(config, PUBLIC),
         f"acl maintenance str(on) -m str -f {_path(config, MAINTENANCE_LIST)}",
     ]
     passes = ""
@@ -334,7 +339,7 @@ def _public(config: Config) -> list[str]:
         body = f"content-type 'text/html; charset=utf-8' file {_path(config, MAINTENANCE_PAGE)}"
     lines += [
         f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
-        f" if maintenance{passes}",
+        f" if maintenance !retired{passes}",
         *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
         "http-request set-header X-Forwarded-For %[src]",
         "http-request set-header X-Real-IP %[src]",
@@ -344,6 +349,7 @@ def _public(config: Config) -> list[str]:
         "http-request del-header X-Forwarded-Prefix",
         "http-request set-header X-Request-ID %[uuid()]",
     ]
+    lines.append(f"use_backend {_next(PUBLIC)} if retired")
     for rule in sorted(config.rules, key=_precedence):
         lines.append(f"use_backend {identifier(rule.backend)}{_condition(rule)}")
     return [*lines, "default_backend _nowhere"]
@@ -354,12 +360,43 @@ def _nowhere() -> list[str]:
     return ["backend _nowhere", text]
 
 
-def _private(backend: Backend, address: str) -> list[str]:
-    name = identifier(backend.name)
+def _inherited(config: Config, frontend: str) -> list[str]:
+    """How a worker takes over from the one before: see ``_successor``."""
     return [
-        f"frontend _to-{name}",
+        f"bind {_inner(config, frontend)} accept-proxy mode 600",
+        f"acl retired str(on) -m str -f {_path(config, RETIRED_LIST)}",
+    ]
+
+
+def _successor(config: Config, frontend: str) -> list[str]:
+    """Where a retired worker sends what still comes in on connections that it holds.
+
+    A worker that is on its way out can no longer be told which servers left. So it passes each
+    further request on to its successor, by a socket that was always the present worker's.
+    """
+    return [
+        f"backend {_next(frontend)}",
+        f"server next {_inner(config, frontend)} send-proxy-v2",
+    ]
+
+
+def _next(frontend: str) -> str:
+    return f"_next{frontend}"
+
+
+def _inner(config: Config, frontend: str) -> str:
+    return quote(f"unix@{config.run_dir}/edge{frontend}.sock", what="the run directory")
+
+
+def _private(config: Config, backend: Backend, address: str) -> list[str]:
+    name = identifier(backend.name)
+    frontend = f"_to-{name}"
+    return [
+        f"frontend {frontend}",
         f"bind {quote(bind_word(address))}",
+        *_inherited(config, frontend),
         "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
+        f"use_backend {_next(frontend)} if retired",
         f"default_backend {name}",
     ]
 

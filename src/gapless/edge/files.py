@@ -16,6 +16,8 @@ from gapless.edge import config as conf
 TEXT = "edge.cfg"
 COUNTED = "edge-counted.json"
 _KEPT = "edge-{}.json"
+NO_STATE = "1\n"
+"""The states of no server, as HAProxy reads them: the version of the format."""
 _CHECK_SECONDS = 30.0
 
 
@@ -50,8 +52,9 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
             f"edge: {config.run_dir} cannot be its run directory",
             hint="use a path without commas",
         )
-    if not (run / conf.MAINTENANCE_LIST).exists():
-        write(run / conf.MAINTENANCE_LIST, "")
+    for name in (conf.MAINTENANCE_LIST, conf.RETIRED_LIST):
+        if not (run / name).exists():
+            write(run / name, "")
     if config.maintenance_page is not None:
         if len(config.maintenance_page.encode()) > conf.PAGE_LIMIT:
             raise errors.UsageError(
@@ -70,7 +73,7 @@ def install(
     """
     text = conf.render(config, servers)
     if not (run / conf.STATE_FILE).exists():
-        write(run / conf.STATE_FILE, "")
+        write(run / conf.STATE_FILE, NO_STATE)
     draft = home / f"{TEXT}.new"
     write(draft, text)
     check(program, draft)

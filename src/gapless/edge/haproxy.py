@@ -11,9 +11,9 @@ of 0 before a first ``ready`` HAProxy 2.8 dies of a forged cookie).
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gapless import errors, observed
@@ -53,7 +53,7 @@ class HAProxyEdge:
         files.prepare(self.home, self.run, config)
         if not files.answers(self._master):
             files.check_ports(config)
-            files.write(self.run / conf.STATE_FILE, "")
+            files.write(self.run / conf.STATE_FILE, files.NO_STATE)
             self._base.unlink(missing_ok=True)
         files.install(program, self.home, self.run, config, ())
         return Process(
@@ -75,7 +75,7 @@ class HAProxyEdge:
             return starting
         acl = str(self.run / conf.MAINTENANCE_LIST)
         try:
-            answer = await self._ask([wire.INFO, wire.maintenance_look(acl), wire.SERVERS])
+            answer = await self._ask([wire.INFO, wire.switch_look(acl), wire.SERVERS])
         except _SilentError:
             return starting
         info = self._info(answer)
@@ -87,29 +87,27 @@ class HAProxyEdge:
             state="running",
             pid=workers.master,
             config=info.digest,
-            maintenance=wire.maintenance(answer),
+            maintenance=wire.is_on(answer),
             servers=found,
         )
 
     async def counters(self) -> Mapping[str, base.Counters]:
         """By backend, and ``""`` for the public frontend; since the start of the edge.
 
-        Over reloads the sums go on; what old workers answer after a reload counts while they
-        live, and is forgotten with them.
+        Over reloads the sums go on; what is answered just while one happens may be missing.
         """
+        workers = await self._known_workers()
         rows = wire.totals(await self._answer([wire.TOTALS]))
-        for pid in (await self._known_workers()).old:
+        before = self._counted_before()
+        total = {}
+        for name in ("", *sums.names(rows)):
+            total[name] = sums.plus(sums.counters(rows, name), before.get(name))
+        for pid in workers.old:
             answer = await self._through_master(pid, wire.TOTALS)
-            rows += wire.totals(answer) if wire.TABLE in answer else []
-        total = {name: sums.counters(rows, name) for name in ("", *sums.names(rows))}
-        for name, before in self._counted_before().items():
-            now = total.get(name, base.Counters(0, 0, 0, 0))
-            total[name] = base.Counters(
-                max(0, now.requests + before[0]),
-                max(0, now.failed + before[1]),
-                max(0, now.responses_5xx + before[2]),
-                now.sessions,
-            )
+            old = wire.totals(answer) if wire.TABLE in answer else []
+            for name, now in total.items():
+                more = sums.counters(old, name).sessions
+                total[name] = replace(now, sessions=now.sessions + more)
         return total
 
     # -- members ----------------------------------------------------------------------------
@@ -136,7 +134,6 @@ class HAProxyEdge:
         orders = [wire.state(member.backend, member.name, "ready") for member in enter]
         orders += [wire.state(b, n, "maint") for b, n in leave if sums.find(known, b, n)]
         await self._order(orders)
-        await self._leave_old(leave)
         await self._await_up(config, enter)
 
     async def leave(self, backend: str, name: str) -> None:
@@ -146,7 +143,6 @@ class HAProxyEdge:
             seen = sums.find(await self._servers(), backend, name)
             if seen is not None and seen.server.admin != "maint":
                 raise _refused(wire.state(backend, name, "maint"), "it did not leave")
-        await self._leave_old(((backend, name),))
 
     async def cut(self, backend: str, name: str) -> None:
         """End what it has in flight, on old workers too."""
@@ -154,7 +150,9 @@ class HAProxyEdge:
         if sums.find(await self._servers(), backend, name):
             await self._order([order])
         for pid in (await self._known_workers()).old:
-            await self._through_master(pid, order)
+            answer = await self._through_master(pid, wire.SESSIONS)
+            for id in wire.sessions(answer, backend, name):
+                await self._through_master(pid, wire.end_session(id))
 
     async def remove(self, backend: str, name: str) -> bool:
         """Forget it; False while anything is attached. Raises EdgeRefused while in rotation."""
@@ -176,7 +174,7 @@ class HAProxyEdge:
         """For new requests from now on; kept in a file for the next worker."""
         path = self.run / conf.MAINTENANCE_LIST
         files.write(path, "on\n" if on else "")
-        await self._order(wire.maintenance_set(str(path), on))
+        await self._order(wire.switch(str(path), on))
 
     async def reload(self, config: conf.Config, members: tuple[base.Member, ...]) -> None:
         """Another worker with the new configuration; the old one finishes what it has.
@@ -188,16 +186,16 @@ class HAProxyEdge:
         before = await self._known_workers()
         known = await self._servers()
         states = await self._answer(["show servers state"])
-        counted = await self.counters()
         servers = sums.members(config, members, known)
         program = binary.find(self._program)
         files.write(self.run / conf.STATE_FILE, states)
         await asyncio.to_thread(files.install, program, self.home, self.run, config, servers)
+        counted = await self.counters()
         answer = await self._exchange(self._master, "reload\n")
         if "Success=0" in answer:
             raise _refused("reload", " ".join(answer.split()))
         await self._await_worker(before, conf.digest(config))
-        await self._count_from(counted)
+        files.write(self._base, sums.to_json(await self._retire(before.current, counted)))
         files.prune(self.home, conf.digest(config))
 
     # -- inside -----------------------------------------------------------------------------
@@ -254,7 +252,7 @@ class HAProxyEdge:
 
     async def _await_up(self, config: conf.Config, members: tuple[base.Member, ...]) -> None:
         backends = [sums.backend(config, member.backend) for member in members]
-        patience = max([0.0, *(2 * b.check_every + b.check_timeout + 3.0 for b in backends)])
+        patience = max([0.0, *(2 * b.check_every + b.check_timeout + 1.0 for b in backends)])
         deadline = time.monotonic() + patience
         while True:
             known = await self._servers()
@@ -275,14 +273,6 @@ class HAProxyEdge:
             answer=last,
         )
 
-    async def _leave_old(self, leave: Sequence[tuple[str, str]]) -> None:
-        for pid in (await self._known_workers()).old:
-            known = await self._old_servers(pid)
-            for backend, name in leave:
-                seen = sums.find(known, backend, name)
-                if seen is not None and seen.server.admin != "maint":
-                    await self._through_master(pid, wire.state(backend, name, "maint"))
-
     async def _await_worker(self, before: wire.Workers, digest: str) -> None:
         deadline = time.monotonic() + ANSWER_SECONDS
         while time.monotonic() < deadline:
@@ -296,6 +286,26 @@ class HAProxyEdge:
                 pass  # the master is between two lives
             await asyncio.sleep(POLL_SECONDS)
         raise _refused("reload", "no new worker took over")
+
+    async def _retire(
+        self, replaced: int | None, counted: Mapping[str, base.Counters]
+    ) -> Mapping[str, base.Counters]:
+        """Old workers take no orders about servers: they pass on what still comes to them.
+
+        Gives what had passed through before: the last word of the one just replaced, said in
+        the same breath, or ``counted`` when it had nothing left to do and is gone.
+        """
+        if replaced not in (await self._known_workers()).old:
+            return counted
+        orders = wire.switch(str(self.run / conf.RETIRED_LIST), True)
+        answer = await self._through_master(replaced, wire.TOTALS, *orders)
+        if wire.TABLE not in answer:
+            return counted
+        rows = wire.totals(answer)
+        before = self._counted_before()
+        names = ("", *sums.names(rows))
+        kept = {n: sums.plus(sums.counters(rows, n), before.get(n)) for n in names}
+        return {**counted, **kept}
 
     async def _servers(self) -> list[wire.Seen]:
         return wire.servers(await self._answer([wire.SERVERS]))
@@ -317,9 +327,9 @@ class HAProxyEdge:
         except _SilentError as silent:
             raise _refused(wire.WORKERS, str(silent)) from None
 
-    async def _through_master(self, pid: int, order: str) -> str:
+    async def _through_master(self, pid: int, *orders: str) -> str:
         """Ask an old worker. One that ends just then is never heard of again: nothing is left."""
-        line = wire.line([order], worker=pid)
+        line = wire.line(orders, worker=pid)
         for _ in range(OLD_ATTEMPTS):
             try:
                 return await self._exchange(self._master, line, OLD_SECONDS)
@@ -360,25 +370,10 @@ class HAProxyEdge:
             was = not isinstance(error, FileNotFoundError)
             raise _SilentError(f"{path.name}: {error.strerror or error}", was) from None
 
-    async def _count_from(self, counted: Mapping[str, base.Counters]) -> None:
-        """What came before the new worker, less what is still counted by the old ones."""
-        self._base.unlink(missing_ok=True)
-        now = await self.counters()
-        zero = base.Counters(0, 0, 0, 0)
-        kept = {}
-        for name, was in counted.items():
-            new = now.get(name, zero)
-            kept[name] = (
-                was.requests - new.requests,
-                was.failed - new.failed,
-                was.responses_5xx - new.responses_5xx,
-            )
-        await asyncio.to_thread(files.write, self._base, json.dumps(kept))
-
-    def _counted_before(self) -> dict[str, tuple[int, int, int]]:
+    def _counted_before(self) -> Mapping[str, base.Counters]:
         try:
-            return {k: (v[0], v[1], v[2]) for k, v in json.loads(self._base.read_text()).items()}
-        except (OSError, ValueError):
+            return sums.from_json(self._base.read_text())
+        except (OSError, ValueError, TypeError):
             return {}
 
 

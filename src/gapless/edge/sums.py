@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from gapless import errors, observed
 from gapless.edge import base, wire
@@ -81,6 +82,28 @@ def counters(rows: Sequence[wire.Row], name: str) -> base.Counters:
         responses_5xx=bad,
         sessions=sum(row.sessions for row in own),
     )
+
+
+def plus(now: base.Counters, before: base.Counters | None) -> base.Counters:
+    """What passed through now and before; sessions are only those of now."""
+    if before is None:
+        return now
+    return base.Counters(
+        now.requests + before.requests,
+        now.failed + before.failed,
+        now.responses_5xx + before.responses_5xx,
+        now.sessions,
+    )
+
+
+def to_json(counted: Mapping[str, base.Counters]) -> str:
+    """Counters as a JSON object; ``from_json`` is the inverse."""
+    return json.dumps({name: asdict(each) for name, each in counted.items()})
+
+
+def from_json(text: str) -> dict[str, base.Counters]:
+    """The inverse of ``to_json``. Raises ValueError or TypeError on anything else."""
+    return {name: base.Counters(**each) for name, each in json.loads(text).items()}
 
 
 def names(rows: Sequence[wire.Row]) -> set[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gapless import errors, observed
@@ -29,6 +29,7 @@ SERVERS = "show stat -1 4 -1"
 TOTALS = "show stat -1 3 -1"
 INFO = "show info"
 WORKERS = "show proc"
+SESSIONS = "show sess"
 TABLE = "# pxname,"
 """How every table begins."""
 
@@ -123,12 +124,12 @@ def target(backend: str, name: str) -> str:
     return f"{conf.identifier(backend)}/{conf.identifier(name)}"
 
 
-def maintenance_look(path: str) -> str:
-    """Asks for the list that holds ``on`` while maintenance is on."""
+def switch_look(path: str) -> str:
+    """Asks for a list that holds ``on`` while something is on: see ``is_on``."""
     return command("show", "acl", path)
 
 
-def maintenance_set(path: str, on: bool) -> list[str]:
+def switch(path: str, on: bool) -> list[str]:
     """Make the list say so."""
     cleared = command("clear", "acl", path)
     return [cleared, command("add", "acl", path, "on")] if on else [cleared]
@@ -149,8 +150,8 @@ def info(answer: str) -> Info:
     return Info(int(found["Pid"]), words[1], words[2], int(found["Uptime_sec"]))
 
 
-def maintenance(answer: str) -> bool:
-    """Parse the answer to ``maintenance_look``: lines of address and pattern."""
+def is_on(answer: str) -> bool:
+    """Parse the answer to ``switch_look``: lines of address and pattern."""
     return any(re.fullmatch(r"0x[0-9a-f]+ on", text) for text in answer.splitlines())
 
 
@@ -180,8 +181,23 @@ def workers(answer: str) -> Workers:
 
 
 def servers(answer: str) -> list[Seen]:
-    """Parse ``show stat`` of servers (the table may stand after other answers)."""
-    return [_seen(row) for row in _table(answer)]
+    """Parse ``show stat`` of servers (the table may stand after other answers).
+
+    The edge's own, in backends that begin with ``_``, are nobody's business.
+    """
+    return [_seen(row) for row in _table(answer) if not row["pxname"].startswith("_")]
+
+
+def sessions(answer: str, backend: str, name: str) -> list[str]:
+    """Parse ``show sess``: the ids of what is in flight on a server."""
+    wanted = f" be={conf.identifier(backend)} srv={conf.identifier(name)} "
+    lines = (text for text in answer.splitlines() if wanted in text)
+    return [text.partition(":")[0] for text in lines if text.startswith("0x")]
+
+
+def end_session(id: str) -> str:
+    """End one of them."""
+    return command("shutdown", "session", id)
 
 
 def totals(answer: str) -> list[Row]:
@@ -234,6 +250,9 @@ def _seen(row: Mapping[str, str]) -> Seen:
         bad=_number(row, "hrsp_5xx"),
         check=_check_text(row, check),
     )
+    if server.tripped:
+        words = f"{conf.ERROR_LIMIT} bad answers in a row, {server.bad} in all"
+        server = replace(server, check=f"{words}; {server.check}")
     return Seen(server, _number(row, "sid"), checked=check not in ("", "INI", "UNK"))
 
 
