@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,7 +122,9 @@ def happen(world: World, event: str, pick: int) -> World:
         return replace(world, desired=record.interrupted(world.desired, "the controller died"))
     if event == "job" and world.observed.jobs:
         last = world.observed.jobs[-1]
-        outcome = ("succeeded", "failed", "unknown")[pick % 3]
+        outcomes: tuple[Literal["succeeded", "failed", "unknown"], ...]
+        outcomes = ("succeeded", "failed", "unknown")
+        outcome = outcomes[pick % 3]
         jobs = (*world.observed.jobs[:-1], replace(last, state=outcome))
         return replace(world, observed=replace(world.observed, jobs=jobs))
     if not alive:

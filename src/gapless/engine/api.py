@@ -139,7 +139,8 @@ class Api:
         return {name: _plain(c) for name, c in (await self.c.site.edge.counters()).items()}
 
     async def _connect(self, request: web.Request) -> Any:
-        return self.inside.connect(request.query.get("name", ""))
+        asked = request.query
+        return self.inside.connect(asked.get("name", ""), asked.get("actor", "operator"))
 
     # -- streams ------------------------------------------------------------------------------
 

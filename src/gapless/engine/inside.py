@@ -83,12 +83,12 @@ class Inside:
                     return
                 await runtime.forget(id)
 
-    def connect(self, name: str) -> dict[str, Any]:
+    def connect(self, name: str, actor: str = "operator") -> dict[str, Any]:
         """(argv, env) of a store's shell. The access is written to the history."""
         store = self.c.site.stores.get(name)
         if store is None:
             have = ", ".join(self.c.site.stores) or "none"
             raise errors.UsageError(f'no store is named "{name}" (have: {have})')
         argv, env = store.shell()
-        self.c.site.journal.add(f"connect {name}", actor="operator")
+        self.c.site.journal.add(f"connect {name}", actor=actor)
         return {"argv": list(argv), "env": dict(env)}

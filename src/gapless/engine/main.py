@@ -31,7 +31,7 @@ def site(paths: Paths, stack: Stack) -> Site:
         paths=paths,
         runtime=runtime,
         edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, stack.edge.binary),
-        releases=Releases(paths),
+        releases=Releases(paths, runtime.identity_uid, runtime.shared_group),
         secrets=Secrets(paths),
         notebook=durable.Notebook.load(paths.state / "notebook.json"),
         journal=Journal(paths.journal),

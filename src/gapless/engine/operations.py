@@ -305,7 +305,8 @@ class Operations:
 
     # -- checks -----------------------------------------------------------------------------------
 
-    def load(self, body: Body) -> Any:
+    def load(self, body: Body, *, keep: bool = True) -> Any:
+        """The file as it is now. ``keep`` False: only looked at, nothing of it is remembered."""
         file = Path(body.get("file") or self.file)
         loaded = stackfile.load(file, self.overlay)
         if extra := dict(body.get("env") or {}):
@@ -316,9 +317,13 @@ class Operations:
                 f"{file}: says stack {loaded.stack.id}, but {self.site.paths.stack} runs here",
                 hint="a stack keeps its name; run gapless down before you rename it",
             )
-        self.file = file
-        self._capture(loaded.stack, body)
-        missing = checks.missing_secrets(loaded.stack, self.site.secrets.names())
+        if keep:
+            self.file = file
+            self._capture(loaded.stack, body)
+        known = set(self.site.secrets.names())
+        if not keep:
+            known |= set(body.get("environment") or {})
+        missing = checks.missing_secrets(loaded.stack, known)
         if missing:
             raise errors.UsageError(
                 f"secrets without a value: {', '.join(sorted(missing))}",
@@ -382,6 +387,7 @@ class Operations:
                 f"rollback to r{target} passes release jobs that are not reversible: "
                 f"{', '.join(barred)}",
                 hint=f"gapless rollback {target} -y",
+                result={"ask": f"Roll back to r{target} although {', '.join(barred)} stays done?"},
             )
 
     def _data_unchanged(self, stack: Stack) -> None:

@@ -84,7 +84,7 @@ class Planning:
         }
 
     async def _deploy(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
-        loaded = self.operations.load(body)
+        loaded = self.operations.load(body, keep=False)
         number = max((r.number for r in self.c.site.releases.list()), default=0) + 1
         if not body.get("force") and await self.operations.unchanged(loaded):
             return self.c.desired, {}, ["the folder holds what runs: a deploy does nothing"]

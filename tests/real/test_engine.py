@@ -1,0 +1,158 @@
+"""The whole, on real parts: HAProxy, processes, the loop. Load is light; order is what counts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.real.standing import Load, Standing, open_folder, standing
+
+from gapless import errors
+
+
+@pytest.fixture
+async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
+    with open_folder() as folder:
+        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
+        async with standing(folder / "app") as running:
+            yield running
+
+
+async def test_up_serves_and_down_leaves_nothing(stack: Standing) -> None:
+    result = await stack.do("up")
+    assert result["services"]["web"] == {"ready": 3, "wanted": 3}
+    assert (await stack.get())[0] == 200
+    assert len(stack.pids()) == 3
+    await stack.do("down")
+    assert stack.pids() == {}
+    with pytest.raises(OSError, match="Cannot connect"):
+        await stack.get()
+
+
+async def test_a_deploy_loses_nothing(stack: Standing) -> None:
+    await stack.do("up")
+    before = stack.pids()
+    stack.version("good", 2)
+    async with Load(stack.url) as load:
+        result = await stack.do("deploy", wait=True)
+    assert load.failed == {}
+    assert load.answers["ok"] > 100
+    assert result["failed"] == 0
+    assert result["release"] == 2
+    assert set(stack.pids()) == {"web.1@r2", "web.2@r2", "web.3@r2"}
+    assert not set(before.values()) & set(stack.pids().values())
+
+
+async def test_an_unchanged_folder_is_not_deployed(stack: Standing) -> None:
+    await stack.do("up")
+    assert (await stack.do("deploy"))["unchanged"] is True
+    assert set(stack.pids()) == {"web.1@r1", "web.2@r1", "web.3@r1"}
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("crash", "ended before it was ready (exit code 3)"),
+        ("never-ready", "was not ready within 4 s (GET /ready: 503"),
+        ("bad", "run of bad answers"),
+    ],
+)
+async def test_a_bad_version_costs_nothing(stack: Standing, mode: str, reason: str) -> None:
+    await stack.do("up")
+    before = stack.pids()
+    stack.version(mode, 2)
+    async with Load(stack.url) as load:
+        with pytest.raises(errors.Refused) as refusal:
+            await stack.do("deploy")
+    assert reason in refusal.value.message
+    assert refusal.value.exit_code == 4
+    assert before.items() <= stack.pids().items(), "an old replica was touched"
+    bad = sum(load.failed.values())
+    assert bad == 0 if mode != "bad" else bad <= 20
+    assert (await stack.get())[0] == 200
+
+
+async def test_rollback_goes_back_and_forth(stack: Standing) -> None:
+    await stack.do("up")
+    stack.version("good", 2)
+    await stack.do("deploy", wait=True)
+    async with Load(stack.url) as load:
+        await stack.do("rollback", wait=True)
+    assert load.failed == {}
+    assert set(stack.pids()) == {"web.1@r1.2", "web.2@r1.2", "web.3@r1.2"}
+
+
+async def test_scaling_touches_nobody_else(stack: Standing) -> None:
+    await stack.do("up")
+    before = stack.pids()
+    async with Load(stack.url) as load:
+        await stack.do("scale", counts={"web": 5})
+        assert before.items() <= stack.pids().items()
+        await stack.do("scale", counts={"web": 2})
+    assert load.failed == {}
+    assert stack.pids().items() <= before.items()
+    assert len(stack.pids()) == 2
+
+
+async def test_a_restart_is_as_gapless_as_a_deploy(stack: Standing) -> None:
+    await stack.do("up")
+    before = stack.pids()
+    async with Load(stack.url) as load:
+        await stack.do("restart", wait=True)
+    assert load.failed == {}
+    assert set(stack.pids()) == {"web.1@r1.2", "web.2@r1.2", "web.3@r1.2"}
+    assert not set(before.values()) & set(stack.pids().values())
+
+
+async def test_maintenance_answers_503_and_ends(stack: Standing) -> None:
+    await stack.do("up")
+    await stack.do("maintenance", on=True)
+    status, _ = await stack.get()
+    assert status == 503
+    await stack.do("maintenance", on=False)
+    assert (await stack.get())[0] == 200
+
+
+async def test_a_killed_replica_is_replaced(stack: Standing) -> None:
+    await stack.do("up")
+    before = stack.pids()
+    await stack.controller.site.runtime.signal("web.2@r1", "KILL")
+    await stack.do("wait")
+    after = stack.pids()
+    assert set(after) == {"web.1@r1", "web.2@r1.2", "web.3@r1"}
+    assert after["web.1@r1"] == before["web.1@r1"]
+
+
+async def test_the_next_controller_adopts_everything(stack: Standing) -> None:
+    await stack.do("up")
+    before = stack.pids()
+    edge = stack.controller.observed.edge.pid
+    async with Load(stack.url) as load:
+        await stack.drop()
+        await stack.begin()
+        await stack.do("up")
+    assert load.failed == {}
+    assert stack.pids() == before
+    assert stack.controller.observed.edge.pid == edge
+
+
+async def test_a_controller_lost_in_a_deploy_is_undone_by_the_next(stack: Standing) -> None:
+    await stack.do("up")
+    before = stack.pids()
+    stack.version("good", 2)
+    async with Load(stack.url) as load:
+        deploy = asyncio.create_task(stack.operations.deploy({}))
+        while not any("@r2" in id for id in stack.pids()):
+            await stack.controller.round_done()
+        await stack.drop()
+        deploy.cancel()
+        await asyncio.gather(deploy, return_exceptions=True)
+        await stack.begin()
+        await stack.do("wait")
+    assert load.failed == {}
+    assert stack.pids() == before
+    outcome = stack.controller.desired.outcome
+    assert outcome is not None
+    assert not outcome.held
+    assert "controller died" in outcome.reason
