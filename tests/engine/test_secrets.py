@@ -6,6 +6,8 @@ import json
 import multiprocessing
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,8 +26,15 @@ UNHURRIED = settings(
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    return Paths("chat", tmp_path / "state", tmp_path / "run")
+def roof() -> Iterator[Path]:
+    """A short path: the run directory holds sockets."""
+    with tempfile.TemporaryDirectory(prefix="gl-", dir="/tmp") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def paths(roof: Path) -> Paths:
+    return Paths("chat", roof / "state", roof / "run")
 
 
 @pytest.fixture
@@ -58,8 +67,7 @@ def test_owner_only(store: secrets.Secrets, paths: Paths) -> None:
 
 @UNHURRIED
 @given(some.dictionaries(some.from_regex(r"[A-Za-z_]\w{0,8}", fullmatch=True), some.text()))
-def test_what_is_set_comes_back(tmp_path: Path, values: dict[str, str]) -> None:
-    paths = Paths("chat", tmp_path / "state", tmp_path / "run")
+def test_what_is_set_comes_back(paths: Paths, values: dict[str, str]) -> None:
     store = secrets.Secrets(paths)
     for name, value in values.items():
         try:
