@@ -1,0 +1,240 @@
+"""The releases of one stack.
+
+``releases/rN/`` holds ``tree`` (read-only), ``stack.toml`` and, written last and atomically,
+``release.json``: without it there is no release, only what an interrupted build left, which the
+next build clears away. So a tree is made where it stays, and what setup writes into scripts and
+path files is right for ever. Environments are made in ``envs/rN`` and may serve later releases.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gapless import stackfile
+from gapless.engine.paths import Paths
+from gapless.engine.releases import owned, select, snapshot
+from gapless.engine.releases.prepare import Environments
+from gapless.engine.releases.release import Release, publish, read, user
+from gapless.engine.releases.setup import Progress
+from gapless.engine.releases.work import in_thread
+from gapless.errors import EnvironmentFault, GaplessError, UsageError
+
+if TYPE_CHECKING:
+    from gapless.model.stack import Stack
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a build would make now. ``size`` in bytes; ``reuses``: the release whose environment
+    serves; ``commands``: those of setup that would run.
+    """
+
+    digest: str
+    files: int
+    size: int
+    reuses: int | None
+    commands: tuple[tuple[str, ...], ...]
+
+
+class Releases:
+    """Builds, lists and prunes. One instance at a time; builds one after the other.
+
+    ``identity_uid`` and ``shared_group`` are the runtime's: as root, setup runs unprivileged and
+    the release belongs to the group that all programs of the stack have.
+    """
+
+    def __init__(
+        self,
+        paths: Paths,
+        identity_uid: Callable[[str], int | None] = lambda _: None,
+        shared_group: Callable[[], int | None] = lambda: None,
+    ) -> None:
+        self.paths = paths
+        self.environments = Environments(paths.state, identity_uid, shared_group)
+        self._shared_group = shared_group
+        self._known: dict[int, Release] | None = None
+
+    # -- reading ------------------------------------------------------------------------------
+
+    def list(self) -> Sequence[Release]:
+        """All of them, oldest first. Read once, then remembered."""
+        if self._known is None:
+            found = (read(path) for path in self.paths.releases.glob("r*/release.json"))
+            self._known = {release.number: release for release in found if release is not None}
+        return [self._known[number] for number in sorted(self._known)]
+
+    def get(self, number: int) -> Release:
+        """Raises UsageError, naming those that are kept."""
+        for release in self.list():
+            if release.number == number:
+                return release
+        kept = ", ".join(f"r{release.number}" for release in self.list()) or "none"
+        raise UsageError(f"r{number} is not kept (have: {kept})", hint="gapless releases")
+
+    def load_stack(self, number: int) -> Stack:
+        """The stack that it was made from. Raises UsageError, InvalidStack."""
+        release = self.get(number)
+        name = f"r{number}/stack.toml"
+        return stackfile.parse(release.text, file=name, overlay=release.overlay).stack
+
+    async def digest(self, stack: Stack, text: str, folder: Path) -> str:
+        """What ``Release.digest`` of a build would be now. Reads every file; copies none.
+
+        ``folder`` is that of the stack file. Raises Refused, UsageError.
+        """
+        return (await self.plan(stack, text, folder)).digest
+
+    async def plan(self, stack: Stack, text: str, folder: Path) -> Preview:
+        """What a build would make. Raises Refused, UsageError."""
+        return await in_thread(lambda: self._plan(stack, folder))
+
+    def _plan(self, stack: Stack, folder: Path) -> Preview:
+        root, entries = self._select(stack, folder)
+        digests = snapshot.digest(root, entries)
+        reuses = self.environments.reusable(stack, digests, root)
+        return Preview(
+            digest=_digest(stack, digests),
+            files=len(digests),
+            size=sum(entry.size for entry in entries),
+            reuses=reuses,
+            commands=() if reuses is not None else stack.setup,
+        )
+
+    # -- building -----------------------------------------------------------------------------
+
+    async def build(
+        self,
+        stack: Stack,
+        text: str,
+        overlay: str | None,
+        folder: Path,
+        *,
+        progress: Progress = lambda _: None,
+        note: str = "",
+    ) -> Release:
+        """Make the next release of what lies in ``folder`` (that of the stack file) now.
+
+        ``progress`` gets lines of text as they come. Raises Refused (setup failed, a file that
+        cannot be released), EnvironmentFault (disk full), UsageError; nothing is left then.
+        """
+        await in_thread(self._sweep)
+        number = 1 + max((release.number for release in self.list()), default=0)
+        home = self.paths.releases / f"r{number}"
+        try:
+            await in_thread(lambda: _make(home))
+            release = await self._build(stack, text, overlay, folder, home, progress, note)
+            await in_thread(lambda: publish(release, home))
+        except BaseException:
+            with contextlib.suppress(GaplessError):
+                await in_thread(self._sweep)
+            raise
+        assert self._known is not None  # noqa: S101  # list() has read them
+        self._known[number] = release
+        return release
+
+    async def _build(
+        self,
+        stack: Stack,
+        text: str,
+        overlay: str | None,
+        folder: Path,
+        home: Path,
+        progress: Progress,
+        note: str,
+    ) -> Release:
+        tree = home / "tree"
+        root, entries = await in_thread(lambda: self._select(stack, folder))
+        digests = await in_thread(lambda: snapshot.copy(root, entries, tree))
+        progress(
+            f"{home.name}: {len(digests)} files, {_size(sum(entry.size for entry in entries))}"
+        )
+        venv, env = await self.environments.prepare(stack, digests, tree, progress)
+        await in_thread(lambda: owned.seal(tree, self._shared_group()))
+        return Release(
+            number=int(home.name[1:]),
+            created_at=time.time(),
+            by=user(),
+            digest=_digest(stack, digests),
+            source=snapshot.total(digests),
+            env=env,
+            tree=tree,
+            venv=venv,
+            text=text,
+            overlay=overlay,
+            services=tuple(stack.services),
+            note=note,
+        )
+
+    def _select(self, stack: Stack, folder: Path) -> tuple[Path, Sequence[select.Entry]]:
+        root = folder / stack.source
+        closed = (self.paths.state, self.paths.state.parent, self.paths.run, self.paths.run.parent)
+        # The state may lie in the folder, never the other way round: then all of it is closed.
+        inside = [path for path in closed if path.resolve().is_relative_to(root.resolve())]
+        inside = [path for path in inside if path.resolve() != root.resolve()]
+        return root.resolve(), select.entries(root, stack.include, inside)
+
+    # -- removing -----------------------------------------------------------------------------
+
+    def prune(self, keep: int, protected: set[int]) -> Sequence[int]:
+        """Remove all but the newest ``keep`` and the protected; blocking. The numbers removed.
+
+        Environments go with the last release that they serve. Raises EnvironmentFault.
+        """
+        numbers = [release.number for release in self.list()]
+        gone = [number for number in numbers[:-keep] if number not in protected]
+        assert self._known is not None  # noqa: S101  # list() has read them
+        for number in gone:
+            # Without this file it is no release, whatever happens to the rest.
+            (self.paths.releases / f"r{number}" / "release.json").unlink(missing_ok=True)
+            del self._known[number]
+        self._sweep()
+        return gone
+
+    def _sweep(self) -> None:
+        """Clear away what is no release, and environments that serve none. Raises GaplessError."""
+        kept = self.list()
+        serving = {release.venv.parent.name for release in kept if release.venv is not None}
+        places = [
+            *self._others(self.paths.releases, {f"r{release.number}" for release in kept}),
+            *self._others(self.environments.folder, serving),
+        ]
+        for place in places:
+            try:
+                owned.remove(place)
+            except OSError as error:
+                raise EnvironmentFault(f"{place}: cannot be removed: {error.strerror}") from None
+
+    def _others(self, folder: Path, kept: set[str]) -> Sequence[Path]:
+        try:
+            folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+            folder.chmod(0o711)
+            return [path for path in folder.glob("r*") if path.name not in kept]
+        except OSError as error:
+            raise EnvironmentFault(f"{folder}: cannot be used: {error.strerror}") from None
+
+
+def _digest(stack: Stack, digests: snapshot.Digests) -> str:
+    return snapshot.total(digests, stack.model_dump_json(), stack.overlay or "")
+
+
+def _make(home: Path) -> None:
+    try:
+        home.mkdir()
+        # Everybody may pass through, nobody may look around.
+        home.chmod(0o711)
+    except OSError as error:
+        raise EnvironmentFault(f"{home}: cannot be made: {error.strerror}") from None
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"
