@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 from bench import machine
 
+WATCH = 2.0
+"""Seconds that gapless watches new replicas before old ones go."""
 BOOT = 1.0
 """Seconds that one replica takes to import itself, as real applications do."""
 UVICORN = ("--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10")
@@ -44,9 +46,10 @@ class Gapless:
 
     name = "gapless deploy"
 
-    def __init__(self, folder: machine.Folder) -> None:
+    def __init__(self, folder: machine.Folder, surge: str = '"all"') -> None:
         self.folder = folder
         self.port = machine.free_ports(1)[0]
+        self._surge = surge
         self.env = {
             "GAPLESS_STATE": str(folder.path / "state"),
             "BOOT": str(BOOT),
@@ -66,8 +69,8 @@ env     = {{ BOOT = "{BOOT}", BENCH_PIDS = "{self.folder.pids_folder}" }}
 run      = "uvicorn app:app --uds ${{socket}} --timeout-keep-alive 3600 {" ".join(UVICORN)}"
 replicas = 3
 ready    = "/"
-surge    = "all"
-watch    = "2s"
+surge    = {self._surge}
+watch    = "{WATCH:g}s"
 drain    = "10s"
 
 [edge]

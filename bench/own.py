@@ -1,0 +1,124 @@
+"""gapless alone: how quick ``ps`` is, what an idle controller costs, how long a deploy takes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import machine, peers
+
+PS = 21
+IDLE = 20.0
+MANY = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Measured, with the bound each has to keep."""
+
+    ps_ms: float
+    boot: float
+    deploy: float
+    drain: float
+    watch: float
+    idle_cpu: float
+    idle_memory: float
+
+    def lines(self) -> list[tuple[str, str, str, bool]]:
+        """(what, measured, bound, kept)."""
+        bound = 2 * self.boot + self.watch + self.drain
+        return [
+            ("gapless ps, median", f"{self.ps_ms:.0f} ms", "200 ms", self.ps_ms < 200),
+            (
+                "deploy of 3, surge all, no load",
+                f"{self.deploy:.1f} s",
+                f"2 x boot ({self.boot:.1f} s) + watch + drain = {bound:.1f} s",
+                self.deploy <= bound,
+            ),
+            (
+                f"controller idle, {MANY} replicas: cpu",
+                f"{self.idle_cpu:.2f} % of a core",
+                "1 %",
+                self.idle_cpu < 1,
+            ),
+            (
+                f"controller idle, {MANY} replicas: memory",
+                f"{self.idle_memory:.0f} MiB",
+                "80 MB",
+                self.idle_memory * 1024**2 < 80e6,
+            ),
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(say: Callable[[str], None]) -> Own:
+    """Everything, on a stack of its own. Raises GaplessError when a command fails."""
+    with machine.folder() as folder:
+        stack = peers.Gapless(folder)
+        try:
+            stack.start()
+            say("gapless ps")
+            ps = statistics.median(_timed(lambda: stack.command("ps")) for _ in range(PS))
+            say("one replica's boot")
+            boot = _boot(stack)
+            say("deploy without load")
+            stack.command("deploy", "--force", "--wait")  # the cached setup, warm files
+            deploy = _timed(lambda: stack.command("deploy", "--force", "--wait"))
+            say(f"{MANY} replicas, idle")
+            cpu, memory = _idle(stack)
+            return Own(
+                ps_ms=1000 * ps,
+                boot=boot,
+                deploy=deploy,
+                # Nothing is in flight: draining has nothing to wait for.
+                drain=0.0,
+                watch=peers.WATCH,
+                idle_cpu=cpu,
+                idle_memory=memory,
+            )
+        finally:
+            stack.stop()
+
+
+def _timed(work: Callable[[], Any]) -> float:
+    begun = time.monotonic()
+    work()
+    return time.monotonic() - begun
+
+
+def _boot(stack: peers.Gapless) -> float:
+    """Seconds from the start of the process to its first answer, the best of three."""
+    port = machine.free_ports(1)[0]
+    times = []
+    for _ in range(3):
+        begun = time.monotonic()
+        argv: list[str | Path] = [
+            machine.tools() / "uvicorn",
+            "app:app",
+            "--port",
+            str(port),
+            *peers.UVICORN,
+        ]
+        child = machine.Child(argv, stack.folder, {"BOOT": str(peers.BOOT)})
+        try:
+            machine.until("a replica answers", lambda: machine.answers(port))
+            times.append(time.monotonic() - begun)
+        finally:
+            child.stop()
+    return min(times)
+
+
+def _idle(stack: peers.Gapless) -> tuple[float, float]:
+    """(percent of a core, MiB) of the controller with many replicas and nothing to do."""
+    stack.command("scale", f"web={MANY}")
+    [pid] = stack.managers()
+    time.sleep(5)
+    before = machine.cpu_seconds(pid)
+    time.sleep(IDLE)
+    return 100 * (machine.cpu_seconds(pid) - before) / IDLE, machine.memory([pid])
