@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import re
 from typing import Any
 
@@ -91,3 +93,15 @@ def test_complaints_are_short() -> None:
     assert pgconf.complaints(output) == 'unrecognized configuration parameter "x"'
     assert pgconf.complaints("gone wrong") == "gone wrong"
     assert redisconf.complaint("") != ""
+
+
+def test_verifier_is_that_of_the_standard() -> None:
+    # The example exchange of RFC 7677: user "user", password "pencil".
+    salt = "W22ZaJ0SNY7soEsUEjb6gQ=="
+    found = pgconf.verifier("pencil", base64.b64decode(salt))
+    assert found.startswith(f"SCRAM-SHA-256$4096:{salt}$")
+    server_key = base64.b64decode(found.rsplit(":", 1)[1])
+    nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+    message = f"n=user,r=rOprNGfwEbeRWgbNEkqO,r={nonce},s={salt},i=4096,c=biws,r={nonce}"
+    signature = hmac.digest(server_key, message.encode(), "sha256")
+    assert base64.b64encode(signature) == b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from tests.real import stores
 
-from gapless.data import base, engines, helper, pgclient, pgconf, postgres
+from gapless.data import base, engines, helper, pgclient, postgres
 from gapless.errors import DataFault, EnvironmentFault
 from gapless.model.data import Data
 
@@ -389,22 +389,3 @@ async def test_stopped_server_is_a_reason_within_the_limit(roof: Path, made: bas
                 os.kill(pid, signal.SIGCONT)
         await stores.ready(store)
         await store.close()
-
-
-def test_verifier_is_of_rfc_5802() -> None:
-    # The example exchange of RFC 7677: user "user", password "pencil".
-    import base64
-
-    salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
-    found = pgconf.verifier("pencil", salt)
-    assert found.startswith("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$")
-    server_key = base64.b64decode(found.rsplit(":", 1)[1])
-    import hmac
-
-    message = (
-        b"n=user,r=rOprNGfwEbeRWgbNEkqO,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,"
-        b"s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,"
-        b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-    )
-    signature = base64.b64encode(hmac.digest(server_key, message, "sha256")).decode()
-    assert signature == "6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="

@@ -1,8 +1,9 @@
 """State that gapless operates: one noun a file.
 
 ``base``      what the engine asks of a store
-``postgres``  a PostgreSQL server, ``pgconf`` its texts
-``redis``     a Valkey or Redis server, ``resp`` its protocol, ``redis_shell`` a small client
+``postgres``  a PostgreSQL server, ``pgconf`` its texts, ``pgclient`` a connection to it
+``redis``     a Valkey or Redis server, ``redisconf`` its texts, ``redisline`` a connection to it,
+              ``resp`` its protocol, ``redis_shell`` a small client
 ``files``     a folder that services share
 ``external``  a store that somebody else runs: attributes and a probe
 ``engines``   server programs: where they come from, their versioned copies
