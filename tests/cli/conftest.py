@@ -88,6 +88,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
 @pytest.fixture
 def wire(folder: Folder) -> Iterator[Wire]:
     """Somebody who answers at the controller's socket as the test wants."""
-    one = Wire(folder.paths)
+    one = Wire(folder.paths, str(folder.path / "gapless.toml"))
     yield one
     one.close()

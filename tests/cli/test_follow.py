@@ -51,6 +51,20 @@ def test_a_deploy_as_lines(folder: Folder, wire: Wire) -> None:
     )
 
 
+def test_code_of_another_folder_needs_a_yes(folder: Folder, wire: Wire) -> None:
+    other = folder.path.parent / "other.toml"
+    other.touch()
+    wire.place = {"config_file": str(other)}
+    wire.events = [END]
+    answer = folder.gapless("deploy")
+    assert (answer.code, wire.asked) == (2, [])
+    assert f"shop runs from {other}" in answer.err
+    assert folder.gapless("deploy", "-y").code == 0
+    wire.asked.clear()
+    other.unlink()
+    assert folder.gapless("deploy").code == 0
+
+
 def test_json_is_the_result_alone(folder: Folder, wire: Wire) -> None:
     wire.events = [STEP, END]
     answer = folder.gapless("deploy", "--json")

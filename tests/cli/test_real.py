@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -73,26 +74,30 @@ class Stack:
         return int(self("lock", "status", "--json").json["holder"].split()[1].rstrip(","))
 
 
-def open_folder(factory: pytest.TempPathFactory, name: str) -> Path:
-    """A folder that replicas can come into: as root they have a user of their own."""
-    place = factory.mktemp(name)
-    for folder in (place, *place.parents[:3]):
-        if "pytest-" in str(folder):
-            folder.chmod(folder.stat().st_mode | 0o011)
-    return place
+@pytest.fixture(scope="module")
+def room() -> Iterator[Path]:
+    """A folder that replicas can come into: as root they have a user of their own.
+
+    Not below pytest's own, which every run of pytest closes to others.
+    """
+    with tempfile.TemporaryDirectory(prefix="gx") as place:
+        Path(place).chmod(0o711)
+        yield Path(place)
+
+
+def place_stack(place: Path, port: int) -> Folder:
+    app = place / "app"
+    app.mkdir(parents=True)
+    (app / "gapless.toml").write_text(STACK % port)
+    (app / "app.py").write_bytes((HELLO / "app.py").read_bytes())
+    return Folder(app, {**os.environ, "GAPLESS_STATE": str(place / "s")})
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(room: Path) -> Iterator[Stack]:
     """A running stack of two replicas; it is down and gone afterwards."""
-    place = open_folder(tmp_path_factory, "gx")
     port = free_port()
-    app = place / "app"
-    app.mkdir()
-    (app / "gapless.toml").write_text(STACK % port)
-    (app / "app.py").write_bytes((HELLO / "app.py").read_bytes())
-    env = {**os.environ, "GAPLESS_STATE": str(place / "s")}
-    one = Stack(Folder(app, env), port)
+    one = Stack(place_stack(room, port), port)
     begun = one("up", "-d")
     assert begun.code == 0, begun
     assert begun.out == f"hello is up at {one.url.rstrip('/')}\n"
@@ -270,16 +275,9 @@ def test_down_finds_what_a_dead_controller_left(stack: Stack) -> None:
     assert stack.get()[0] == 200
 
 
-def test_a_port_that_is_taken_is_said_and_nothing_stays(
-    stack: Stack, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    place = open_folder(tmp_path_factory, "gy")
-    app = place / "app"
-    app.mkdir()
+def test_a_port_that_is_taken_is_said_and_nothing_stays(stack: Stack, room: Path) -> None:
     port = int(stack.url.rstrip("/").rpartition(":")[2])
-    (app / "gapless.toml").write_text(STACK % port)
-    (app / "app.py").write_bytes((HELLO / "app.py").read_bytes())
-    other = Folder(app, {**os.environ, "GAPLESS_STATE": str(place / "s")})
+    other = place_stack(room / "other", port)
     answer = other.gapless("up", "-d")
     try:
         assert answer.code in (1, 4)

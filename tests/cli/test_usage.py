@@ -23,6 +23,8 @@ WRONG: list[tuple[list[str], int, str]] = [
     (["deploy", "--surge", "some"], 2, "'some' is not 'all'"),
     (["plan", "lunch"], 2, 'nothing can be planned for "lunch"'),
     (["plan", "scale"], 2, "nothing can be planned"),
+    (["plan", "scale", "web=2"], 4, "scale: the stack is not up"),
+    (["plan", "rollback"], 4, "there is no earlier release"),
     (["logs", "--tail", "some"], 2, 'must be a number or "all"'),
     (["logs", "--since", "yesterday"], 2, 'must be a duration such as "30s"'),
     (["logs", "--grep", "("], 2, '--grep: "("'),
@@ -91,3 +93,17 @@ def test_help_lists_every_command_without_loading_it(folder: Folder) -> None:
     assert answer.code == 0
     for word in ("deploy", "rollback", "drill", "secret", "logs"):
         assert f"\n  {word} " in answer.out
+
+
+def test_a_plan_before_the_first_up_leaves_nothing(folder: Folder) -> None:
+    answer = folder.gapless("plan", KEY="x" * 20, OTHER="y" * 20)
+    assert answer.code == 0, answer
+    assert "web.3@r1 enter edge, it is ready" in answer.out
+    assert "reserved: 0 of" in answer.out
+    assert not folder.paths.state.exists()
+
+
+def test_a_plan_names_missing_secrets(folder: Folder) -> None:
+    answer = folder.gapless("plan", OTHER="y" * 20)
+    assert (answer.code, answer.out) == (2, "")
+    assert "secrets without a value: KEY" in answer.err

@@ -18,11 +18,12 @@ Events = Sequence[dict[str, Any] | None]
 class Wire:
     """A socket that answers every POST with the events given (docs/api.md), and keeps bodies."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, file: str) -> None:
         self.events: Events = ()
         self.hold = threading.Event()
         self.asked: list[tuple[str, Any]] = []
         self.actors: set[str] = set()
+        self.place = {"config_file": file}
         self.status: dict[str, Any] = {"stack": "shop", "controller": "running"}
         self.refusal: dict[str, Any] | None = None
         paths.make()
@@ -57,7 +58,8 @@ class Wire:
                 self.wfile.write(b"0\r\n\r\n")
 
             def do_GET(self) -> None:
-                raw = json.dumps(wire.status).encode()
+                answer = wire.place if self.path == "/v1/ping" else wire.status
+                raw = json.dumps(answer).encode()
                 self.send_response(200)
                 self.send_header("Content-Length", str(len(raw)))
                 self.end_headers()

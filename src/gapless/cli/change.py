@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from gapless import errors
-from gapless.cli import follow, out
+from gapless.cli import follow, out, render
 from gapless.cli.session import Session
 
 _COUNT = re.compile(r"([a-z][a-z0-9-]*)=(\d+)", re.ASCII)
@@ -59,6 +61,7 @@ def deploy(
     go on serving (exit 4). Ends with what clients felt. Ctrl-C detaches.
     """
     body = session.body(services=list(services), force=force, surge_all=surge == "all", wait=wait)
+    same_place(session)
     end = follow.follow(session, "/v1/deploy", body, live=True, abort=ABORT)
     return follow.finish(session, end, follow.live_release(end, "deployed"))
 
@@ -67,9 +70,22 @@ def deploy(
 @click.pass_obj
 def build(session: Session) -> int:
     """Make a release of the present code without deploying it."""
+    same_place(session)
     end = follow.follow(session, "/v1/build", session.body())
     release = end.result.get("release")
     return follow.finish(session, end, f"built r{release}" if release else "built")
+
+
+def same_place(session: Session) -> None:
+    """Ask before code of another folder goes into a stack that runs under the same name.
+
+    Raises UsageError where nobody can be asked, Refused on a no, NoController.
+    """
+    other = Path(session.client.get("/v1/ping", timeout=session.timeout or 10.0)["config_file"])
+    if other != session.file and other.exists():
+        out.ask(
+            f"{session.stack_id} runs from {other}. Go on with {session.file}?", yes=session.yes
+        )
 
 
 @click.command()
@@ -80,7 +96,8 @@ def rollback(session: Session, release: str | None, wait: bool) -> int:
     """Back to the release before, or to RELEASE (12 or r12). No release job runs."""
     body: dict[str, Any] = {"release": parse_release(release), "wait": wait, "yes": session.yes}
     end = _rollback(session, body)
-    if question := end.result.get("ask"):
+    if (question := end.result.get("ask")) and sys.stdin.isatty() and not session.json:
+        out.progress(follow.out_lines(end.message))
         out.ask(str(question), yes=session.yes)
         end = _rollback(session, body | {"yes": True})
     return follow.finish(session, end, follow.live_release(end, "rolled back"))
@@ -149,19 +166,33 @@ def maintenance(session: Session, state: str) -> int:
 def plan(session: Session, what: tuple[str, ...]) -> int:
     """What a command would change, and why, a line a step. Nothing is done.
 
+    Where nothing runs yet it shows the first up, without a controller.
+
     Without an argument: a deploy. Others: gapless plan scale web=5, gapless plan rollback 11.
     """
     verb, *rest = what or ("deploy",)
-    answer = session.client.post(
-        "/v1/plan", plan_body(session, verb, tuple(rest)), timeout=session.timeout or 120.0
-    )
+    body = plan_body(session, verb, tuple(rest))
+    try:
+        answer = session.client.post("/v1/plan", body, timeout=session.timeout or 120.0)
+    except errors.NoController:
+        answer = _without_controller(session, body)
     if session.json:
         out.as_json(answer)
         return 0
     out.data(follow.out_lines(answer.get("text") or "nothing to do"))
     for note in answer.get("notes", ()):
         out.data(f"note: {out.clean(note)}")
+    if totals := render.totals(answer.get("totals") or {}):
+        out.data(totals)
     return 0
+
+
+def _without_controller(session: Session, body: dict[str, Any]) -> dict[str, Any]:
+    import asyncio
+
+    from gapless.engine import dryrun
+
+    return asyncio.run(dryrun.plan(session.file, session.overlay, body))
 
 
 def plan_body(session: Session, verb: str, rest: tuple[str, ...]) -> dict[str, Any]:

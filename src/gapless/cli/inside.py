@@ -105,7 +105,8 @@ def _become(pid: int) -> None:
 def connect(session: Session, data: str, words: tuple[str, ...]) -> NoReturn:
     """The store's own shell (psql, valkey-cli); arguments after -- are handed to it."""
     answer: Mapping[str, Any] = session.client.get(
-        f"/v1/connect?name={quote(data, safe='')}", timeout=session.timeout or 10.0
+        f"/v1/connect?name={quote(data, safe='')}&actor={quote(follow.who(), safe='')}",
+        timeout=session.timeout or 10.0,
     )
     replace([*answer["argv"], *_after_dashes(words)], {**os.environ, **answer.get("env", {})})
 

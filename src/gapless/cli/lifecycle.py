@@ -15,7 +15,7 @@ from typing import IO, TextIO
 import click
 
 from gapless import errors
-from gapless.cli import follow, out, render
+from gapless.cli import change, follow, out, render
 from gapless.cli.session import Session
 
 BOOT = 30.0
@@ -33,7 +33,9 @@ def up(session: Session, detach: bool) -> int:
     Code is never changed by it: what was last wanted starts again, and what runs is adopted.
     Ctrl-C leaves the table, not the stack: gapless down stops that.
     """
-    if not session.client.alive():
+    if session.client.alive():
+        change.same_place(session)
+    else:
         start_controller(session)
     body = session.body()
     end = follow.follow(session, "/v1/up", body, live=True, abort="gapless down")

@@ -187,6 +187,17 @@ def verdict(result: Answer) -> str:
     return ", ".join(parts)
 
 
+def totals(sums: Answer) -> str:
+    """What replicas reserve at their floor against what the machine has; "" where unknown."""
+    if "replicas" not in sums:
+        return ""
+    text = (
+        f"reserved: {sums['cpu']:g} of {sums['machine_cpus']:g} cores, "
+        f"{size(sums['memory'])} of {size(sums['machine_memory'])}, {sums['replicas']} replicas"
+    )
+    return text if sums.get("fits", True) else f"{text}: does not fit"
+
+
 def tree(value: Any, indent: int = 0) -> Iterator[str]:
     """Any answer as indented ``key: value`` lines."""
     pad = "  " * indent
