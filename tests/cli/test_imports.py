@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from gapless.engine import secrets
+
 from .conftest import Folder
 
 HEAVY = {"pydantic", "rich", "aiohttp", "asyncio", "difflib"}
@@ -46,6 +48,11 @@ def test_reading_commands_import_little(folder: Folder, words: list[str]) -> Non
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stderr.splitlines() if line.startswith("MODULES "))
     assert not HEAVY & set(json.loads(line.removeprefix("MODULES ")))
+
+
+def test_masking_a_log_imports_little_too(folder: Folder) -> None:
+    secrets.Secrets(folder.paths).set("KEY", "hunter2-hunter2")
+    test_reading_commands_import_little(folder, ["logs"])
 
 
 def test_the_probe_sees_what_is_imported(folder: Folder) -> None:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any
 
 from gapless.errors import EnvironmentFault, WorkFailed
 from gapless.model.desired import Desired
 
-_DESIRED: TypeAdapter[Desired] = TypeAdapter(Desired)
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+@functools.cache
+def _record() -> TypeAdapter[Desired]:
+    # Imported here: whoever only masks a log or writes a file waits for none of it.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Desired)
 
 
 def write(path: Path, text: str, *, sync: bool = True) -> None:
@@ -45,10 +53,10 @@ def write(path: Path, text: str, *, sync: bool = True) -> None:
 def load_desired(path: Path) -> Desired:
     """The record; a new one where there is none. Raises WorkFailed when it is damaged."""
     try:
-        return _DESIRED.validate_json(path.read_bytes())
+        return _record().validate_json(path.read_bytes())
     except FileNotFoundError:
         return Desired()
-    except (ValidationError, ValueError) as error:
+    except ValueError as error:
         raise WorkFailed(
             f"{path}: the record of what is wanted is damaged: {error}",
             hint="replicas go on serving; restore the file from a backup or remove it",
@@ -57,7 +65,7 @@ def load_desired(path: Path) -> Desired:
 
 def save_desired(path: Path, desired: Desired) -> None:
     """Durable before anything is done about it."""
-    write(path, _DESIRED.dump_json(desired, indent=1).decode())
+    write(path, _record().dump_json(desired, indent=1).decode())
 
 
 @dataclass(slots=True)
