@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from tests.edge import stand
 
-from gapless.edge import base, config
+from gapless.edge import base, config, wire
 from gapless.errors import EdgeRefused, EnvironmentFault
 
 COOKIE = "demo-web"
@@ -239,6 +239,33 @@ async def test_a_run_of_bad_answers_takes_it_out_and_it_comes_back(
     await stand.until(back, "it comes back")
 
 
+async def test_three_bad_ones_cost_at_most_twenty_answers(place: stand.Stand) -> None:
+    """However many clients there are, and each is refused to whoever brings it."""
+    await place.enter(await place.app("good"))
+    load = Load(place.url)
+    for name in ("x", "y", "z"):
+        bad = await place.app(name)
+        bad.status = 500
+        with pytest.raises(EdgeRefused, match="bad answers in a row"):
+            await place.enter(bad)
+        server = await place.server(bad)
+        assert server is not None
+        assert server.admin == "maint"
+    await load.stop()
+    assert 3 * config.ERROR_LIMIT <= len(load.failed) <= 20
+
+
+async def test_probation_ends_with_the_check_or_the_next_look(place: stand.Stand) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+    assert not any(seen.probation for seen in await place.edge._servers())
+    order = wire.limit("web", place.member(app).name, config.PROBATION)
+    await place.edge._order([order])  # as a controller that died in between leaves it
+    assert all(seen.probation for seen in await place.edge._servers())
+    await place.client().look()
+    assert not any(seen.probation for seen in await place.edge._servers())
+
+
 async def test_without_a_server_clients_are_told_at_once(
     place: stand.Stand, client: aiohttp.ClientSession
 ) -> None:
@@ -298,6 +325,7 @@ async def test_a_reload_keeps_members_cookies_and_long_requests(
     assert load.failed == []
     one.release.set()
     assert await request == (200, "one")
+    await one.stop()
 
     async def gone() -> bool:
         return await place.edge.remove("web", place.member(one).name)

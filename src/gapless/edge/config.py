@@ -32,6 +32,9 @@ PAGE_LIMIT = 14_000
 """Bytes of a maintenance page: it must fit into one of HAProxy's buffers (16 KiB) with headers."""
 ERROR_LIMIT = 5
 """A run of so many bad answers takes a server out."""
+PROBATION = 2
+"""Requests at a time that a new server gets until its first check passed: so what comes back bad
+before it is taken out is the run and one more, however many clients there are."""
 RISE = 5
 """Good checks, half a round apart, that bring a server back: it stays out for two rounds at least,
 so that the next look sees it."""

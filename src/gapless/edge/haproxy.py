@@ -17,12 +17,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from gapless import errors, observed
-from gapless.edge import base, binary, files, sums, wire
+from gapless.edge import base, binary, files, sums, talk, wire
 from gapless.edge import config as conf
 from gapless.model.process import Process
 
-ANSWER_SECONDS = 5.0
-"""How long HAProxy may take over one exchange."""
 OLD_SECONDS = 0.3
 OLD_ATTEMPTS = 5
 POLL_SECONDS = 0.02
@@ -68,7 +66,7 @@ class HAProxyEdge:
         """One exchange with the worker, one with the master, one with each old worker."""
         try:
             workers = await self._workers()
-        except _SilentError as silent:
+        except talk.SilentError as silent:
             return observed.Edge(state="dead" if silent.was else "absent")
         starting = observed.Edge(state="starting", pid=workers.master)
         if workers.current is None:
@@ -76,10 +74,12 @@ class HAProxyEdge:
         acl = str(self.run / conf.MAINTENANCE_LIST)
         try:
             answer = await self._ask([wire.INFO, wire.switch_look(acl), wire.SERVERS])
-        except _SilentError:
+        except talk.SilentError:
             return starting
         info = self._info(answer)
-        found = {seen.server.name: seen.server for seen in wire.servers(answer)}
+        present = wire.servers(answer)
+        await self._release(present)
+        found = {seen.server.name: seen.server for seen in present}
         for pid in workers.old:
             for seen in await self._old_servers(pid):
                 found[seen.server.name] = sums.with_old(found.get(seen.server.name), seen.server)
@@ -119,9 +119,11 @@ class HAProxyEdge:
         """
         config = await self._running()
         orders = await self._introduction(config, member)
-        # In one line with its introduction its first check comes at once, not a round later.
+        if orders:
+            orders.append(wire.limit(member.backend, member.name, conf.PROBATION))
         await self._order([*orders, wire.state(member.backend, member.name, "ready")])
         await self._await_up(config, (member,))
+        await self._order([wire.limit(member.backend, member.name, 0)])
 
     async def flip(
         self, enter: tuple[base.Member, ...], leave: tuple[tuple[str, str], ...]
@@ -142,7 +144,7 @@ class HAProxyEdge:
             await self._order([wire.state(backend, name, "maint")])
             seen = sums.find(await self._servers(), backend, name)
             if seen is not None and seen.server.admin != "maint":
-                raise _refused(wire.state(backend, name, "maint"), "it did not leave")
+                raise talk.refused(wire.state(backend, name, "maint"), "it did not leave")
 
     async def cut(self, backend: str, name: str) -> None:
         """End what it has in flight, on old workers too."""
@@ -166,7 +168,7 @@ class HAProxyEdge:
             return True
         if wire.ATTACHED in answer:
             return False
-        raise _refused(order, answer)
+        raise talk.refused(order, answer)
 
     # -- the whole --------------------------------------------------------------------------
 
@@ -191,9 +193,9 @@ class HAProxyEdge:
         files.write(self.run / conf.STATE_FILE, states)
         await asyncio.to_thread(files.install, program, self.home, self.run, config, servers)
         counted = await self.counters()
-        answer = await self._exchange(self._master, "reload\n")
+        answer = await talk.exchange(self._master, "reload\n")
         if "Success=0" in answer:
-            raise _refused("reload", " ".join(answer.split()))
+            raise talk.refused("reload", " ".join(answer.split()))
         await self._await_worker(before, conf.digest(config))
         files.write(self._base, sums.to_json(await self._retire(before.current, counted)))
         files.prune(self.home, conf.digest(config))
@@ -224,9 +226,9 @@ class HAProxyEdge:
         try:
             info = wire.info(answer)
         except ValueError as error:
-            raise _refused(wire.INFO, str(error)) from None
+            raise talk.refused(wire.INFO, str(error)) from None
         if info.stack != self.stack:
-            raise _refused(wire.INFO, f"it serves the stack {info.stack}, not {self.stack}")
+            raise talk.refused(wire.INFO, f"it serves the stack {info.stack}, not {self.stack}")
         return info
 
     async def _introduction(self, config: conf.Config, member: base.Member) -> list[str]:
@@ -260,21 +262,29 @@ class HAProxyEdge:
             waiting = [(m, s) for m, s in found if not (s and s.checked and s.server.takes_work)]
             if not waiting:
                 return
-            if time.monotonic() > deadline:
+            tripped = [pair for pair in waiting if pair[1] and pair[1].server.tripped]
+            if tripped or time.monotonic() > deadline:
                 break
             await asyncio.sleep(POLL_SECONDS)
         await self._order([wire.state(m.backend, m.name, "maint") for m, s in waiting if s])
-        member, seen = waiting[0]
+        member, seen = (tripped or waiting)[0]
+        late = f"did not come up within {patience:g} s"
         last = seen.server.check if seen is not None else "the edge does not know it"
         raise errors.EdgeRefused(
-            f"edge: {member.backend}/{member.name} did not come up within {patience:g} s"
+            f"edge: {member.backend}/{member.name} {'was taken out' if tripped else late}"
             f" ({last or 'no answer to its check'})",
             command="enter",
             answer=last,
         )
 
+    async def _release(self, present: Sequence[wire.Seen]) -> None:
+        """A controller that died while a server was on probation could not end it."""
+        ready = [s.server for s in present if s.probation and s.checked and s.server.takes_work]
+        if ready:
+            await self._order([wire.limit(server.backend, server.name, 0) for server in ready])
+
     async def _await_worker(self, before: wire.Workers, digest: str) -> None:
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + talk.ANSWER_SECONDS
         while time.monotonic() < deadline:
             try:
                 workers = await self._workers()
@@ -282,10 +292,10 @@ class HAProxyEdge:
                     info = self._info(await self._ask([wire.INFO]))
                     if info.digest == digest and info.pid == workers.current:
                         return
-            except _SilentError:
+            except talk.SilentError:
                 pass  # the master is between two lives
             await asyncio.sleep(POLL_SECONDS)
-        raise _refused("reload", "no new worker took over")
+        raise talk.refused("reload", "no new worker took over")
 
     async def _retire(
         self, replaced: int | None, counted: Mapping[str, base.Counters]
@@ -315,77 +325,48 @@ class HAProxyEdge:
         return wire.servers(answer) if wire.TABLE in answer else []
 
     async def _workers(self) -> wire.Workers:
-        answer = await self._exchange(self._master, f"{wire.WORKERS};quit\n")
+        answer = await talk.exchange(self._master, f"{wire.WORKERS};quit\n")
         try:
             return wire.workers(answer)
         except ValueError as error:
-            raise _refused(wire.WORKERS, str(error)) from None
+            raise talk.refused(wire.WORKERS, str(error)) from None
 
     async def _known_workers(self) -> wire.Workers:
         try:
             return await self._workers()
-        except _SilentError as silent:
-            raise _refused(wire.WORKERS, str(silent)) from None
+        except talk.SilentError as silent:
+            raise talk.refused(wire.WORKERS, str(silent)) from None
 
     async def _through_master(self, pid: int, *orders: str) -> str:
         """Ask an old worker. One that ends just then is never heard of again: nothing is left."""
         line = wire.line(orders, worker=pid)
         for _ in range(OLD_ATTEMPTS):
             try:
-                return await self._exchange(self._master, line, OLD_SECONDS)
+                return await talk.exchange(self._master, line, OLD_SECONDS)
             except errors.EdgeRefused:
                 if pid not in (await self._known_workers()).old:
                     return ""
-            except _SilentError as silent:
-                raise _refused(line.strip(), str(silent)) from None
-        raise _refused(line.strip(), "an old worker does not answer")
+            except talk.SilentError as silent:
+                raise talk.refused(line.strip(), str(silent)) from None
+        raise talk.refused(line.strip(), "an old worker does not answer")
 
     async def _order(self, orders: list[str]) -> None:
         """Commands that answer nothing when they succeed; anything else is a refusal."""
         for batch in sums.batches(orders, BATCH_BYTES):
             if problems := wire.refusals(await self._answer(batch)):
-                raise _refused("; ".join(batch), "; ".join(problems))
+                raise talk.refused("; ".join(batch), "; ".join(problems))
 
     async def _answer(self, orders: Sequence[str]) -> str:
         try:
             return await self._ask(orders)
-        except _SilentError as silent:
-            raise _refused("; ".join(orders), str(silent)) from None
+        except talk.SilentError as silent:
+            raise talk.refused("; ".join(orders), str(silent)) from None
 
     async def _ask(self, orders: Sequence[str]) -> str:
-        return await self._exchange(self._stats, wire.line(orders))
-
-    async def _exchange(self, path: Path, line: str, patience: float = ANSWER_SECONDS) -> str:
-        try:
-            async with asyncio.timeout(patience):
-                reader, writer = await asyncio.open_unix_connection(str(path))
-                try:
-                    writer.write(line.encode())
-                    return (await reader.read(-1)).decode(errors="replace")
-                finally:
-                    writer.close()
-        except TimeoutError:
-            raise _refused(line.strip(), f"no answer within {patience:g} s") from None
-        except OSError as error:
-            was = not isinstance(error, FileNotFoundError)
-            raise _SilentError(f"{path.name}: {error.strerror or error}", was) from None
+        return await talk.exchange(self._stats, wire.line(orders))
 
     def _counted_before(self) -> Mapping[str, base.Counters]:
         try:
             return sums.from_json(self._base.read_text())
         except (OSError, ValueError, TypeError):
             return {}
-
-
-class _SilentError(Exception):
-    """Nobody answers at the socket; ``was``: there is one, so somebody did."""
-
-    def __init__(self, text: str, was: bool) -> None:
-        super().__init__(text)
-        self.was = was
-
-
-def _refused(order: str, answer: str) -> errors.EdgeRefused:
-    return errors.EdgeRefused(
-        f'edge: HAProxy refused "{order}": {answer or "no answer"}', command=order, answer=answer
-    )

@@ -8,6 +8,7 @@ command changes in silence answers with an empty line, so any other line is its 
 from __future__ import annotations
 
 import csv
+import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,6 +62,8 @@ class Seen:
     id: int
     checked: bool
     """Whether a check has had an answer since it was last put to work."""
+    probation: bool = False
+    """Whether it still gets only ``config.PROBATION`` requests at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,11 @@ def add(backend: conf.Backend, server: conf.Server) -> list[str]:
 def state(backend: str, name: str, admin: Admin) -> str:
     """Into rotation, or out of it at once, holders of its cookie included."""
     return command("set", "server", target(backend, name), "state", admin)
+
+
+def limit(backend: str, name: str, requests: int) -> str:
+    """So many requests at a time; 0: any number."""
+    return command("set", "maxconn", "server", target(backend, name), str(requests))
 
 
 def shutdown(backend: str, name: str) -> str:
@@ -221,10 +229,16 @@ def _table(answer: str) -> Iterable[Mapping[str, str]]:
         raise ValueError(f"no table in {answer[:80]!r}")
     lines = csv.reader(answer[start + 2 :].split("\n\n", 1)[0].splitlines())
     head = next(lines)
-    return (dict(zip(head, fields, strict=False)) for fields in lines if fields)
+    # Some twenty of a hundred columns: this runs every second for each server.
+    names = [name for name in head if name in _READ]
+    pick = operator.itemgetter(*(head.index(name) for name in names))
+    return (dict(zip(names, pick(fields), strict=True)) for fields in lines if len(fields) > 1)
 
 
 _ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx", "hrsp_other")
+_CHECK = ("check_status", "check_code", "check_desc", "last_chk")
+_PLACE = ("pxname", "svname", "sid", "status", "qcur", "scur", "slim")
+_READ = frozenset((*_PLACE, *_CHECK, *_ANSWERS, "hanafail", "req_tot", "srv_abrt"))
 _GOOD = ("L7OK", "L6OK", "L4OK", "L7OKC")
 
 
@@ -253,7 +267,12 @@ def _seen(row: Mapping[str, str]) -> Seen:
     if server.tripped:
         words = f"{conf.ERROR_LIMIT} bad answers in a row, {server.bad} in all"
         server = replace(server, check=f"{words}; {server.check}")
-    return Seen(server, _number(row, "sid"), checked=check not in ("", "INI", "UNK"))
+    return Seen(
+        server,
+        _number(row, "sid"),
+        checked=check not in ("", "INI", "UNK"),
+        probation=row.get("slim") == str(conf.PROBATION),
+    )
 
 
 def _check_text(row: Mapping[str, str], check: str) -> str:
