@@ -58,7 +58,7 @@ class App:
     async def start(self) -> App:
         app = web.Application()
         app.router.add_get("/ready", self._ready)
-        app.router.add_get("/held", self._held)
+        app.router.add_route("*", "/held", self._held)
         app.router.add_get("/ws", self._ws)
         app.router.add_route("*", "/{rest:.*}", self._any)
         self.runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -71,6 +71,14 @@ class App:
             self.release.set()
             await self.runner.cleanup()
             self.runner = None
+
+    def abort(self) -> None:
+        """End every connection at once, as the kernel does for a program that was killed."""
+        assert self.runner is not None
+        assert self.runner.server is not None
+        for connection in list(self.runner.server.connections):
+            assert connection.transport is not None
+            connection.transport.abort()
 
     async def _ready(self, request: web.Request) -> web.Response:
         return web.Response(text="ok", status=200 if self.ready else 503)

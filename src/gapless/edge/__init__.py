@@ -1,6 +1,12 @@
 """The load balancer.
 
+``base``     what the engine asks of one
 ``config``   the edge's configuration as a value, and as HAProxy text: pure
+``words``    foreign values as words that HAProxy cannot misread: pure
 ``wire``     HAProxy's runtime API as commands and parsed answers: pure
+``sums``     several workers' answers to one: pure
+``talk``     one exchange over a socket
+``files``    what lies on disk, checked before it counts; ports
+``binary``   finding an HAProxy that is able
 ``haproxy``  the client: does it, and looks
 """

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from gapless import errors
+from gapless.edge import words
 from gapless.model.process import Address
 from gapless.model.service import Service
 from gapless.model.stack import Stack
@@ -176,7 +175,7 @@ def render(config: Config, servers: Sequence[Server] = ()) -> str:
     for backend in config.backends:
         if backend.private_bind is not None:
             blocks.append(_private(config, backend, backend.private_bind))
-            blocks.append(_successor(config, f"_to-{identifier(backend.name)}"))
+            blocks.append(_successor(config, f"_to-{words.identifier(backend.name)}"))
         own = [server for server in servers if server.backend == backend.name]
         blocks.append(_servers(config, backend, own))
     return "\n\n".join("\n    ".join(block) for block in blocks) + "\n"
@@ -201,88 +200,28 @@ def from_json(text: str) -> Config:
     return Config(**raw)
 
 
-def quote(value: str, *, what: str = "value") -> str:
-    """One argument of HAProxy's configuration. Raises UsageError for what quoting cannot hold."""
-    if "'" in value or not value.isprintable():
-        raise errors.UsageError(
-            f"edge: {what} holds a quote or a control character: {value!r}",
-            hint="such a character cannot be written into the edge's configuration",
-        )
-    return f"'{value}'"
-
-
-def identifier(value: str, *, what: str = "name") -> str:
-    """A name as HAProxy allows it. ``@`` of ``web.1@r12`` becomes ``:``."""
-    name = value.replace("@", ":")
-    if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,120}", name):
-        raise errors.UsageError(f"edge: not a possible {what}: {value!r}")
-    return name
-
-
-def token(value: str) -> str:
-    """A cookie value of our own making. Raises UsageError for anything else."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
-        raise errors.UsageError(f"edge: not a possible cookie token: {value!r}")
-    return value
-
-
-def server_id(name: str, address: Address, cookie: str | None) -> int:
-    """A number that changes with address and cookie: how a look tells a stale server by itself."""
-    seed = f"{name}\0{address}\0{cookie}".encode()
-    return int.from_bytes(hashlib.sha256(seed).digest()[:4]) % (2**31 - 2) + 1
-
-
-def address_word(address: Address) -> str:
-    """Where a server is, as HAProxy writes it. Raises UsageError."""
-    if address.socket is not None:
-        if not address.socket.startswith("/") or not address.socket.isprintable():
-            raise errors.UsageError(f"edge: not a possible socket path: {address.socket!r}")
-        return f"unix@{address.socket}"
-    host = address.host or ""
-    if not re.fullmatch(r"[A-Za-z0-9.:-]{1,253}|\[[0-9a-fA-F:]+\]", host):
-        raise errors.UsageError(f"edge: not a possible server address: {address}")
-    return f"{host}:{int(address.port or 0)}"
-
-
 def server_words(backend: Backend, server: Server) -> tuple[str, ...]:
     """The keywords of a server. All of them: servers added at run time inherit nothing."""
-    number = server_id(server.name, server.address, server.cookie)
-    words = [address_word(server.address), "check", "id", str(number)]
-    every = milliseconds(backend.check_every)
+    number = words.server_id(server.name, server.address, server.cookie)
+    found = [words.address(server.address), "check", "id", str(number)]
+    every = words.milliseconds(backend.check_every)
     # A new server's first check is one of a server that is down: the sooner, the sooner it is in.
-    words += ["inter", every, "downinter", milliseconds(max(0.1, backend.check_every / 4))]
-    words += ["fastinter", milliseconds(max(0.1, backend.check_every / 2))]
-    words += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
-    words += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
-    words += ["pool-purge-delay", f"{IDLE_SECONDS}s"]
+    found += ["inter", every, "downinter", words.milliseconds(max(0.1, backend.check_every / 4))]
+    found += ["fastinter", words.milliseconds(max(0.1, backend.check_every / 2))]
+    found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
+    found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
+    found += ["pool-purge-delay", f"{IDLE_SECONDS}s"]
     if backend.sticky and server.cookie is not None:
-        words += ["cookie", token(server.cookie)]
-    return tuple(words)
-
-
-def milliseconds(seconds: float) -> str:
-    """A time as HAProxy's timers take it: 1 ms to 24 days."""
-    if not math.isfinite(seconds):
-        raise errors.UsageError(f"edge: not a possible time: {seconds}")
-    return f"{min(2**31 - 1, max(1, round(seconds * 1000)))}ms"
-
-
-def bind_word(address: str) -> str:
-    """``host:port``, ``*:port`` or ``[v6]:port``. Raises UsageError."""
-    found = re.fullmatch(r"(\*|[0-9.]+|\[[0-9a-fA-F:]+\]):(\d{1,5})", address)
-    if not found or not 0 < int(found[2]) < 65536:
-        raise errors.UsageError(
-            f"edge: not an address to listen on: {address!r}", hint='say "127.0.0.1:8080"'
-        )
-    return address
+        found += ["cookie", words.token(server.cookie)]
+    return tuple(found)
 
 
 def _path(config: Config, name: str) -> str:
-    return quote(f"{config.run_dir}/{name}", what="the run directory")
+    return words.quote(f"{config.run_dir}/{name}", what="the run directory")
 
 
 def _global(config: Config) -> list[str]:
-    stack = identifier(config.stack, what="stack name")
+    stack = words.identifier(config.stack, what="stack name")
     return [
         "global",
         f"description 'gapless {stack} {digest(config)}'",
@@ -305,8 +244,8 @@ def _defaults(config: Config) -> list[str]:
         "mode http",
         "load-server-state-from-file global",
         "timeout connect 2s",
-        f"timeout client {milliseconds(patience)}",
-        f"timeout server {milliseconds(patience)}",
+        f"timeout client {words.milliseconds(patience)}",
+        f"timeout server {words.milliseconds(patience)}",
         "timeout http-request 10s",
         "timeout http-keep-alive 60s",
         "timeout queue 5s",
@@ -327,13 +266,13 @@ def _defaults(config: Config) -> list[str]:
 def _public(config: Config) -> list[str]:
     lines = [
         f"frontend {PUBLIC}",
-        f"bind {quote(bind_word(config.listen))}",
+        f"bind {words.quote(words.bind(config.listen))}",
         *_inherited(config, PUBLIC),
         f"acl maintenance str(on) -m str -f {_path(config, MAINTENANCE_LIST)}",
     ]
     passes = ""
     if config.allow:
-        known = " ".join(_network(network) for network in config.allow)
+        known = " ".join(words.network(network) for network in config.allow)
         lines.append(f"acl allowed src -m ip -- {known}")
         passes = " !allowed"
     if config.maintenance_page is None:
@@ -354,7 +293,7 @@ def _public(config: Config) -> list[str]:
     ]
     lines.append(f"use_backend {_next(PUBLIC)} if retired")
     for rule in sorted(config.rules, key=_precedence):
-        lines.append(f"use_backend {identifier(rule.backend)}{_condition(rule)}")
+        lines.append(f"use_backend {words.identifier(rule.backend)}{_condition(rule)}")
     return [*lines, "default_backend _nowhere"]
 
 
@@ -388,15 +327,15 @@ def _next(frontend: str) -> str:
 
 
 def _inner(config: Config, frontend: str) -> str:
-    return quote(f"unix@{config.run_dir}/edge{frontend}.sock", what="the run directory")
+    return words.quote(f"unix@{config.run_dir}/edge{frontend}.sock", what="the run directory")
 
 
 def _private(config: Config, backend: Backend, address: str) -> list[str]:
-    name = identifier(backend.name)
+    name = words.identifier(backend.name)
     frontend = f"_to-{name}"
     return [
         f"frontend {frontend}",
-        f"bind {quote(bind_word(address))}",
+        f"bind {words.quote(words.bind(address))}",
         *_inherited(config, frontend),
         "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
         f"use_backend {_next(frontend)} if retired",
@@ -405,44 +344,29 @@ def _private(config: Config, backend: Backend, address: str) -> list[str]:
 
 
 def _servers(config: Config, backend: Backend, servers: Sequence[Server]) -> list[str]:
-    name = identifier(backend.name)
+    name = words.identifier(backend.name)
     lines = [
         f"backend {name}",
         "balance leastconn",
         f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
-        f"timeout server {milliseconds(backend.timeout)}",
-        f"timeout check {milliseconds(backend.check_timeout)}",
+        f"timeout server {words.milliseconds(backend.timeout)}",
+        f"timeout check {words.milliseconds(backend.check_timeout)}",
         "http-request disable-l7-retry unless METH_GET",
     ]
     if backend.sticky:
-        cookie = identifier(f"{config.stack}-{backend.name}")
+        cookie = words.identifier(f"{config.stack}-{backend.name}")
         lines.append(f"cookie {cookie} insert indirect nocache httponly attr 'SameSite=Lax'")
     if backend.check is not None:
         lines += [
             "option httpchk",
-            f"http-check send meth GET uri {_word(backend.check)} hdr Host localhost",
+            f"http-check send meth GET uri {words.word(backend.check)} hdr Host localhost",
             "http-check expect status 200-399",
         ]
     for server in servers:
-        words = (quote(word, what="a server") for word in server_words(backend, server))
+        quoted = (words.quote(word, what="a server") for word in server_words(backend, server))
         state = "" if server.enabled else " disabled"
-        lines.append(f"server {identifier(server.name)} {' '.join(words)}{state}")
+        lines.append(f"server {words.identifier(server.name)} {' '.join(quoted)}{state}")
     return lines
-
-
-def _word(value: str) -> str:
-    """A path or host name: one quoted argument without white space."""
-    if not value or " " in value:
-        raise errors.UsageError(f"edge: not a possible path or host: {value!r}")
-    return quote(value)
-
-
-def _network(value: str) -> str:
-    if not re.fullmatch(r"[0-9a-fA-F:.]{2,45}(/\d{1,3})?", value):
-        raise errors.UsageError(
-            f"edge: not an address or network: {value!r}", hint='say "10.0.0.0/8"'
-        )
-    return quote(value)
 
 
 def _precedence(rule: Rule) -> tuple[int, int, int, str]:
@@ -458,11 +382,13 @@ def _condition(rule: Rule) -> str:
         wild = rule.host.startswith("*")
         pattern = rule.host[1:] if wild else rule.host
         match = "end" if wild else "str"
-        tests.append(f"{{ req.hdr(host),host_only,lower -m {match} -- {_word(pattern.lower())} }}")
+        tests.append(
+            f"{{ req.hdr(host),host_only,lower -m {match} -- {words.word(pattern.lower())} }}"
+        )
     stem = rule.path.rstrip("/")
     if stem:
-        below = f"{{ path -m beg -- {_word(stem + '/')} }}"
-        exact = f"{{ path -m str -- {_word(stem)} }}"
+        below = f"{{ path -m beg -- {words.word(stem + '/')} }}"
+        exact = f"{{ path -m str -- {words.word(stem)} }}"
         host = " ".join(tests)
         return f" if {host} {below} or {host} {exact}".replace("  ", " ")
     return f" if {tests[0]}" if tests else ""

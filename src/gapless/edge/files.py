@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gapless import errors
 from gapless.edge import config as conf
+from gapless.edge import words
 
 TEXT = "edge.cfg"
 COUNTED = "edge-counted.json"
@@ -141,7 +142,7 @@ def check_ports(config: conf.Config) -> None:
     """Whether the edge can listen where it should. Raises EnvironmentFault, naming the address."""
     binds = [config.listen, *(b.private_bind for b in config.backends if b.private_bind)]
     for bind in binds:
-        host, _, port = conf.bind_word(bind).rpartition(":")
+        host, _, port = words.bind(bind).rpartition(":")
         host = host.strip("[]")
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         with socket.socket(family) as probe:

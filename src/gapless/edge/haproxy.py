@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gapless import errors, observed
-from gapless.edge import base, binary, files, sums, talk, wire
+from gapless.edge import base, binary, files, sums, talk, wire, words
 from gapless.edge import config as conf
 from gapless.model.process import Process
 
@@ -236,7 +236,7 @@ class HAProxyEdge:
         backend = sums.backend(config, member.backend)
         cookie = member.cookie if backend.sticky else None
         server = conf.Server(member.name, member.backend, member.address, cookie)
-        wanted = conf.server_id(member.name, member.address, cookie)
+        wanted = words.server_id(member.name, member.address, cookie)
         seen = sums.find(await self._servers(), member.backend, member.name)
         if seen is not None and seen.id != wanted:
             await self._replace(member)

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from gapless import errors, observed
-from gapless.edge import base, wire
+from gapless.edge import base, wire, words
 from gapless.edge import config as conf
 
 
 def find(known: Iterable[wire.Seen], backend: str, name: str) -> wire.Seen | None:
     """The server of that name, or None."""
-    wanted = conf.identifier(name)
+    wanted = words.identifier(name)
     for seen in known:
         if seen.server.name == wanted and seen.server.backend == backend:
             return seen

@@ -16,6 +16,7 @@ from typing import Literal
 
 from gapless import errors, observed
 from gapless.edge import config as conf
+from gapless.edge import words
 
 Admin = Literal["ready", "maint"]
 
@@ -56,7 +57,7 @@ class Workers:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One server in one worker; ``id`` is ``config.server_id`` of what it was added with."""
+    """One server in one worker; ``id`` is ``words.server_id`` of what it was added with."""
 
     server: observed.EdgeServer
     id: int
@@ -129,7 +130,7 @@ def delete(backend: str, name: str) -> str:
 
 def target(backend: str, name: str) -> str:
     """``backend/server``, both as identifiers."""
-    return f"{conf.identifier(backend)}/{conf.identifier(name)}"
+    return f"{words.identifier(backend)}/{words.identifier(name)}"
 
 
 def switch_look(path: str) -> str:
@@ -198,7 +199,7 @@ def servers(answer: str) -> list[Seen]:
 
 def sessions(answer: str, backend: str, name: str) -> list[str]:
     """Parse ``show sess``: the ids of what is in flight on a server."""
-    wanted = f" be={conf.identifier(backend)} srv={conf.identifier(name)} "
+    wanted = f" be={words.identifier(backend)} srv={words.identifier(name)} "
     lines = (text for text in answer.splitlines() if wanted in text)
     return [text.partition(":")[0] for text in lines if text.startswith("0x")]
 

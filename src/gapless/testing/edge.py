@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gapless import errors, observed
-from gapless.edge import base, config, sums, wire
+from gapless.edge import base, config, sums, wire, words
 from gapless.model.process import Address, Process
 
 Key = tuple[str, str]
@@ -46,18 +46,18 @@ class Desk:
 
     def busy(self, backend: str, name: str, requests: int) -> None:
         """So many requests are in flight on it."""
-        self.in_flight[(backend, config.identifier(name))] = requests
+        self.in_flight[(backend, words.identifier(name))] = requests
 
     def check_fails(self, backend: str, name: str, why: str = "L7STS/503") -> None:
         """Its checks fail from now on; ``why`` empty: they pass."""
-        key = (backend, config.identifier(name))
+        key = (backend, words.identifier(name))
         self.unready.pop(key, None)
         if why:
             self.unready[key] = why
 
     def trip(self, backend: str, name: str) -> None:
         """It gave a run of bad answers."""
-        self.tripped.add((backend, config.identifier(name)))
+        self.tripped.add((backend, words.identifier(name)))
 
     def stop(self) -> None:
         """The program ends; all that it knew at run time is gone."""
@@ -108,21 +108,21 @@ class FakeEdge:
     async def leave(self, backend: str, name: str) -> None:
         """At once."""
         self._config()
-        key = (backend, config.identifier(name))
+        key = (backend, words.identifier(name))
         if key in self.desk.servers:
             self._set(key, "maint")
 
     async def cut(self, backend: str, name: str) -> None:
         """Nothing is in flight on it any more."""
         self._config()
-        key = (backend, config.identifier(name))
+        key = (backend, words.identifier(name))
         if self.desk.in_flight.pop(key, 0):
             self.desk.log.append(f"cut {backend}/{key[1]}")
 
     async def remove(self, backend: str, name: str) -> bool:
         """False while anything is in flight."""
         self._config()
-        key = (backend, config.identifier(name))
+        key = (backend, words.identifier(name))
         if key not in self.desk.servers:
             return True
         if self.desk.servers[key].admin != "maint":
@@ -186,7 +186,7 @@ class FakeEdge:
 
     def _introduce(self, member: base.Member) -> Key:
         sums.backend(self._config(), member.backend)
-        key = (member.backend, config.identifier(member.name))
+        key = (member.backend, words.identifier(member.name))
         known = self.desk.servers.get(key)
         if known is None or (known.address, known.cookie) != (member.address, member.cookie):
             self.desk.servers[key] = _Server(member.address, member.cookie)
