@@ -7,10 +7,12 @@ import json
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.engine.release_bench import Bench, opened
+from tests.engine.release_bench import Bench
+from tests.runtimes.process_bench import reachable
 
 from gapless.engine.releases import owned, release
 from gapless.errors import EnvironmentFault, Refused, UsageError, WorkFailed
@@ -19,9 +21,9 @@ ROOT = os.geteuid() == 0
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    opened(tmp_path)
-    return Bench(tmp_path)
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    with reachable(tmp_path) as home:
+        yield Bench(home)
 
 
 async def test_a_release_is_what_the_folder_was(bench: Bench) -> None:
@@ -150,9 +152,9 @@ async def test_include_adds_built_files_back(bench: Bench) -> None:
     assert "dist/other" not in bench.names(whole)
 
 
-async def test_the_state_is_never_part_of_what_it_holds(bench: Bench, tmp_path: Path) -> None:
-    bench.folder = tmp_path
-    (tmp_path / "app.py").touch()
+async def test_the_state_is_never_part_of_what_it_holds(bench: Bench) -> None:
+    bench.folder = bench.folder.parent
+    bench.write({"app.py": ""})
     await bench.build()
     assert bench.names(await bench.build()) == {"app.py"}
 

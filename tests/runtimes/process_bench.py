@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +91,17 @@ def corpse() -> subprocess.Popen[str]:
     child = launch("true")
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     return child
+
+
+@contextlib.contextmanager
+def reachable(own: Path) -> Iterator[Path]:
+    """A home for a test. pytest closes its folders to others, again at each start of a pytest;
+    as root, where unprivileged programs must pass, it lies elsewhere.
+    """
+    if os.geteuid() != 0:
+        yield own
+        return
+    with tempfile.TemporaryDirectory(prefix="gapless-test-", dir="/tmp") as name:
+        home = Path(name)
+        home.chmod(0o711)
+        yield home

@@ -136,11 +136,12 @@ class Setup:
         self, child: asyncio.subprocess.Process, session: records.Record, last: deque[str]
     ) -> None:
         assert child.stdout is not None  # noqa: S101  # asked for a pipe
-        ended = asyncio.create_task(child.wait())
+        # Not child.wait(), which waits for the pipe as well: a daemon that setup left behind may
+        # hold that open for ever.
+        ended = asyncio.create_task(_ended(child.pid))
         try:
             while True:
                 reading = asyncio.create_task(_line(child.stdout))
-                # A daemon that it left behind may hold the pipe open for ever.
                 await asyncio.wait({reading, ended}, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done() and ended.done():
                     await in_thread(lambda: sessions.kill(session))
@@ -166,6 +167,7 @@ class Setup:
             "LANG": "C.UTF-8",
             **kept,
             **environment(self.venv),
+            "PATH": f"{self.venv}/bin:{self._path()}",
             "HOME": str(self.builder.home),
             "TMPDIR": str(self.builder.temporary),
             "PYTHONUNBUFFERED": "1",
@@ -174,6 +176,13 @@ class Setup:
             # A cache that shares its files by hard link would have them sealed with the release.
             "UV_LINK_MODE": "copy",
         }
+
+    def _path(self) -> str:
+        """PATH without folders that the builder cannot reach: they would hide what is there."""
+        folders = (os.environ.get("PATH") or os.defpath).split(":")
+        if self.builder.uid is None:
+            return ":".join(folders)
+        return ":".join(folder for folder in folders if _reachable(Path(folder)))
 
     def _failed(
         self, command: Sequence[str], what: str, code: int, last: deque[str]
@@ -190,6 +199,22 @@ class Setup:
         )
 
 
+async def _ended(pid: int) -> None:
+    """Our child has ended, reaped or not."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    loop.add_reader(handle, over.set)
+    try:
+        await over.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
+
+
 async def _line(stream: asyncio.StreamReader) -> bytes:
     """One line; a piece of one that is longer than the buffer."""
     try:
@@ -198,6 +223,14 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
         return error.partial
     except asyncio.LimitOverrunError as error:
         return await stream.read(max(1, error.consumed))
+
+
+def _reachable(folder: Path) -> bool:
+    """Whether everybody may pass through to it."""
+    try:
+        return all(path.stat().st_mode & 0o001 for path in (folder, *folder.parents))
+    except OSError:
+        return False
 
 
 def _full(folder: Path, lines: Sequence[str]) -> bool:
