@@ -86,6 +86,8 @@ class DataNode:
     failures: int = 0
     """Ends in a row without having been ready."""
     ended_at: float | None = None
+    stale: bool = False
+    """Its table has changed since the server was told: settings may be put in force."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,6 +107,17 @@ class StopData(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class ApplyData(Step):
+    """Put changed settings in force, as far as no restart is needed; the rest is told."""
+
+    name: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} apply settings"
+
+
+@dataclass(frozen=True, slots=True)
 class RunJob(Step):
     """Once per rollout; its outcome is observed, not returned."""
 

@@ -111,6 +111,8 @@ def _start_store(agenda: plan.Agenda, world: World, name: str) -> None:
     node = world.observed.data[name]
     if node.state == "absent":
         agenda.do(plan.CreateData(name, cause="it does not exist yet"))
+    elif node.state == "ready" and node.stale and world.desired.rollout is None:
+        agenda.do(plan.ApplyData(name, cause="its table has changed"))
     elif node.state == "starting":
         agenda.wait(f"{name} starts")
     elif node.state in ("stopped", "failed"):

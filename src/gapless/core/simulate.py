@@ -62,6 +62,9 @@ def apply(world: World, step: plan.Step) -> World:
             started = isinstance(step, plan.StartData)
             node = replace(world.observed.data[name], state="ready" if started else "stopped")
             return _observe(world, data={**world.observed.data, name: node})
+        case plan.ApplyData(name=name):
+            node = replace(world.observed.data[name], stale=False)
+            return _observe(world, data={**world.observed.data, name: node})
         case plan.RunJob(job=job, rollout=number):
             runs = (*world.observed.jobs, JobRun(job, number, "running"))
             return _observe(world, jobs=runs)

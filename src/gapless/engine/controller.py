@@ -34,6 +34,12 @@ LOGS_KEPT = 3
 """Rotated parts kept of each log."""
 LAST_LINES = 8
 """Log lines shown of what ended a rollout."""
+STEP_LIMIT = 30.0
+"""Seconds that a step may take."""
+CREATE_LIMIT = 600.0
+"""Seconds that making a store may take."""
+STORE_LINES = 50
+"""Log lines searched for the reason of a store's end."""
 HOUSEKEEPING = 30.0
 """Seconds between rounds of log rotation and journal trimming."""
 
@@ -51,9 +57,9 @@ class Controller:
         self.culprit_log: list[str] = []
         """Its last lines."""
         self.prober = Prober(self.wake)
-        self.stores = StoreWatch(self.wake)
+        self.stores = StoreWatch(self.wake, self._why_ended)
         self.observer = Observer(site, self.prober, self.stores)
-        self.executor = Executor(site, self.observer)
+        self.executor = Executor(site, self.observer, self.note)
         self.situation = Situation(site)
         self.desired = durable.load_desired(site.paths.record)
         self.observed = Observed()
@@ -115,6 +121,8 @@ class Controller:
             await asyncio.gather(*helpers, return_exceptions=True)
             await self.prober.close()
             await self.stores.close()
+            for store in self.site.stores.values():
+                await store.close()
 
     async def _round(self) -> float:
         """One look, one decision, its steps. Returns how long to wait at most (seconds)."""
@@ -153,13 +161,22 @@ class Controller:
             if isinstance(step, plan.Advance | plan.Undo | plan.Commit | plan.Settle):
                 self.want(record.apply(self.desired, step))
             else:
-                await self.executor.perform(step, self.observed)
+                await self._bounded(step)
         except errors.GaplessError as error:
             self._failed(step, number, error)
             return False
         self._faults.pop(step.subject, None)
         self._tell(step, number, "done", "")
         return True
+
+    async def _bounded(self, step: plan.Step) -> None:
+        """A step that hangs is a fault like any other: the loop never waits for one for ever."""
+        limit = CREATE_LIMIT if isinstance(step, plan.CreateData) else STEP_LIMIT
+        try:
+            async with asyncio.timeout(limit):
+                await self.executor.perform(step, self.observed)
+        except TimeoutError:
+            raise errors.WorkFailed(f"{step.text}: no end within {limit:g} s") from None
 
     def _failed(self, step: plan.Step, number: int, error: errors.GaplessError) -> None:
         self._faults[step.subject] = error.message
@@ -179,6 +196,11 @@ class Controller:
             ]
         for line in self.culprit_log:
             self.events.publish({"event": "note", "text": f"{step.culprit} | {line}"})
+
+    def _why_ended(self, store: str) -> str:
+        """The line of a store's log that tells why it ended; "" when none does."""
+        lines, _ = logfiles.read(self.site.runtime.log(f"data.{store}"), STORE_LINES)
+        return self.mask(self.site.stores[store].explain("\n".join(lines)))
 
     def mask(self, text: str) -> str:
         """The text without any secret's value."""
@@ -229,9 +251,20 @@ class Controller:
         while True:
             await asyncio.sleep(HOUSEKEEPING)
             self.site.journal.trim()
+            await self._clear_jobs()
             if rotate is not None:
                 with contextlib.suppress(errors.GaplessError, OSError):
                     await asyncio.to_thread(rotate, LOG_LIMIT, LOGS_KEPT)
+
+    async def _clear_jobs(self) -> None:
+        """Drop the records of jobs whose rollout is over; their logs stay."""
+        rollout = self.desired.rollout
+        current = str(rollout.id) if rollout else ""
+        for found in await self.site.runtime.look():
+            over = found.labels.get("kind") == "job" and not found.alive
+            number = found.labels.get("rollout", "")
+            if over and number != current and not number.startswith("-"):  # not a one-off
+                await self.site.runtime.forget(found.id)
 
     @property
     def idle(self) -> bool:

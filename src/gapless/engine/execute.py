@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import secrets as random_tokens
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 from gapless import errors
 from gapless.core import plan
@@ -19,8 +22,9 @@ from gapless.runtimes.base import Found
 class Executor:
     """Hands for steps. ``perform`` raises GaplessError; the loop notes it and looks again."""
 
-    def __init__(self, site: Site, observer: Observer) -> None:
+    def __init__(self, site: Site, observer: Observer, note: Callable[[str], None]) -> None:
         self.site = site
+        self.note = note
         self.observer = observer
         self.config: edge_config.Config | None = None
         """The edge configuration wanted at present; set by the loop before each round."""
@@ -46,7 +50,7 @@ class Executor:
                 await self._forget(id, observed)
             case plan.RunJob(job=job, rollout=rollout, release=release):
                 await self.site.runtime.start(self.site.job(job, release, str(rollout)))
-            case plan.CreateData() | plan.StartData() | plan.StopData():
+            case plan.CreateData() | plan.StartData() | plan.StopData() | plan.ApplyData():
                 await self._data(step)
             case _:
                 await self._edge(step, observed)
@@ -122,18 +126,27 @@ class Executor:
 
     # -- stores -----------------------------------------------------------------------------
 
-    async def _data(self, step: plan.CreateData | plan.StartData | plan.StopData) -> None:
+    async def _data(
+        self, step: plan.CreateData | plan.StartData | plan.StopData | plan.ApplyData
+    ) -> None:
         store = self.site.stores[step.name]
         if isinstance(step, plan.CreateData):
             await store.create()
         elif isinstance(step, plan.StartData):
+            await store.apply(stopped=True)
+            self.site.stale.discard(step.name)
             process = store.process()
             if process is not None:
-                await self.site.runtime.start(process)
+                labels = {**process.labels, "stop": process.stop}
+                await self.site.runtime.start(replace(process, labels=labels))
+        elif isinstance(step, plan.ApplyData):
+            self.site.stale.discard(step.name)
+            for pending in await store.apply():
+                self.note(f"{step.name}: {pending}; gapless down and up bring it about")
         else:
-            process = store.process()
-            if process is not None:
-                await self.site.runtime.signal(process.id, process.stop)
+            found = await self._found(f"data.{step.name}")
+            asked: Literal["TERM", "INT"] = "INT" if found.labels.get("stop") == "INT" else "TERM"
+            await self.site.runtime.signal(found.id, asked)
 
     # -- edge -------------------------------------------------------------------------------
 

@@ -24,6 +24,10 @@ from gapless.model.stack import Stack
 from gapless.runtimes.process import ProcessRuntime
 
 
+FIRST_LOOK = 3.0
+"""Seconds that the API waits for the first round, so that it has something to tell."""
+
+
 def site(paths: Paths, stack: Stack) -> Site:
     """The parts of a stack of processes on this machine."""
     runtime = ProcessRuntime(paths.state, paths.run, paths.stack)
@@ -53,7 +57,8 @@ async def serve(file: Path, overlay: str | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _leave, controller)
         running = asyncio.create_task(controller.run())
-        await controller.round_done()
+        with contextlib.suppress(TimeoutError):  # a slow first round must not look like death
+            await asyncio.wait_for(controller.round_done(), FIRST_LOOK)
         await api.serve()
         try:
             await running

@@ -168,11 +168,12 @@ class Observer:
             if number is None:
                 continue
             stack = self.site.stack(number)
-            self.site.open_stores(stack)
             for name, table in stack.data.items():
-                if name not in nodes:
-                    store = self.site.stores[name]
-                    nodes[name] = self.stores.node(name, table, store, founds.get(f"data.{name}"))
+                if name in nodes:
+                    continue  # the stack in force comes first: its table holds until the commit
+                store = self.site.store(name, table)
+                node = self.stores.node(name, table, store, founds.get(f"data.{name}"))
+                nodes[name] = replace(node, stale=name in self.site.stale)
         return nodes
 
 

@@ -337,6 +337,7 @@ class Operations:
         wanted = {name: environment[name] for name in stack.secrets if name in environment}
         owners: list[Service | Job] = [*stack.services.values(), *stack.jobs.values()]
         texts = [text for owner in owners for text in references.texts(stack, owner)]
+        texts += [table.url for table in stack.data.values() if table.url is not None]
         for reference in references.of(texts):
             if reference.kind == "env" and reference.name in environment:
                 wanted[f"{ENV_PREFIX}{reference.name}"] = environment[reference.name]

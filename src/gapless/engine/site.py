@@ -41,6 +41,10 @@ class Site:
     journal: Journal
     stacks: dict[int, Stack] = field(default_factory=dict)
     stores: dict[str, data_base.Store] = field(default_factory=dict)
+    tables: dict[str, Data] = field(default_factory=dict)
+    """The table that each known store was opened with."""
+    stale: set[str] = field(default_factory=set)
+    """Stores whose table has changed since their server was told."""
 
     def stack(self, release: int) -> Stack:
         """The stack that a release was made from."""
@@ -83,11 +87,14 @@ class Site:
 
     # -- stores -------------------------------------------------------------------------------
 
-    def open_stores(self, stack: Stack) -> None:
-        """Know the stores of a stack; those already known stay as they are."""
-        for name, table in stack.data.items():
-            if name not in self.stores:
-                self.stores[name] = self._open_store(name, table)
+    def store(self, name: str, table: Data) -> data_base.Store:
+        """The store with that table. One opened with another table is stale from now on."""
+        if self.tables.get(name) != table:
+            if name in self.stores:
+                self.stale.add(name)
+            self.stores[name] = self._open_store(name, table)
+            self.tables[name] = table
+        return self.stores[name]
 
     def _open_store(self, name: str, table: Data) -> data_base.Store:
         if table.url is not None:
@@ -139,8 +146,9 @@ class Site:
         if reference.kind in ("secret", "env"):
             return self._value(reference)
         if reference.name in stack.data:
-            self.open_stores(stack)
-            return self.stores[reference.name].attributes()[reference.attribute]
+            name = reference.name
+            store = self.stores.get(name) or self.store(name, stack.data[name])
+            return store.attributes()[reference.attribute]
         return self.service_attributes(stack, reference.name)[reference.attribute]
 
     def service_attributes(self, stack: Stack, name: str) -> dict[str, str]:

@@ -21,6 +21,8 @@ STEADY = 2.0
 
 @dataclass(slots=True)
 class _Known:
+    store: base.Store | None = None
+    why: str = ""
     task: asyncio.Task[None] | None = None
     reason: str = "not asked yet"
     failures: int = 0
@@ -30,10 +32,11 @@ class _Known:
 
 
 class StoreWatch:
-    """States of the stores of one stack."""
+    """States of the stores of one stack. ``why`` tells from its log why a store has ended."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], why: Callable[[str], str]) -> None:
         self._wake = wake
+        self._why = why
         self._known: dict[str, _Known] = {}
 
     def node(
@@ -53,11 +56,11 @@ class StoreWatch:
         self._stop(known)
         if found is None:
             return replace(seen, state="stopped")
-        self._note_end(known, found)
+        self._note_end(name, known, found)
         return replace(
             seen,
             state="failed",
-            reason=f"it ended ({found.exit})",
+            reason=f"it ended ({known.why or found.exit})",
             failures=known.failures,
             ended_at=known.ended_at,
         )
@@ -75,6 +78,10 @@ class StoreWatch:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _probe(self, store: base.Store, known: _Known) -> None:
+        if known.store is not store and known.task is not None:
+            known.task.cancel()  # another table: the connection may be another, too
+            known.task = None
+        known.store = store
         if known.task is None or known.task.done():
             known.reason = known.reason or "not asked yet"
             known.task = asyncio.create_task(self._probe_forever(store, known))
@@ -85,11 +92,12 @@ class StoreWatch:
             known.task = None
         known.reason = "not running"
 
-    def _note_end(self, known: _Known, found: Found) -> None:
+    def _note_end(self, name: str, known: _Known, found: Found) -> None:
         if found.pid == known.last_pid:
             return
         known.last_pid = found.pid
         known.ended_at = clock.now()
+        known.why = self._why(name)
         known.failures = 0 if known.was_ready else known.failures + 1
         known.was_ready = False
 
