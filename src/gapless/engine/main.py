@@ -23,7 +23,8 @@ from gapless.engine.site import Site
 from gapless.model.stack import Stack
 from gapless.runtimes.process import ProcessRuntime
 
-
+LAST_ROUND = 5.0
+"""Seconds that the round under way may take once the controller is told to end."""
 FIRST_LOOK = 3.0
 """Seconds that the API waits for the first round, so that it has something to tell."""
 
@@ -53,23 +54,26 @@ async def serve(file: Path, overlay: str | None) -> None:
         operations = Operations(controller, file, overlay)
         api = Api(controller, operations)
         controller.adopt()
+        running = asyncio.create_task(controller.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _leave, controller)
-        running = asyncio.create_task(controller.run())
+            loop.add_signal_handler(number, _leave, controller, running)
         with contextlib.suppress(TimeoutError):  # a slow first round must not look like death
             await asyncio.wait_for(controller.round_done(), FIRST_LOOK)
         await api.serve()
         try:
-            await running
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
         finally:
             await api.close()
             controller.site.journal.close()
 
 
-def _leave(controller: Controller) -> None:
+def _leave(controller: Controller, running: asyncio.Task[None]) -> None:
+    """End after the round under way; one that takes too long is cut off, as a kill would."""
     controller.stopping = True
     controller.wake()
+    asyncio.get_running_loop().call_later(LAST_ROUND, running.cancel)
 
 
 def main() -> int:

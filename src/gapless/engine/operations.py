@@ -62,17 +62,13 @@ class Operations:
     # -- up and down ------------------------------------------------------------------------------
 
     async def up(self, body: Body) -> dict[str, Any]:
-        """Start what is desired; the first time that is a release of the present file."""
+        """Start what is desired; the first time that is a release of the present file.
+
+        A change under way is joined: ``up`` after a crash waits for the undoing of a deploy.
+        """
+        if self.c.desired.vector:
+            return await self._up_again(body)
         async with self.changing("up"):
-            desired = self.c.desired
-            if desired.vector:
-                self._capture(self.site.stack(desired.stack or 0), body)
-                if not desired.running:
-                    self.c.site.journal.add("up", actor=_actor(body))
-                    self.c.want(replace(desired, running=True, stopped=()))
-                await self._note_changes(body)
-                await self._ready(tuple(desired.vector))
-                return self._serving()
             loaded = self.load(body)
             self._fits(loaded.stack)
             release = await self._build(loaded, body)
@@ -81,6 +77,16 @@ class Operations:
             )
             await self._roll(rollout, body)
             return self._serving()
+
+    async def _up_again(self, body: Body) -> dict[str, Any]:
+        desired = self.c.desired
+        self._capture(self._stack(), body)
+        if not desired.running:
+            self.c.site.journal.add("up", actor=_actor(body))
+            self.c.want(replace(desired, running=True, stopped=()))
+        await self._note_changes(body)
+        await self._ready(tuple(desired.vector))
+        return self._serving()
 
     async def down(self, body: Body) -> dict[str, Any]:
         """Stop everything and end the controller; the caller removes data where asked to."""
