@@ -268,10 +268,11 @@ class HAProxyEdge:
             await asyncio.sleep(POLL_SECONDS)
         await self._order([wire.state(m.backend, m.name, "maint") for m, s in waiting if s])
         member, seen = (tripped or waiting)[0]
+        taken = "gave a run of bad answers and was taken out"
         late = f"did not come up within {patience:g} s"
         last = seen.server.check if seen is not None else "the edge does not know it"
         raise errors.EdgeRefused(
-            f"edge: {member.backend}/{member.name} {'was taken out' if tripped else late}"
+            f"edge: {member.backend}/{member.name} {taken if tripped else late}"
             f" ({last or 'no answer to its check'})",
             command="enter",
             answer=last,
