@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pathlib import Path
 from gapless import errors, stackfile
 from gapless.drills import probe_app, stage
 from gapless.drills.base import Options, Target
+from gapless.engine.client import Client
 from gapless.engine.paths import Paths
 
 FILE = "gapless.toml"
@@ -109,19 +111,36 @@ def sweep(folder: Path, paths: Paths) -> None:
     if paths.state.exists() and file.exists():
         argv = [*stage.CLI, "-f", str(file)]
         down = [*argv, "-y", "down", "--data"]
-        done = subprocess.run(down, capture_output=True, text=True, check=False, timeout=120)
-        if done.returncode != 0:
-            # its controller may be dead, and only a controller can stop what runs
-            subprocess.run([*argv, "up", "-d"], capture_output=True, check=False, timeout=120)
-            done = subprocess.run(down, capture_output=True, text=True, check=False, timeout=120)
-            if done.returncode != 0:
-                said = (done.stderr or done.stdout).strip().splitlines()[-3:]
-                raise errors.WorkFailed(
-                    f"{paths.stack}: the scratch stack cannot be removed: {' · '.join(said)}",
-                    hint=f"gapless -f {file} down --data",
-                )
+        # Its controller may be dead, and only a controller stops what runs in good order.
+        if not _run(down) and not (_run([*argv, "up", "-d"]) and _run(down)):
+            end_all(paths)
     for place in (folder, paths.state, paths.run):
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _run(argv: list[str]) -> bool:
+    try:
+        done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def end_all(paths: Paths) -> None:
+    """Kill every program that works in the scratch stack's own places, its controller first.
+
+    The last resort: nobody else has any business there.
+    """
+    with contextlib.suppress(errors.GaplessError, OSError, KeyError):
+        os.kill(int(Client(paths).get("/v1/ping")["pid"]), signal.SIGKILL)
+    homes = (paths.state, paths.run)
+    for place in Path("/proc").iterdir():
+        if not place.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            where = (place / "cwd").readlink()
+            if any(where.is_relative_to(home) for home in homes):
+                os.kill(int(place.name), signal.SIGKILL)
 
 
 def free_port() -> int:

@@ -49,7 +49,7 @@ def run(stage: Stage) -> Outcome:
     name = base.published(stage.target, before)
     chosen = mix.choose(stage.target, before, stage.options)
     mix.check(chosen)
-    wanted = stage.options.requests or REQUESTS
+    wanted = max(REQUESTS, stage.options.requests or 0)  # fewer would be noise
     rates = traffic.capacity(chosen)
     before = stage.look()
     spec = chosen.spec(chosen.open(rates), traffic.LONGEST)

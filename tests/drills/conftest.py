@@ -1,0 +1,60 @@
+"""Real stacks of probe services for drills to act on."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from gapless.drills import base, scratch, stage, traffic
+from tests.drills import planted
+
+Made = contextlib.AbstractContextManager[scratch.Scratch]
+QUICK = scratch.Settings(replicas=3, watch="500ms", drain="3s", sticky=True)
+
+
+@contextlib.contextmanager
+def state() -> Iterator[Path]:
+    """A short state directory that services of other users can reach."""
+    home = Path(tempfile.mkdtemp(prefix="gd-", dir="/tmp"))
+    home.chmod(0o711)
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def quick(fault: str | None = None) -> Iterator[scratch.Scratch]:
+    """A scratch stack, of a faulty engine where one is named, with short measuring times."""
+    with state() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GAPLESS_STATE", str(home))
+        patch.setattr(traffic, "CAPACITY", 0.5)
+        patch.setattr(traffic, "WARM", 0.3)
+        patch.setattr(traffic, "BASELINE", 0.5)
+        if fault is not None:
+            patch.setattr(stage, "CLI", planted.command(fault, "cli"))
+        chosen = base.Options(requests=100, points=2)
+        with scratch.stack("probes", home / "source", _hear, QUICK, chosen) as made:
+            yield made
+
+
+def _hear(_: str) -> None:
+    """Nobody watches."""
+
+
+@pytest.fixture(scope="module")
+def sound() -> Iterator[scratch.Scratch]:
+    """One sound stack for all tests of a module; each drill puts back what it found."""
+    with quick() as made:
+        yield made
+
+
+@pytest.fixture
+def faulty() -> Callable[[str], Made]:
+    """A stack of an engine with that fault, as a context manager."""
+    return quick

@@ -1,0 +1,156 @@
+"""Engines with one fault each: ``python -m tests.drills.planted FAULT cli|controller ARGS``.
+
+The shipped code has no switch for any of this. Here the hands of the engine are swapped for
+clumsy ones; as ``cli`` it is the command line, whose ``up`` starts such a controller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gapless.cli import lifecycle
+from gapless.cli import main as cli
+from gapless.core import plan
+from gapless.edge import haproxy
+from gapless.engine import controller, execute
+from gapless.engine import main as engine
+from gapless.engine.observe import server_name
+from gapless.model.process import Process, ReplicaId
+from gapless.observed import Observed
+
+ROOT = Path(__file__).parents[2]
+
+
+class SignalFirst(execute.Executor):
+    """Once, it kills a replica before the edge has been told, with a request in flight on it."""
+
+    struck = False
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        if isinstance(step, plan.Leave) and not self.struck and await self._busy(step.id):
+            self.struck = True
+            await self.site.runtime.signal(str(step.id), "KILL")
+        await super().perform(step, observed)
+
+    async def _busy(self, id: ReplicaId) -> bool:
+        """Wait for a request in flight; where no load runs, none comes."""
+        for _ in range(200):
+            server = (await self.site.edge.look()).servers.get(server_name(id))
+            if server is not None and server.in_flight:
+                return True
+            await asyncio.sleep(0.01)
+        return False
+
+
+class ForgetsEnvironment(execute.Executor):
+    """Starts replicas without the variables of the release."""
+
+    def __init__(self, site: Any, *more: Any) -> None:
+        super().__init__(site, *more)
+        start = site.runtime.start
+
+        async def bare(process: Process) -> Any:
+            env = {k: v for k, v in process.env.items() if k != "GAPLESS_DRILL"}
+            return await start(replace(process, env=env))
+
+        site.runtime.start = bare
+
+
+class TouchesOthers(execute.Executor):
+    """Taking one replica out, it kills another that nobody asked it to touch."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        await super().perform(step, observed)
+        if isinstance(step, plan.Leave):
+            other = ReplicaId(step.id.service, 1, step.id.release)
+            found = [r.id for r in observed.replicas if r.id.ordinal == other.ordinal]
+            await self.site.runtime.signal(str(found[0]), "KILL")
+
+
+class MovesClients(execute.Executor):
+    """Whenever a replica enters, the first one leaves for a while: its clients have to move."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        await super().perform(step, observed)
+        if isinstance(step, plan.Enter):
+            others = [r.id for r in observed.replicas if r.id != step.id and r.ready]
+            for other in others[:1]:
+                await self.site.edge.leave(other.service, server_name(other))
+                await asyncio.sleep(1.0)
+                await self.site.edge.enter(await self._member(other))
+
+
+class TakesAllAlong(execute.Executor):
+    """Its replicas do not outlive the controller: when that dies, a watchdog kills them."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        await super().perform(step, observed)
+        if isinstance(step, plan.StartReplica):
+            found = {one.id: one.pid for one in await self.site.runtime.look()}
+            watch(found[str(step.id)])
+
+
+def watch(pid: int | None) -> None:
+    """Have a process killed when this one is gone: nobody else holds the pipe's other end."""
+    code = f"import os, sys; sys.stdin.read(); os.kill({pid}, 9)"
+    read, _ = os.pipe()
+    subprocess.Popen([sys.executable, "-c", code], stdin=read, start_new_session=True)
+    os.close(read)
+
+
+def blind_to_bad_answers() -> None:
+    """An edge that counts no bad answers and takes nothing out of rotation for them."""
+    look = haproxy.HAProxyEdge.look
+
+    async def see_no_evil(self: haproxy.HAProxyEdge) -> Any:
+        seen = await look(self)
+        calm = {name: replace(s, tripped=False, up=True) for name, s in seen.servers.items()}
+        return replace(seen, servers=calm)
+
+    haproxy.HAProxyEdge.look = see_no_evil  # type: ignore[method-assign]  # the planted fault
+
+
+HANDS: dict[str, type[execute.Executor]] = {
+    "signal-first": SignalFirst,
+    "forgets-environment": ForgetsEnvironment,
+    "touches-others": TouchesOthers,
+    "moves-clients": MovesClients,
+    "takes-all-along": TakesAllAlong,
+}
+
+
+def plant(name: str) -> None:
+    """Make this process's engine a faulty one."""
+    if name == "blind":
+        blind_to_bad_answers()
+    else:
+        vars(controller)["Executor"] = HANDS[name]
+
+
+def command(name: str, role: str) -> tuple[str, ...]:
+    """How to run such an engine's command line, or the controller itself."""
+    start = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tests.drills import planted"
+    return (sys.executable, "-c", f"{start}; sys.exit(planted.main())", name, role)
+
+
+def main() -> int:
+    name, role, *words = sys.argv[1:]
+    sys.argv = [sys.argv[0], *words]
+    if role == "controller":
+        plant(name)
+        return engine.main()
+    usual = lifecycle.controller_command
+    lifecycle.controller_command = (
+        lambda session: [  # the planted fault
+            *command(name, "controller"),
+            *usual(session)[usual(session).index("--file") :],
+        ]
+    )
+    cli.main()
+    return 0
