@@ -52,6 +52,9 @@ class Real:
 
     def pause(self, id: str, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)
+        # Only once it has stopped: of two pending signals the lower number is taken first.
+        while ") T " not in Path(f"/proc/{pid}/stat").read_text():
+            os.sched_yield()
 
     def crash(self, id: str, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)

@@ -135,6 +135,7 @@ class Controller:
             self._tell_once("look", error.message)
             return AFTER_FAULT
         self.rounds += 1
+        await self._call_forward()
         failed = await self._act(decision.steps)
         if failed:
             return AFTER_FAULT
@@ -144,11 +145,21 @@ class Controller:
             return BUSY
         return IDLE
 
+    async def _call_forward(self) -> None:
+        """What has got ready gives way no longer: from now on it has clients of its own."""
+        for found in self.observed.replicas:
+            marks = self.site.notebook.of(str(found.id))
+            if marks.background and found.alive and found.ever_ready:
+                await self.site.runtime.foreground(str(found.id))
+                marks.background = False
+
     async def _act(self, steps: tuple[plan.Step, ...]) -> bool:
         """Perform all; True when one failed."""
         if not steps:
             return False
         self.executor.config = self._edge_config()
+        rollout = self.desired.rollout
+        self.executor.gentle = rollout is not None and bool(rollout.base)
         outcomes = await asyncio.gather(*(self._perform(step) for step in steps))
         return not all(outcomes)
 

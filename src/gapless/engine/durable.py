@@ -77,6 +77,7 @@ class Marks:
     signalled_at: float | None = None
     killed_at: float | None = None
     ever_ready: bool = False
+    background: bool = False
     token: str | None = None
 
 

@@ -28,6 +28,8 @@ class Executor:
         self.observer = observer
         self.config: edge_config.Config | None = None
         """The edge configuration wanted at present; set by the loop before each round."""
+        self.gentle = False
+        """Whether what starts now gives way to what serves; set by the loop likewise."""
 
     async def perform(self, step: plan.Step, observed: Observed) -> None:
         """Do it. Steps that only change the record are the loop's."""
@@ -49,7 +51,8 @@ class Executor:
             case plan.Forget(id=id):
                 await self._forget(id, observed)
             case plan.RunJob(job=job, rollout=rollout, release=release):
-                await self.site.runtime.start(self.site.job(job, release, str(rollout)))
+                process = self.site.job(job, release, str(rollout))
+                await self.site.runtime.start(replace(process, background=self.gentle))
             case plan.CreateData() | plan.StartData() | plan.StopData() | plan.ApplyData():
                 await self._data(step)
             case _:
@@ -62,8 +65,10 @@ class Executor:
         base = ReplicaId(step.id.service, step.id.ordinal, step.id.release)
         book.attempts[str(base)] = max(step.id.attempt, book.attempts.get(str(base), 0))
         book.of(str(step.id)).token = random_tokens.token_hex(8)
+        book.of(str(step.id)).background = self.gentle
         book.save()
-        await self.site.runtime.start(self.site.replica(step.id, step.generation))
+        process = self.site.replica(step.id, step.generation)
+        await self.site.runtime.start(replace(process, background=self.gentle))
 
     async def _enter(self, id: ReplicaId) -> None:
         await self.site.edge.enter(await self._member(id))

@@ -70,6 +70,8 @@ class Process:
     """True: the exit code must survive the controller's death (jobs)."""
     timeout: float | None = None
     """Seconds after which a job is killed by whoever watches it."""
+    background: bool = False
+    """True: it gives way to what serves until it is called to the foreground."""
     stop: Literal["TERM", "INT"] = "TERM"
     """The signal that asks it to end (PostgreSQL's fast shutdown is INT)."""
 

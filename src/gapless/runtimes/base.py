@@ -64,5 +64,8 @@ class Runtime(Protocol):
     def ended(self) -> AsyncIterator[str]:
         """Ids of programs as they end: the wake-up call of the loop."""
 
+    async def foreground(self, id: str) -> None:
+        """End its giving way (``Process.background``). Where nothing can give way: no effect."""
+
     def log(self, id: str) -> Path:
         """Where its output is. The file outlives the program."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from gapless.engine.releases.interpreter import Interpreter
 from gapless.engine.releases.work import in_thread
 from gapless.errors import EnvironmentFault, Refused
-from gapless.runtimes.process import proc, records, sessions
+from gapless.runtimes.process import priority, proc, records, sessions
 
 Progress = Callable[[str], None]
 
@@ -111,6 +111,7 @@ class Setup:
             raise Refused(
                 f"{what}: cannot run {command[0]}: {error.strerror}", hint=_reach(error, uid)
             ) from None
+        priority.set_group(child.pid, priority.BACKGROUND)
         leader = proc.stat(child.pid)
         session = records.Record(
             id=what,

@@ -19,7 +19,16 @@ from typing import Literal
 from gapless.errors import RuntimeFault
 from gapless.model.process import Address, Exit, Process
 from gapless.runtimes.base import Found, Usage
-from gapless.runtimes.process import accounts, addresses, logs, proc, records, sessions, spawn
+from gapless.runtimes.process import (
+    accounts,
+    addresses,
+    logs,
+    priority,
+    proc,
+    records,
+    sessions,
+    spawn,
+)
 
 EDGE = "edge"
 """The identity of the load balancer: the only one that may connect to the services' sockets."""
@@ -231,6 +240,13 @@ class ProcessRuntime:
             await asyncio.to_thread(sessions.kill, entry.record, entry.seen)
         else:
             _send(entry.handle, signal)
+
+    async def foreground(self, id: str) -> None:
+        """See ``Runtime.foreground``."""
+        self._adopt_all()
+        entry = self._entries.get(id)
+        if entry is not None and self._found(entry).alive:
+            priority.set_group(entry.record.pid, priority.NORMAL)
 
     async def forget(self, id: str) -> None:
         """See ``Runtime.forget``. What a dead program left running in its session is killed."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Process
-from gapless.runtimes.process import launcher, proc, sessions
+from gapless.runtimes.process import launcher, priority, proc, sessions
 from gapless.runtimes.process.records import MARK, Record, Records
 
 ANSWER = 30.0
@@ -106,6 +106,8 @@ def _open_log(place: Place) -> int:
 
 
 def _record(process: Process, place: Place, pid: int, stack: str) -> Record:
+    if process.background:
+        priority.set_group(pid, priority.BACKGROUND)
     found = proc.stat(pid)
     if found is None or found.dead:
         os.waitpid(pid, 0)
