@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -61,3 +64,34 @@ def test_every_package_has_hashes_and_no_address(lock: str) -> None:
     assert len(entries) > 10
     for entry in entries:
         assert "--hash=sha256:" in entry, entry.splitlines()[0]
+
+
+def imported(source: str) -> set[str]:
+    """Top-level names that a module imports, also by ``importlib.import_module("name")``."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                found |= {name.name for name in names}
+            case ast.ImportFrom(module=str(module), level=0):
+                found.add(module)
+            case ast.Call(
+                func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(name))]
+            ):
+                found.add(name)
+    return {name.partition(".")[0] for name in found}
+
+
+def test_imports_are_seen() -> None:
+    source = "import a.b\nfrom c import d\nfrom . import e\ndef f():\n importlib.import_module('g')"
+    assert imported(source) == {"a", "c", "g"}
+
+
+def test_what_the_source_imports_is_locked() -> None:
+    """A library that happens to be in the environment works here and nowhere else."""
+    versions = locked(LOCKS[0])
+    origin = importlib.metadata.packages_distributions()
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for name in imported(path.read_text()) - sys.stdlib_module_names - {"gapless"}:
+            homes = {one.lower().replace("_", "-") for one in origin.get(name, [name])}
+            assert homes & versions.keys(), f"{path.relative_to(ROOT)} imports {name}"
