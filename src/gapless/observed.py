@@ -56,6 +56,8 @@ class Replica:
     """When the edge last acknowledged it as ready; None: never, or out again."""
     left_at: float | None = None
     """When the edge acknowledged that it gets no new work."""
+    told_at: float | None = None
+    """When it was told that it is leaving."""
     signalled_at: float | None = None
     killed_at: float | None = None
 

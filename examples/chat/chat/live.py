@@ -73,10 +73,10 @@ class Live:
             await asyncio.to_thread(_ask_for_stats, room)
         return message
 
-    async def tell_to_reconnect(self, release: str) -> None:
+    async def tell_to_reconnect(self) -> None:
         """A word before the sockets are closed; good clients need no more than the close."""
         for sid in list(self._here):
-            await self.io.emit("reconnect", {"release": release}, to=sid)
+            await self.io.emit("reconnect", {}, to=sid)
 
     async def _tell_users(self, room: str) -> None:
         await self.io.emit("users", await self._presence.users(room), room=room)

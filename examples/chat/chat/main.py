@@ -17,7 +17,7 @@ from chat import api, health
 from chat.live import Live
 from chat.presence import Presence
 from chat.settings import Settings
-from chat.sockets import Sockets, follow_releases
+from chat.sockets import Sockets, follow_notice
 from chat.store import Store
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
@@ -40,7 +40,7 @@ def create(settings: Settings) -> Sockets:
         await store.open()
         tasks = [
             asyncio.create_task(presence.keep()),
-            asyncio.create_task(follow_releases(cache, settings.release, superseded)),
+            asyncio.create_task(follow_notice(settings.notice, leave)),
         ]
         yield
         for task in tasks:
@@ -49,8 +49,8 @@ def create(settings: Settings) -> Sockets:
         await cache.aclose()
         await store.close()
 
-    async def superseded(release: str) -> None:
-        await live.tell_to_reconnect(release)
+    async def leave() -> None:
+        await live.tell_to_reconnect()
         await app.goodbye()
 
     web = FastAPI(title="chat", lifespan=lifespan, docs_url=None, redoc_url=None)

@@ -1,8 +1,7 @@
 """Run after a release: does the public service answer as it should?
 
-Asks through the load balancer (``WEB_URL``), as a user would. Once satisfied it announces which
-release has the traffic, so that replicas of the other one send their sockets over (``sockets``).
-Exit code 0: good. Anything else undoes the release.
+Asks through the load balancer (``WEB_URL``), as a user would. Exit code 0: good. Anything
+else undoes the release.
 """
 
 from __future__ import annotations
@@ -13,11 +12,6 @@ import os
 import sys
 import urllib.request
 from typing import Any
-
-import redis
-
-from chat.settings import Settings
-from chat.sockets import CHANNEL
 
 log = logging.getLogger("smoke")
 
@@ -44,8 +38,6 @@ def main() -> int:
     if said["id"] not in [message["id"] for message in newest]:
         log.error("message %s was taken in and is not there", said["id"])
         return 1
-    with redis.Redis.from_url(Settings.of().redis_url) as client:
-        client.publish(CHANNEL, health["release"])
     log.info("release %s answers", health["release"])
     return 0
 

@@ -4,8 +4,8 @@ A replica that has been replaced keeps its sockets until the edge cuts them. Bet
 each with code 1012 ("service restart") at a random moment within a few seconds, so that clients
 come back to the new replicas one after the other and not all at once.
 
-Who tells us: the smoke test of a release announces on a Redis channel which release has the
-traffic now (``chat.smoke``); replicas of any other release say goodbye.
+Who tells us: gapless puts up a file, named by ``GAPLESS_NOTICE``, once this replica gets no new
+work and is only waited for.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
-import redis.asyncio
-from redis.exceptions import RedisError
-
-CHANNEL = "chat:release"
 RESTART = 1012
 PACE = 5.0
 """Seconds over which the goodbyes are spread."""
+LOOK = 0.25
+"""Seconds between two looks for the notice."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -83,16 +82,12 @@ class _Socket:
             await self._send({"type": "websocket.close", "code": RESTART, "reason": "restart"})
 
 
-async def follow_releases(
-    client: redis.asyncio.Redis, own: str, superseded: Callable[[str], Awaitable[None]]
-) -> None:
-    """Call ``superseded(release)`` when another one than ``own`` takes over. Runs for ever."""
+async def follow_notice(notice: Path, leave: Callable[[], Awaitable[None]]) -> None:
+    """Call ``leave`` each time the notice appears. Runs for ever."""
+    seen = False
     while True:
-        try:
-            async with client.pubsub() as subscription:
-                await subscription.subscribe(CHANNEL)
-                async for message in subscription.listen():
-                    if message["type"] == "message" and message["data"] != own:
-                        await superseded(message["data"])
-        except (RedisError, OSError):
-            await asyncio.sleep(1.0)
+        up = notice.exists()
+        if up and not seen:
+            await leave()
+        seen = up
+        await asyncio.sleep(LOOK)

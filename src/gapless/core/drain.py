@@ -1,4 +1,4 @@
-"""How a replica goes away: out of the edge, in-flight 0, only then the signal.
+"""How a replica goes away: out of the edge, told, in-flight 0, only then the signal.
 
 Invariant: no replica is signalled before the edge has acknowledged that it gets no new work,
 nor before its in-flight count is 0 or its drain time is over. A replica that serves behind no
@@ -58,7 +58,10 @@ def _out_of_edge(agenda: plan.Agenda, replica: Replica, drain_time: float, cause
     elif server.in_flight == 0:
         agenda.do(plan.Signal(replica.id, cause="nothing in flight"))
     elif agenda.now >= replica.left_at + drain_time:
-        agenda.do(plan.Signal(replica.id, cut=True, cause="its drain time is over"))
+        # Not cut at the edge first: a server that is told to end says goodbye to its sockets.
+        agenda.do(plan.Signal(replica.id, cause="its drain time is over"))
+    elif replica.told_at is None:
+        agenda.do(plan.Tell(replica.id, cause=f"{server.in_flight} in flight"))
     else:
         agenda.wait(
             f"{replica.id} finishes {server.in_flight} in flight", replica.left_at + drain_time

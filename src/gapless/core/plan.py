@@ -179,15 +179,25 @@ class Flip(Step):
 
 
 @dataclass(frozen=True, slots=True)
-class Signal(Step):
-    """Ask it to end (TERM). ``cut``: end the sessions it still has at the edge first."""
+class Tell(Step):
+    """Let it know that it is leaving: now it may ask its long-lived clients to come back."""
 
     id: ReplicaId
-    cut: bool = False
 
     @property
     def text(self) -> str:
-        return f"{self.id} stop{' (cutting what is left)' if self.cut else ''}"
+        return f"{self.id} tell to send clients away"
+
+
+@dataclass(frozen=True, slots=True)
+class Signal(Step):
+    """Ask it to end (TERM)."""
+
+    id: ReplicaId
+
+    @property
+    def text(self) -> str:
+        return f"{self.id} stop"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ def apply(world: World, step: plan.Step) -> World:
     """The world right after the step, the durable record included."""
     world = _apply_record(world, step)
     match step:
+        case plan.Tell(id=id):
+            return _change(world, id, told_at=world.now)
         case plan.StartReplica() | plan.Forget() | plan.Signal() | plan.Kill():
             return _apply_process(world, step)
         case plan.Enter() | plan.Leave() | plan.Flip() | plan.RemoveServer():
@@ -138,7 +140,7 @@ def _name(id: ReplicaId) -> str:
 
 def _enter(world: World, id: ReplicaId) -> World:
     server = EdgeServer(_name(id), id.service, "ready", up=True)
-    return _change(world, id, server=server, entered_at=world.now, left_at=None)
+    return _change(world, id, server=server, entered_at=world.now, left_at=None, told_at=None)
 
 
 def _leave(world: World, id: ReplicaId) -> World:

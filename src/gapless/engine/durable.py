@@ -74,6 +74,7 @@ class Marks:
 
     entered_at: float | None = None
     left_at: float | None = None
+    told_at: float | None = None
     signalled_at: float | None = None
     killed_at: float | None = None
     ever_ready: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets as random_tokens
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from gapless import errors
 from gapless.core import plan
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
-from gapless.engine import clock
+from gapless.engine import clock, durable
 from gapless.engine.observe import Observer, server_name
 from gapless.engine.site import Site
 from gapless.model.process import Address, ReplicaId
@@ -42,8 +43,12 @@ class Executor:
                 await self._leave(id)
             case plan.Flip(enter=enter, leave=leave):
                 await self._flip(enter, leave)
-            case plan.Signal(id=id, cut=cut):
-                await self._signal(id, cut)
+            case plan.Tell(id=id):
+                self._tell(id)
+            case plan.Signal(id=id):
+                self.site.notebook.of(str(id)).signalled_at = clock.now()
+                self.site.notebook.save()
+                await self.site.runtime.signal(str(id), "TERM")
             case plan.Kill(id=id):
                 self.site.notebook.of(str(id)).killed_at = clock.now()
                 self.site.notebook.save()
@@ -92,23 +97,30 @@ class Executor:
     def _entered(self, id: ReplicaId) -> None:
         marks = self.site.notebook.of(str(id))
         marks.entered_at, marks.left_at, marks.ever_ready = clock.now(), None, True
+        if marks.told_at is not None:
+            marks.told_at = None
+            self.site.notice(str(id)).unlink(missing_ok=True)
 
     def _left(self, id: ReplicaId) -> None:
         marks = self.site.notebook.of(str(id))
         marks.entered_at, marks.left_at = None, clock.now()
 
-    async def _signal(self, id: ReplicaId, cut: bool) -> None:
-        if cut:
-            await self.site.edge.cut(id.service, server_name(id))
-        self.site.notebook.of(str(id)).signalled_at = clock.now()
+    def _tell(self, id: ReplicaId) -> None:
+        """Put up the notice that the replica may watch for (docs/stackfile.md)."""
+        service = self.site.stack(id.release).services[id.service]
+        notice = self.site.notice(str(id))
+        notice.parent.mkdir(mode=0o711, exist_ok=True)
+        durable.write(notice, json.dumps({"drain": service.drain}), sync=False)
+        notice.chmod(0o644)
+        self.site.notebook.of(str(id)).told_at = clock.now()
         self.site.notebook.save()
-        await self.site.runtime.signal(str(id), "TERM")
 
     async def _forget(self, id: ReplicaId, observed: Observed) -> None:
         name = server_name(id)
         if name in observed.edge.servers and not await self.site.edge.remove(id.service, name):
             return  # connections are attached still; the next look asks again
         await self.site.runtime.forget(str(id))
+        self.site.notice(str(id)).unlink(missing_ok=True)
         self.observer.forget(str(id))
         self.site.notebook.save()
 

@@ -87,6 +87,7 @@ class Observer:
             server=server,
             entered_at=marks.entered_at if server is not None else None,
             left_at=marks.left_at,
+            told_at=marks.told_at,
             signalled_at=marks.signalled_at,
             killed_at=marks.killed_at,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gapless import data, errors
 from gapless.data import base as data_base
@@ -167,15 +168,20 @@ class Site:
         service = stack.services[id.service]
         address = self.replica_address(id, service)
         own = {"replica": str(id), "release": f"r{id.release}"} | _listening(address)
+        env = self._environment(stack, service, id.release, own)
         return Process(
             id=str(id),
             argv=self._argv(stack, service.run, own),
-            env=self._environment(stack, service, id.release, own),
+            env=env | {"GAPLESS_NOTICE": str(self.notice(str(id)))},
             cwd=self._cwd(id.release, service.cwd),
             identity=id.service,
             address=address,
             labels={"kind": "replica", "epoch": str(generation.epoch)},
         )
+
+    def notice(self, id: str) -> Path:
+        """The file that appears once a replica is leaving and still has work in flight."""
+        return self.paths.run / "n" / id
 
     def probe_command(
         self, id: ReplicaId, generation: Generation
