@@ -11,8 +11,8 @@ from gapless.core import plan, record
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.edge import config as edge_config
-from gapless.engine import clock, durable, logfiles
-from gapless.engine.events import Events
+from gapless.engine import clock, durable, logfiles, status
+from gapless.engine.events import Event, Events
 from gapless.engine.execute import Executor
 from gapless.engine.observe import Observer
 from gapless.engine.prober import Prober
@@ -56,6 +56,9 @@ class Controller:
         """The replica or job that ended the last rollout; "" when none did."""
         self.culprit_log: list[str] = []
         """Its last lines."""
+        self.culprit_hint: str | None = None
+        """What to do about it, where the fault itself said so."""
+        self._hints: dict[str, str | None] = {}
         self.prober = Prober(self.wake)
         self.stores = StoreWatch(self.wake, self._why_ended)
         self.observer = Observer(site, self.prober, self.stores)
@@ -68,16 +71,20 @@ class Controller:
         self.stopping = False
         self._faults: dict[str, str] = {}
         self._told: dict[str, str] = {}
+        self._progress: Event = {}
         self._step_number = 0
 
     # -- the record ---------------------------------------------------------------------------
 
     def want(self, desired: Desired) -> None:
-        """Make the record durable, then act on it."""
+        """Make a new wish durable, then act on it. Faults of earlier ones are forgotten."""
+        self._faults = {}
+        self._keep(desired)
+
+    def _keep(self, desired: Desired) -> None:
         if desired != self.desired:
             durable.save_desired(self.site.paths.record, desired)
             self.desired = desired
-        self._faults = {}
         self.wake()
 
     def adopt(self) -> None:
@@ -135,6 +142,7 @@ class Controller:
             self._tell_once("look", error.message)
             return AFTER_FAULT
         self.rounds += 1
+        self._tell_progress()
         await self._call_forward()
         failed = await self._act(decision.steps)
         if failed:
@@ -170,7 +178,7 @@ class Controller:
             if isinstance(step, plan.Undo):
                 self._blame(step)
             if isinstance(step, plan.Advance | plan.Undo | plan.Commit | plan.Settle):
-                self.want(record.apply(self.desired, step))
+                self._keep(record.apply(self.desired, step))
             else:
                 await self._bounded(step)
         except errors.GaplessError as error:
@@ -191,6 +199,7 @@ class Controller:
 
     def _failed(self, step: plan.Step, number: int, error: errors.GaplessError) -> None:
         self._faults[step.subject] = error.message
+        self._hints[step.subject] = error.hint
         if isinstance(step, plan.StartReplica):
             self.observer.note_fault(step.id, error.message)
         self._tell(step, number, "failed", error.message)
@@ -198,6 +207,8 @@ class Controller:
     def _blame(self, step: plan.Undo) -> None:
         """Keep the culprit's last lines: it may be cleared away before anybody asks."""
         self.culprit, self.culprit_log = step.culprit, []
+        self.culprit_hint = self._hints.get(step.culprit)
+        self._faults = {}
         id = step.culprit
         if self.desired.rollout is not None and "@" not in id and id:
             id = f"{id}@r{self.desired.rollout.stack}.{self.desired.rollout.id}"
@@ -245,6 +256,16 @@ class Controller:
                     "error": error,
                 }
             )
+
+    def _tell_progress(self) -> None:
+        """How far it is, whenever that has changed and somebody listens."""
+        if not self.events.heard:
+            return
+        phase = self.desired.rollout.phase if self.desired.rollout else None
+        progress = {"event": "progress", "phase": phase, "services": status.summary(self)}
+        if progress != self._progress:
+            self._progress = progress
+            self.events.publish(progress)
 
     def _tell_once(self, subject: str, message: str) -> None:
         if self._told.get(subject) != message:

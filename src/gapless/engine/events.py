@@ -19,6 +19,11 @@ class Events:
     def __init__(self) -> None:
         self._listeners: set[asyncio.Queue[Event]] = set()
 
+    @property
+    def heard(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._listeners)
+
     def publish(self, event: Event) -> None:
         """Tell everybody who listens right now."""
         for queue in self._listeners:

@@ -269,7 +269,7 @@ class Operations:
         first = not rollout.base
         kept = sum(1 for r in self.c.observed.replicas if r.alive and r.signalled_at is None)
         culprit = self.c.culprit
-        hint = f"gapless logs {culprit}" if culprit else "gapless history"
+        hint = self.c.culprit_hint or (f"gapless logs {culprit}" if culprit else "gapless history")
         kind = errors.WorkFailed if first else errors.Refused
         tail = "" if first else f"; kept {kept} old replicas serving"
         raise kind(
