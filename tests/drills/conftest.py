@@ -38,7 +38,7 @@ def quick(fault: str | None = None) -> Iterator[scratch.Scratch]:
         patch.setattr(traffic, "BASELINE", 0.5)
         if fault is not None:
             patch.setattr(stage, "CLI", planted.command(fault, "cli"))
-        chosen = base.Options(requests=100, points=2)
+        chosen = base.Options(requests=100, points=2, slow="/slow?s=2")
         with scratch.stack("probes", home / "source", _hear, QUICK, chosen) as made:
             yield made
 

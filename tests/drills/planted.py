@@ -17,7 +17,7 @@ from typing import Any
 from gapless.cli import lifecycle
 from gapless.cli import main as cli
 from gapless.core import plan
-from gapless.edge import haproxy
+from gapless.edge import config
 from gapless.engine import controller, execute
 from gapless.engine import main as engine
 from gapless.engine.observe import server_name
@@ -105,15 +105,8 @@ def watch(pid: int | None) -> None:
 
 
 def blind_to_bad_answers() -> None:
-    """An edge that counts no bad answers and takes nothing out of rotation for them."""
-    look = haproxy.HAProxyEdge.look
-
-    async def see_no_evil(self: haproxy.HAProxyEdge) -> Any:
-        seen = await look(self)
-        calm = {name: replace(s, tripped=False, up=True) for name, s in seen.servers.items()}
-        return replace(seen, servers=calm)
-
-    haproxy.HAProxyEdge.look = see_no_evil  # type: ignore[method-assign]  # the planted fault
+    """An edge that takes nothing out of rotation for bad answers: the limit is never reached."""
+    config.ERROR_LIMIT = 1_000_000
 
 
 HANDS: dict[str, type[execute.Executor]] = {

@@ -5,7 +5,7 @@ deploy versions of it. It serves on a Unix socket (``--socket``) or a port (``--
 
     GET  /ready       200, or 503 in the mode ``never-ready``
     GET  /            200 with the replica's id
-    GET  /slow?s=2    200 after so many seconds
+    GET  /slow?s=2    200; half of the body at once, the rest after so many seconds
     POST /echo        200 with the body that came
 
 ``--mode`` (or the first word of the file ``mode`` beside this one) is ``good``, ``crash`` (ends
@@ -73,24 +73,36 @@ class Server:
             await writer.drain()
             return False
         body = await reader.readexactly(length) if length else b""
+        if target.startswith("/slow") and self.mode == "good":
+            return await self._slowly(target, headers, writer)
         status, text = await self._handle(method, target, body)
         last = self.stopping.is_set() or headers.get("connection", "").lower() == "close"
         writer.write(self._answer(status, text, last=last))
         await writer.drain()
         return not last
 
+    async def _slowly(
+        self, target: str, headers: dict[str, str], writer: asyncio.StreamWriter
+    ) -> bool:
+        """An answer whose beginning the client has already: nobody can ask anew unnoticed."""
+        seconds = float(target.partition("s=")[2] or "2")
+        last = headers.get("connection", "").lower() == "close"
+        whole = self._answer(200, b"slow and steady\n", last=last)
+        writer.write(whole[:-8])
+        await writer.drain()
+        await asyncio.sleep(min(seconds, SLOWEST))
+        writer.write(whole[-8:])
+        await writer.drain()
+        return not last
+
     async def _handle(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
-        path, _, query = target.partition("?")
+        path, _, _ = target.partition("?")
         if path == "/ready":
             if self.mode == "never-ready":
                 return 503, b"never ready: this version was made to be like that\n"
             return 200, b"ready\n"
         if self.mode == "bad":
             return 500, b"bad: this version was made to be like that\n"
-        if path == "/slow":
-            seconds = float(query.partition("s=")[2] or "2")
-            await asyncio.sleep(min(seconds, SLOWEST))
-            return 200, b"slow\n"
         if path == "/echo":
             return (200, body) if method == "POST" else (405, b"POST only\n")
         if path == "/":
