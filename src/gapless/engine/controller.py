@@ -22,6 +22,8 @@ from gapless.engine.stores import StoreWatch
 from gapless.model.desired import Desired
 from gapless.observed import Observed
 
+AFTER_STEPS = 0.02
+"""Seconds until the next look after steps: a step that must be asked again must not spin."""
 BUSY = 0.1
 """Seconds between looks while something is awaited."""
 IDLE = 1.0
@@ -148,7 +150,7 @@ class Controller:
         if failed:
             return AFTER_FAULT
         if decision.steps:
-            return 0.0
+            return AFTER_STEPS
         if decision.waits:
             return BUSY
         return IDLE

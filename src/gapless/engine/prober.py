@@ -17,8 +17,10 @@ from gapless.engine import clock
 from gapless.model.process import Address
 from gapless.model.service import Probe, Service
 
-EAGER = 0.1
-"""Seconds between probes of a replica that is not ready yet."""
+EAGER = 0.05
+"""Least seconds between probes of a replica that is not ready yet."""
+EAGER_SHARE = 0.05
+"""They come rarer as time goes by: a boot is noticed within this share of its own length."""
 BODY = 200
 """Characters of an answer that are kept as the reason."""
 ALIVE_FOR = 0.5
@@ -92,7 +94,8 @@ class Prober:
                 if self._health[subject.id].ready != before.ready:
                     self._wake()
                 every = probe.every if probe else 1.0
-                await asyncio.sleep(every if ok else min(every, EAGER))
+                eager = max(EAGER, EAGER_SHARE * (now - subject.started_at))
+                await asyncio.sleep(every if ok else min(every, eager))
 
 
 @contextlib.asynccontextmanager
