@@ -14,7 +14,7 @@ from gapless.drills import base, scratch, stage, traffic
 from tests.drills import planted
 
 Made = contextlib.AbstractContextManager[scratch.Scratch]
-QUICK = scratch.Settings(replicas=3, watch="500ms", drain="3s", sticky=True)
+QUICK = scratch.Settings(replicas=3, start="20s", watch="500ms", drain="3s", sticky=True)
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ class Settings:
 
     replicas: int = 3
     watch: str = "3s"
-    start: str = "4s"
+    start: str = "8s"
     drain: str = "5s"
     surge: int | str = 1
     sticky: bool = False
