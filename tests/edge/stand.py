@@ -39,12 +39,16 @@ async def until(true: Callable[[], Awaitable[bool]], what: str, patience: float 
 
 @dataclass
 class App:
-    """One server. Requests to ``/held`` wait for ``release``; ``status`` is its every answer."""
+    """One server. Requests to ``/held`` wait for ``release``; ``status`` is its every answer.
+
+    ``broken``: the path that it answers with 500.
+    """
 
     name: str
     path: str
     ready: bool = True
     status: int = 200
+    broken: str = ""
     served: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     held: int = 0
@@ -95,7 +99,8 @@ class App:
         await request.read()
         self.served += 1
         self.headers = dict(request.headers)
-        return web.Response(text=self.name, status=self.status)
+        status = 500 if request.path == self.broken else self.status
+        return web.Response(text=self.name, status=status)
 
     async def _ws(self, request: web.Request) -> web.WebSocketResponse:
         channel = web.WebSocketResponse()

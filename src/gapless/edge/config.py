@@ -23,6 +23,10 @@ STATS_SOCKET = "edge.sock"
 MASTER_SOCKET = "edge-master.sock"
 STATE_FILE = "edge-state"
 PUBLIC = "_public"
+FLOOR = "_floor-"
+"""Begins the name of a backend's floor: see ``render``."""
+FORMAT = 2
+"""Of the text that ``render`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
 MAINTENANCE_LIST = "edge-maintenance.acl"
@@ -37,6 +41,8 @@ before it is taken out is the run and one more, however many clients there are."
 RISE = 5
 """Good checks, half a round apart, that bring a server back: it stays out for two rounds at least,
 so that the next look sees it."""
+FLOOR_ROUNDS = 5
+"""A server on the floor is checked once in so many rounds of the others."""
 IDLE_SECONDS = 5
 """Idle connections to servers are given up in rounds of this length."""
 REUSE_KEEP_ALIVE = 60.0
@@ -168,6 +174,10 @@ def keep_alive_of(run: Sequence[str]) -> float | None:
 def render(config: Config, servers: Sequence[Server] = ()) -> str:
     """HAProxy's configuration text, with ``servers`` as its first members.
 
+    Each backend has a floor: the same servers once more, checked but not judged by their answers.
+    It serves only while the backend has no server left, so a broken route that makes every
+    server give bad answers costs that route and not the site.
+
     Raises UsageError for values that HAProxy could misread.
     """
     blocks = [_global(config), _defaults(config), _public(config), _successor(config, PUBLIC)]
@@ -178,12 +188,13 @@ def render(config: Config, servers: Sequence[Server] = ()) -> str:
             blocks.append(_successor(config, f"_to-{words.identifier(backend.name)}"))
         own = [server for server in servers if server.backend == backend.name]
         blocks.append(_servers(config, backend, own))
+        blocks.append(_servers(config, backend, own, floor=True))
     return "\n\n".join("\n    ".join(block) for block in blocks) + "\n"
 
 
 def digest(config: Config) -> str:
     """Sixteen hexadecimal characters: equal digests mean that no reload is needed."""
-    return hashlib.sha256(to_json(config).encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{FORMAT} {to_json(config)}".encode()).hexdigest()[:16]
 
 
 def to_json(config: Config) -> str:
@@ -200,16 +211,27 @@ def from_json(text: str) -> Config:
     return Config(**raw)
 
 
-def server_words(backend: Backend, server: Server) -> tuple[str, ...]:
+def floor(backend: str) -> str:
+    """The name of a backend's floor."""
+    return f"{FLOOR}{backend}"
+
+
+def server_words(backend: Backend, server: Server, *, floor: bool = False) -> tuple[str, ...]:
     """The keywords of a server. All of them: servers added at run time inherit nothing."""
     number = words.server_id(server.name, server.address, server.cookie)
+    every = backend.check_every
     found = [words.address(server.address), "check", "id", str(number)]
-    every = words.milliseconds(backend.check_every)
-    # A new server's first check is one of a server that is down: the sooner, the sooner it is in.
-    found += ["inter", every, "downinter", words.milliseconds(max(0.1, backend.check_every / 4))]
-    found += ["fastinter", words.milliseconds(max(0.1, backend.check_every / 2))]
-    found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
-    found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
+    if floor:
+        found += ["inter", words.milliseconds(every * FLOOR_ROUNDS)]
+        found += ["downinter", words.milliseconds(every), "fall", "1", "rise", "1"]
+    else:
+        found += ["inter", words.milliseconds(every)]
+        # The first check of a new server is one of a server that is down: the sooner, the sooner
+        # it is in.
+        found += ["downinter", words.milliseconds(max(0.1, every / 4))]
+        found += ["fastinter", words.milliseconds(max(0.1, every / 2))]
+        found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
+        found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
     found += ["pool-purge-delay", f"{IDLE_SECONDS}s"]
     if backend.sticky and server.cookie is not None:
         found += ["cookie", words.token(server.cookie)]
@@ -293,7 +315,9 @@ def _public(config: Config) -> list[str]:
     ]
     lines.append(f"use_backend {_next(PUBLIC)} if retired")
     for rule in sorted(config.rules, key=_precedence):
-        lines.append(f"use_backend {words.identifier(rule.backend)}{_condition(rule)}")
+        name = words.identifier(rule.backend)
+        lines.append(f"use_backend {floor(name)}{_condition(rule, _none_left(name))}")
+        lines.append(f"use_backend {name}{_condition(rule)}")
     return [*lines, "default_backend _nowhere"]
 
 
@@ -339,14 +363,21 @@ def _private(config: Config, backend: Backend, address: str) -> list[str]:
         *_inherited(config, frontend),
         "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
         f"use_backend {_next(frontend)} if retired",
+        f"use_backend {floor(name)} if {_none_left(name)}",
         f"default_backend {name}",
     ]
 
 
-def _servers(config: Config, backend: Backend, servers: Sequence[Server]) -> list[str]:
+def _none_left(name: str) -> str:
+    return f"{{ nbsrv({name}) eq 0 }}"
+
+
+def _servers(
+    config: Config, backend: Backend, servers: Sequence[Server], *, floor: bool = False
+) -> list[str]:
     name = words.identifier(backend.name)
     lines = [
-        f"backend {name}",
+        f"backend {FLOOR if floor else ''}{name}",
         "balance leastconn",
         f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
         f"timeout server {words.milliseconds(backend.timeout)}",
@@ -363,7 +394,8 @@ def _servers(config: Config, backend: Backend, servers: Sequence[Server]) -> lis
             "http-check expect status 200-399",
         ]
     for server in servers:
-        quoted = (words.quote(word, what="a server") for word in server_words(backend, server))
+        keywords = server_words(backend, server, floor=floor)
+        quoted = (words.quote(word, what="a server") for word in keywords)
         state = "" if server.enabled else " disabled"
         lines.append(f"server {words.identifier(server.name)} {' '.join(quoted)}{state}")
     return lines
@@ -376,8 +408,9 @@ def _precedence(rule: Rule) -> tuple[int, int, int, str]:
     return (kind, -len(host), -len(rule.path), rule.path)
 
 
-def _condition(rule: Rule) -> str:
-    tests = []
+def _condition(rule: Rule, *more: str) -> str:
+    """When a rule holds, with ``more`` tests that must hold too."""
+    tests = [*more]
     if rule.host is not None and rule.host != "*":
         wild = rule.host.startswith("*")
         pattern = rule.host[1:] if wild else rule.host
@@ -389,6 +422,6 @@ def _condition(rule: Rule) -> str:
     if stem:
         below = f"{{ path -m beg -- {words.word(stem + '/')} }}"
         exact = f"{{ path -m str -- {words.word(stem)} }}"
-        host = " ".join(tests)
-        return f" if {host} {below} or {host} {exact}".replace("  ", " ")
-    return f" if {tests[0]}" if tests else ""
+        others = " ".join(tests)
+        return f" if {others} {below} or {others} {exact}".replace("  ", " ")
+    return f" if {' '.join(tests)}" if tests else ""

@@ -26,6 +26,8 @@ OLD_ATTEMPTS = 5
 POLL_SECONDS = 0.02
 REPLACE_SECONDS = 5.0
 """How long a server of another address may hold on to its connections before it is replaced."""
+PROOF_SECONDS = 0.5
+"""How long those that a flip brings in must hold before those that left cannot step in at once."""
 BATCH_BYTES = 12_000
 """HAProxy reads a line of commands into one buffer of 16 KiB."""
 
@@ -78,7 +80,7 @@ class HAProxyEdge:
             return starting
         info = self._info(answer)
         present = wire.servers(answer)
-        await self._release(present)
+        await self._settle(present)
         found = {seen.server.name: seen.server for seen in present}
         for pid in workers.old:
             for seen in await self._old_servers(pid):
@@ -118,39 +120,64 @@ class HAProxyEdge:
         Raises EdgeRefused when it does not come up: then it is out of rotation again.
         """
         config = await self._running()
-        orders = await self._introduction(config, member)
-        if orders:
+        seen = await self._known_as(config, member)
+        orders = self._introduction(config, member, seen)
+        if seen is None or seen.judged is None:
             orders.append(wire.limit(member.backend, member.name, conf.PROBATION))
         await self._order([*orders, wire.state(member.backend, member.name, "ready")])
-        await self._await_up(config, (member,))
-        await self._order([wire.limit(member.backend, member.name, 0)])
+        late = await self._await_up(config, (member,))
+        if late is not None:
+            known = sums.find(await self._servers(), member.backend, member.name)
+            await self._order(wire.out(member.backend, member.name, known) if known else [])
+            raise late
+        await self._order(_settled(member.backend, member.name))
 
     async def flip(
         self, enter: tuple[base.Member, ...], leave: tuple[tuple[str, str], ...]
     ) -> None:
-        """All in and all out by one line of commands; entering first, so some always serve."""
+        """All in and all out by one line of commands; entering first, so some always serve.
+
+        Until those that entered are found up, those that left stay on the floor: should all
+        that entered give runs of bad answers, the others serve again at once. Raises EdgeRefused
+        when one does not come up: then the swap is undone.
+        """
         config = await self._running()
         for member in enter:
-            await self._order(await self._introduction(config, member))
+            seen = await self._known_as(config, member)
+            await self._order(self._introduction(config, member, seen))
         known = await self._servers()
+        leaving = [(b, n, seen) for b, n in leave if (seen := sums.find(known, b, n))]
+        leaving = [(b, n, seen) for b, n, seen in leaving if seen.judged == "ready"]
         orders = [wire.state(member.backend, member.name, "ready") for member in enter]
-        orders += [wire.state(b, n, "maint") for b, n in leave if sums.find(known, b, n)]
-        await self._order(orders)
-        await self._await_up(config, enter)
+        await self._order([*orders, *(wire.state(b, n, "maint") for b, n, _ in leaving)])
+        late = await self._await_up(config, enter, PROOF_SECONDS)
+        if late is not None:
+            orders = [wire.state(b, n, "ready") for b, n, _ in leaving]
+            orders += [wire.state(m.backend, m.name, "maint") for m in enter]
+            await self._order(orders)
+            raise late
+        orders = [text for m in enter for text in _settled(m.backend, m.name)]
+        await self._order(
+            [*orders, *(text for b, n, seen in leaving for text in wire.out(b, n, seen))]
+        )
 
     async def leave(self, backend: str, name: str) -> None:
         """No new work from now on. A server that the edge does not know is out already."""
-        if sums.find(await self._servers(), backend, name):
-            await self._order([wire.state(backend, name, "maint")])
+        seen = sums.find(await self._servers(), backend, name)
+        if seen is not None:
+            orders = wire.out(backend, name, seen)
+            await self._order(orders)
             seen = sums.find(await self._servers(), backend, name)
             if seen is not None and seen.server.admin != "maint":
-                raise talk.refused(wire.state(backend, name, "maint"), "it did not leave")
+                raise talk.refused("; ".join(orders), "it did not leave")
 
     async def cut(self, backend: str, name: str) -> None:
         """End what it has in flight, on old workers too."""
-        order = wire.shutdown(backend, name)
-        if sums.find(await self._servers(), backend, name):
-            await self._order([order])
+        seen = sums.find(await self._servers(), backend, name)
+        if seen is not None and seen.judged is not None:
+            await self._order([wire.shutdown(backend, name)])
+        if seen is not None and seen.floor is not None:
+            await self._order([wire.shutdown(conf.floor(backend), name)])
         for pid in (await self._known_workers()).old:
             answer = await self._through_master(pid, wire.SESSIONS)
             for id in wire.sessions(answer, backend, name):
@@ -162,13 +189,15 @@ class HAProxyEdge:
             seen = sums.find(await self._old_servers(pid), backend, name)
             if seen is not None and seen.server.in_flight:
                 return False
-        order = wire.delete(backend, name)
-        answer = " ".join((await self._answer([order])).split())
-        if answer in (wire.DELETED, wire.UNKNOWN_SERVER, wire.UNKNOWN_BACKEND):
-            return True
-        if wire.ATTACHED in answer:
-            return False
-        raise talk.refused(order, answer)
+        # In this order: one that is refused because it is in rotation keeps its floor.
+        for each in (backend, conf.floor(backend)):
+            order = wire.delete(each, name)
+            answer = " ".join((await self._answer([order])).split())
+            if wire.ATTACHED in answer:
+                return False
+            if answer not in (wire.DELETED, wire.UNKNOWN_SERVER, wire.UNKNOWN_BACKEND):
+                raise talk.refused(order, answer)
+        return True
 
     # -- the whole --------------------------------------------------------------------------
 
@@ -231,17 +260,28 @@ class HAProxyEdge:
             raise talk.refused(wire.INFO, f"it serves the stack {info.stack}, not {self.stack}")
         return info
 
-    async def _introduction(self, config: conf.Config, member: base.Member) -> list[str]:
-        """What makes it known; nothing when it is. A namesake elsewhere is removed first."""
+    async def _known_as(self, config: conf.Config, member: base.Member) -> wire.Seen | None:
+        """What it is there as; a namesake elsewhere is removed first."""
+        cookie = member.cookie if sums.backend(config, member.backend).sticky else None
+        seen = sums.find(await self._servers(), member.backend, member.name)
+        if seen is None or seen.id == words.server_id(member.name, member.address, cookie):
+            return seen
+        await self._replace(member)
+        return None
+
+    def _introduction(
+        self, config: conf.Config, member: base.Member, seen: wire.Seen | None
+    ) -> list[str]:
+        """What makes it known, out of rotation; nothing when it is."""
         backend = sums.backend(config, member.backend)
         cookie = member.cookie if backend.sticky else None
         server = conf.Server(member.name, member.backend, member.address, cookie)
-        wanted = words.server_id(member.name, member.address, cookie)
-        seen = sums.find(await self._servers(), member.backend, member.name)
-        if seen is not None and seen.id != wanted:
-            await self._replace(member)
-            seen = None
-        return wire.add(backend, server) if seen is None else []
+        orders = []
+        if seen is None or seen.judged is None:
+            orders += wire.add(backend, server)
+        if seen is None or seen.floor is None:
+            orders += wire.add(backend, server, floor=True)
+        return orders
 
     async def _replace(self, member: base.Member) -> None:
         await self.leave(member.backend, member.name)
@@ -252,37 +292,52 @@ class HAProxyEdge:
                 deadline = float("inf")
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _await_up(self, config: conf.Config, members: tuple[base.Member, ...]) -> None:
+    async def _await_up(
+        self, config: conf.Config, members: tuple[base.Member, ...], proof: float = 0.0
+    ) -> errors.EdgeRefused | None:
+        """None once all are up; else why the first one is not.
+
+        ``proof``: for so many seconds they must stay up, or until they have answered enough.
+        """
         backends = [sums.backend(config, member.backend) for member in members]
         patience = max([0.0, *(2 * b.check_every + b.check_timeout + 1.0 for b in backends)])
-        deadline = time.monotonic() + patience
+        started = time.monotonic()
+        deadline = started + patience
         while True:
             known = await self._servers()
             found = [(member, sums.find(known, member.backend, member.name)) for member in members]
             waiting = [(m, s) for m, s in found if not (s and s.checked and s.server.takes_work)]
-            if not waiting:
-                return
+            proven = all(s and s.server.served >= 2 * conf.ERROR_LIMIT for _, s in found)
+            if not waiting and (proven or time.monotonic() - started >= proof):
+                return None
             tripped = [pair for pair in waiting if pair[1] and pair[1].server.tripped]
-            if tripped or time.monotonic() > deadline:
+            if tripped or (waiting and time.monotonic() > deadline):
                 break
             await asyncio.sleep(POLL_SECONDS)
-        await self._order([wire.state(m.backend, m.name, "maint") for m, s in waiting if s])
         member, seen = (tripped or waiting)[0]
         taken = "gave a run of bad answers and was taken out"
         late = f"did not come up within {patience:g} s"
         last = seen.server.check if seen is not None else "the edge does not know it"
-        raise errors.EdgeRefused(
+        return errors.EdgeRefused(
             f"edge: {member.backend}/{member.name} {taken if tripped else late}"
             f" ({last or 'no answer to its check'})",
             command="enter",
             answer=last,
         )
 
-    async def _release(self, present: Sequence[wire.Seen]) -> None:
-        """A controller that died while a server was on probation could not end it."""
-        ready = [s.server for s in present if s.probation and s.checked and s.server.takes_work]
-        if ready:
-            await self._order([wire.limit(server.backend, server.name, 0) for server in ready])
+    async def _settle(self, present: Sequence[wire.Seen]) -> None:
+        """What a controller left undone that died between two orders of ``enter`` or ``flip``."""
+        orders = []
+        for seen in present:
+            server = seen.server
+            if seen.floor == "ready" and seen.judged != "ready":
+                orders.append(wire.state(conf.floor(server.backend), server.name, "maint"))
+            if seen.judged != "ready" or not (seen.checked and server.up):
+                continue
+            if seen.probation or seen.floor == "maint":
+                orders += _settled(server.backend, server.name)
+        if orders:
+            await self._order(orders)
 
     async def _await_worker(self, before: wire.Workers, digest: str) -> None:
         deadline = time.monotonic() + talk.ANSWER_SECONDS
@@ -371,3 +426,11 @@ class HAProxyEdge:
             return sums.from_json(self._base.read_text())
         except (OSError, ValueError, TypeError):
             return {}
+
+
+def _settled(backend: str, name: str) -> list[str]:
+    """It is in: any number of requests, and the floor may count on it."""
+    return [
+        wire.limit(backend, name, 0),
+        wire.state(conf.floor(backend), name, "ready"),
+    ]

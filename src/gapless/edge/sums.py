@@ -61,7 +61,7 @@ def members(
                 member.backend,
                 member.address,
                 cookie,
-                enabled=seen is not None and seen.server.admin == "ready",
+                enabled=seen is not None and seen.judged == "ready",
             )
         )
     return tuple(listed)
@@ -70,7 +70,8 @@ def members(
 def counters(rows: Sequence[wire.Row], name: str) -> base.Counters:
     """Totals of one backend, or of the public frontend (``""``)."""
     if name:
-        own = [row for row in rows if not row.frontend and row.name == name]
+        both = (name, conf.floor(name))
+        own = [row for row in rows if not row.frontend and row.name in both]
         cut = sum(row.cut for row in own)
     else:
         own = [row for row in rows if row.frontend and row.name == conf.PUBLIC]

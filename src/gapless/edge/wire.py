@@ -65,6 +65,10 @@ class Seen:
     """Whether a check has had an answer since it was last put to work."""
     probation: bool = False
     """Whether it still gets only ``config.PROBATION`` requests at a time."""
+    judged: Admin | None = "ready"
+    """What it was told as one that is judged by its answers; None: it is not there as such."""
+    floor: Admin | None = None
+    """What it was told as a server of the floor (``config.render``); None: not there as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +103,11 @@ def line(commands: Sequence[str], *, worker: int | None = None) -> str:
     return ";".join([*(f"@!{worker} {text}" for text in commands), "quit"]) + "\n"
 
 
-def add(backend: conf.Backend, server: conf.Server) -> list[str]:
+def add(backend: conf.Backend, server: conf.Server, *, floor: bool = False) -> list[str]:
     """Make a server known, checked, and out of rotation (as new servers are)."""
-    name = target(server.backend, server.name)
+    name = target(conf.floor(backend.name) if floor else backend.name, server.name)
     return [
-        command("add", "server", name, *conf.server_words(backend, server)),
+        command("add", "server", name, *conf.server_words(backend, server, floor=floor)),
         command("enable", "health", name),
     ]
 
@@ -111,6 +115,16 @@ def add(backend: conf.Backend, server: conf.Server) -> list[str]:
 def state(backend: str, name: str, admin: Admin) -> str:
     """Into rotation, or out of it at once, holders of its cookie included."""
     return command("set", "server", target(backend, name), "state", admin)
+
+
+def out(backend: str, name: str, seen: Seen) -> list[str]:
+    """Out of rotation at once in everything it is there as."""
+    orders = []
+    if seen.floor is not None:
+        orders.append(state(conf.floor(backend), name, "maint"))
+    if seen.judged is not None:
+        orders.append(state(backend, name, "maint"))
+    return orders
 
 
 def limit(backend: str, name: str, requests: int) -> str:
@@ -192,15 +206,27 @@ def workers(answer: str) -> Workers:
 def servers(answer: str) -> list[Seen]:
     """Parse ``show stat`` of servers (the table may stand after other answers).
 
-    The edge's own, in backends that begin with ``_``, are nobody's business.
+    A server and its namesake on the floor are one. What else is in backends that begin with
+    ``_`` is the edge's own and nobody's business.
     """
-    return [_seen(row) for row in _table(answer) if not row["pxname"].startswith("_")]
+    found: dict[tuple[str, str], Seen] = {}
+    floors = []
+    for row in _table(answer):
+        if row["pxname"].startswith(conf.FLOOR):
+            floors.append(row)
+        elif not row["pxname"].startswith("_"):
+            found[(row["pxname"], row["svname"])] = _seen(row)
+    for row in floors:
+        key = (row["pxname"].removeprefix(conf.FLOOR), row["svname"])
+        found[key] = _with_floor(found.get(key), key, row)
+    return list(found.values())
 
 
 def sessions(answer: str, backend: str, name: str) -> list[str]:
     """Parse ``show sess``: the ids of what is in flight on a server."""
-    wanted = f" be={words.identifier(backend)} srv={words.identifier(name)} "
-    lines = (text for text in answer.splitlines() if wanted in text)
+    own = (words.identifier(backend), words.identifier(conf.floor(backend)))
+    wanted = [f" be={each} srv={words.identifier(name)} " for each in own]
+    lines = (text for text in answer.splitlines() if any(each in text for each in wanted))
     return [text.partition(":")[0] for text in lines if text.startswith("0x")]
 
 
@@ -246,10 +272,8 @@ _GOOD = ("L7OK", "L6OK", "L4OK", "L7OKC")
 def _seen(row: Mapping[str, str]) -> Seen:
     status = row["status"]
     up = status.startswith("UP") or status in ("no check", "DRAIN")
-    admin: Literal["ready", "drain", "maint"] = "ready"
-    if status.startswith("MAINT"):
-        admin = "maint"
-    elif status.startswith("DRAIN"):
+    admin: Literal["ready", "drain", "maint"] = _admin(row)
+    if status.startswith("DRAIN"):
         admin = "drain"
     check = row["check_status"].removeprefix("* ")
     trips = _number(row, "hanafail")
@@ -273,7 +297,29 @@ def _seen(row: Mapping[str, str]) -> Seen:
         _number(row, "sid"),
         checked=check not in ("", "INI", "UNK"),
         probation=row.get("slim") == str(conf.PROBATION),
+        judged=_admin(row),
     )
+
+
+def _admin(row: Mapping[str, str]) -> Admin:
+    return "maint" if row["status"].startswith("MAINT") else "ready"
+
+
+def _with_floor(seen: Seen | None, key: tuple[str, str], row: Mapping[str, str]) -> Seen:
+    """One that is still on the floor has not left, so it must not look as if it had."""
+    floor = _admin(row)
+    if seen is None:
+        server = observed.EdgeServer(name=key[1], backend=key[0], admin="maint")
+        seen = Seen(server, _number(row, "sid"), checked=False, judged=None)
+    now = seen.server
+    server = replace(
+        now,
+        admin="ready" if floor == "ready" else now.admin,
+        in_flight=now.in_flight + _number(row, "scur") + _number(row, "qcur"),
+        served=now.served + sum(_number(row, name) for name in _ANSWERS),
+        bad=now.bad + _number(row, "hrsp_5xx"),
+    )
+    return replace(seen, server=server, floor=floor)
 
 
 def _check_text(row: Mapping[str, str], check: str) -> str:

@@ -100,7 +100,11 @@ class Service(Model):
     surge: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] = 1
     """How many new replicas start at once during a deploy."""
     switch: Literal["rolling", "atomic"] = "rolling"
-    """"atomic": all replicas change at one instant, for versions that cannot serve together."""
+    """"atomic": all replicas change at one instant, for versions that cannot serve together.
+
+    Bad answers of a new version are bounded less tightly than in a rolling deploy (20 in all):
+    by a run of 5 for each replica and those in flight at that moment; then the old ones serve on.
+    """
     timeout: Seconds = 60.0
     """The edge waits this long for an answer."""
     reserve: Reserve = Reserve()
