@@ -29,7 +29,7 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
             if rollout.kind == "deploy":
                 scale = {n: c for n, c in scale.items() if n not in rollout.target}
             previous = desired.previous
-            if rollout.kind != "restart" and desired.stack is not None:
+            if rollout.kind != "restart" and not rollout.rehearsal and desired.stack is not None:
                 previous = Past(desired.vector, desired.stack)
             return replace(
                 desired,

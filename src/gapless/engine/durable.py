@@ -6,13 +6,13 @@ import functools
 import json
 import os
 import tempfile
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gapless.errors import EnvironmentFault, WorkFailed
+from gapless.errors import Damaged, EnvironmentFault
 from gapless.model.desired import Desired
+from gapless.model.process import ReplicaId
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -51,16 +51,28 @@ def write(path: Path, text: str, *, sync: bool = True) -> None:
 
 
 def load_desired(path: Path) -> Desired:
-    """The record; a new one where there is none. Raises WorkFailed when it is damaged."""
+    """The record; a new one where there is none. Raises Damaged, EnvironmentFault."""
     try:
         return _record().validate_json(path.read_bytes())
     except FileNotFoundError:
         return Desired()
+    except OSError as error:
+        raise EnvironmentFault(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError as error:
-        raise WorkFailed(
-            f"{path}: the record of what is wanted is damaged: {error}",
-            hint="replicas go on serving; restore the file from a backup or remove it",
+        raise Damaged(
+            f"{path}: the record of what is wanted is damaged: {_first_fault(error)}",
+            hint="what runs goes on; restore the file from a backup, or remove it to begin anew",
         ) from None
+
+
+def _first_fault(error: ValueError) -> str:
+    """The first of pydantic's faults in one line, with its place; else the error's own words."""
+    listed = getattr(error, "errors", None)
+    if listed is None:
+        return str(error)
+    first = listed(include_url=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
 
 
 def save_desired(path: Path, desired: Desired) -> None:
@@ -83,6 +95,23 @@ class Marks:
 
 
 @dataclass(slots=True)
+class _Pages:
+    """A notebook as it is written."""
+
+    boot: str
+    marks: dict[str, Marks]
+    attempts: dict[str, int]
+    ports: dict[str, int]
+
+
+@functools.cache
+def _pages() -> TypeAdapter[_Pages]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(_Pages)
+
+
+@dataclass(slots=True)
 class Notebook:
     """Marks by replica id, attempts by ``service.ordinal@rN``, ports by owner.
 
@@ -101,10 +130,11 @@ class Notebook:
         """Read it; marks of an earlier boot are dropped, attempts and ports kept."""
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         try:
-            raw: Mapping[str, Any] = json.loads(path.read_text())
-            marks = {k: Marks(**v) for k, v in raw["marks"].items()}
-            book = cls(path, marks, dict(raw["attempts"]), dict(raw["ports"]), raw["boot"])
-        except (OSError, ValueError, KeyError, TypeError):
+            saved = _pages().validate_json(path.read_bytes())
+            for slot in saved.attempts:
+                ReplicaId.parse(slot)
+            book = cls(path, saved.marks, saved.attempts, saved.ports, saved.boot)
+        except (OSError, ValueError):
             book = cls(path)
         if book.boot != boot:
             book.marks, book.boot = {}, boot
@@ -116,15 +146,5 @@ class Notebook:
 
     def save(self) -> None:
         """Write it. No sync: after a power cut no process is left that it speaks of."""
-        write(
-            self.path,
-            json.dumps(
-                {
-                    "boot": self.boot,
-                    "marks": {k: asdict(v) for k, v in self.marks.items()},
-                    "attempts": self.attempts,
-                    "ports": self.ports,
-                }
-            ),
-            sync=False,
-        )
+        pages = _Pages(self.boot, self.marks, self.attempts, self.ports)
+        write(self.path, json.dumps(asdict(pages)), sync=False)

@@ -19,7 +19,10 @@ def take(paths: Paths) -> TextIO:
     try:
         handle = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise EnvironmentFault(f"{paths.lock}: cannot be opened: {error.strerror}") from None
+        raise EnvironmentFault(
+            f"{paths.lock}: cannot be opened: {error.strerror}",
+            hint="gapless must be able to write there; GAPLESS_STATE chooses another place",
+        ) from None
     file = os.fdopen(handle, "r+")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gapless.engine.paths import Paths
-from gapless.errors import WorkFailed
+from gapless.errors import Damaged, WorkFailed
 from gapless.model.process import ReplicaId
 
 Status = dict[str, Any]
@@ -155,7 +155,7 @@ def usage(paths: Paths, over: float) -> list[dict[str, Any]]:
 def history(paths: Paths, limit: int) -> list[dict[str, Any]]:
     """The journal's newest entries, oldest first; [] when there is none.
 
-    Raises WorkFailed when it cannot be read.
+    Raises Damaged.
     """
     if not paths.journal.exists():
         return []
@@ -167,7 +167,10 @@ def history(paths: Paths, limit: int) -> list[dict[str, Any]]:
                 (limit,),
             ).fetchall()
     except sqlite3.Error as error:
-        raise WorkFailed(f"{paths.journal}: cannot be read: {error}") from None
+        raise Damaged(
+            f"{paths.journal}: cannot be read: {error}",
+            hint="it only explains the past; gapless up -d begins a new one",
+        ) from None
     names = ("at", "actor", "what", "cause", "outcome")
     return [dict(zip(names, row, strict=True)) for row in reversed(rows)]
 

@@ -6,6 +6,7 @@ changes something runs at a time.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -18,6 +19,7 @@ from gapless import errors, stackfile
 from gapless.core import sizing
 from gapless.engine import machine, rollouts, status
 from gapless.engine.controller import Controller
+from gapless.engine.releases.store import DRILL
 from gapless.engine.site import ENV_PREFIX
 from gapless.model.desired import Rollout
 from gapless.model.service import Job, Service
@@ -120,7 +122,7 @@ class Operations:
                 if await self.unchanged(loaded):
                     number = self.c.desired.stack
                     return {"unchanged": True, "message": f"r{number} is what the folder holds"}
-            release = await self._build(loaded, body)
+            release = await self._built(loaded) or await self._build(loaded, body)
             rollout = rollouts.deploy(
                 self.c.desired,
                 release.number,
@@ -130,7 +132,7 @@ class Operations:
                 park=sizing.room_to_park(loaded.stack, machine.now()),
                 surge_all=bool(body.get("surge_all")),
             )
-            return await self._roll(rollout, body)
+            return await self._roll(replace(rollout, rehearsal=bool(body.get("drill"))), body)
 
     async def rollback(self, body: Body) -> dict[str, Any]:
         """Back to the previous release vector, or to a named release."""
@@ -143,7 +145,8 @@ class Operations:
             )
             self._reversible(rollout, bool(body.get("yes")))
             self.c.note("no release jobs run in a rollback")
-            return await self._roll(rollout, body)
+            left = self.site.releases.get(self.c.desired.stack or 0)
+            return await self._roll(replace(rollout, rehearsal=left.note == DRILL), body)
 
     async def restart(self, body: Body) -> dict[str, Any]:
         """Replace replicas by new ones of the same release, as gaplessly as a deploy."""
@@ -256,7 +259,7 @@ class Operations:
             self._failed(rollout, reason, counted)
         if body.get("wait"):
             await self._until(lambda: self.c.idle)
-        self._prune()
+        await self._prune()
         return {
             "drill": None,
             "held": True,
@@ -295,11 +298,21 @@ class Operations:
             self.overlay,
             self.file.parent,
             progress=line,
+            note=DRILL if body.get("drill") else "",
         )
         self.site.journal.add(f"build r{release.number}", actor=_actor(body))
         return release
 
-    def _prune(self) -> None:
+    async def _built(self, loaded: Any) -> Any:
+        """The newest release, where ``build`` has made it of just this folder and it never ran."""
+        newest = max(self.site.releases.list(), key=lambda r: r.number, default=None)
+        running = {gen.release for gen in self.c.desired.vector.values()}
+        if newest is None or newest.number in running or newest.note == DRILL:
+            return None
+        digest = await self.site.releases.digest(loaded.stack, loaded.text, self.file.parent)
+        return newest if newest.digest == digest else None
+
+    async def _prune(self) -> None:
         stack = self._stack()
         protected = {gen.release for gen in self.c.desired.vector.values()}
         protected |= {r.generation.release for r in self.c.observed.replicas}
@@ -307,7 +320,7 @@ class Operations:
         if self.c.desired.previous is not None:
             protected |= {gen.release for gen in self.c.desired.previous.vector.values()}
             protected.add(self.c.desired.previous.stack)
-        self.site.releases.prune(stack.keep, protected)
+        await asyncio.to_thread(self.site.releases.prune, stack.keep, protected)
 
     # -- checks -----------------------------------------------------------------------------------
 

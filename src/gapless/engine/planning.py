@@ -129,8 +129,9 @@ class Planning:
         return replace(self.c.desired, rollout=rollout), {}, []
 
     async def _scale(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
-        counts = {str(name): int(count) for name, count in dict(body["counts"]).items()}
-        scale = {**self.c.desired.scale, **counts}
+        named = dict(body["counts"])
+        scale = {n: count for n, count in self.c.desired.scale.items() if n not in named}
+        scale |= {str(name): int(count) for name, count in named.items() if count is not None}
         return replace(self.c.desired, scale=scale), {}, []
 
     async def _down(self, _: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:

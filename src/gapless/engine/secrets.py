@@ -20,7 +20,7 @@ from typing import Literal
 
 from gapless.engine import mask
 from gapless.engine.paths import Paths
-from gapless.errors import EnvironmentFault, UsageError, WorkFailed
+from gapless.errors import Damaged, EnvironmentFault, GaplessError, UsageError
 
 Source = Literal["set", "generated", "environment"]
 
@@ -52,7 +52,7 @@ class Held:
 class Secrets:
     """Values by name. Safe for several processes: writers take turns, readers see whole files.
 
-    Every method may raise EnvironmentFault (not readable, disk full) or WorkFailed (damaged).
+    Every method may raise EnvironmentFault (not readable, disk full) or Damaged.
     """
 
     def __init__(self, paths: Paths) -> None:
@@ -161,8 +161,13 @@ class Secrets:
         return {name: held.value for name, held in self._load().items()}
 
     def masker(self) -> Callable[[str], str]:
-        """What hides the values in a text. Kept until a value changes."""
-        self._load()
+        """What hides the values in a text. Kept until a value changes.
+
+        Raises nothing: a store that cannot be read any more hides what was last known of it, so
+        that the very message which says so can be shown.
+        """
+        with contextlib.suppress(GaplessError):
+            self._load()
         return self._masker
 
     def _load(self) -> dict[str, Held]:
@@ -246,7 +251,7 @@ def _parse(raw: bytes, place: str) -> dict[str, Held]:
         }
     except (ValueError, TypeError, KeyError, AttributeError):
         # The parser's own words could quote a value.
-        raise WorkFailed(
+        raise Damaged(
             f"{place}: the secret store is damaged",
             hint="restore the file from a backup; what runs goes on",
         ) from None

@@ -18,6 +18,8 @@ from gapless.model.stack import Stack
 from gapless.observed import Observed
 from gapless.stackfile import references
 
+EDGE = "edge"
+"""Whom the edge's workers become, where there is a choice."""
 RESERVED_DESCRIPTORS = 500
 """Descriptors that the edge keeps for itself, checks and listeners."""
 
@@ -43,6 +45,7 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
         maxconn=max_connections(stack),
         threads=min(os.cpu_count() or 1, 4),
         maintenance_page=page,
+        uid=site.uid(EDGE),
     )
 
 

@@ -51,6 +51,8 @@ class Rollout:
     park: bool = True
     """False: no room for old and new together, undo means restart."""
     surge_all: bool = False
+    rehearsal: bool = False
+    """A drill's: it leaves no trace in what ``rollback`` goes back to."""
     reason: str = ""
     """Why it is being undone."""
 

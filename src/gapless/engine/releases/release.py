@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gapless.engine.releases import setup
-from gapless.errors import EnvironmentFault, WorkFailed
+from gapless.errors import Damaged, EnvironmentFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def publish(release: Release, home: Path) -> None:
 
 
 def read(path: Path) -> Release | None:
-    """From its ``release.json``; None when that is gone. Raises WorkFailed when damaged."""
+    """From its ``release.json``; None when that is gone. Raises Damaged."""
     try:
         body = json.loads(path.read_text())
         return Release(
@@ -88,8 +88,9 @@ def read(path: Path) -> Release | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise WorkFailed(
-            f"{path}: is damaged: {error}", hint=f"remove {path} to give that release up"
+        what = f"{type(error).__name__} {error}" if isinstance(error, KeyError) else str(error)
+        raise Damaged(
+            f"{path}: is damaged: {what}", hint=f"remove {path} to give that release up"
         ) from None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +22,14 @@ from gapless.engine.releases.prepare import Environments
 from gapless.engine.releases.release import Release, publish, read, user
 from gapless.engine.releases.setup import Progress
 from gapless.engine.releases.work import in_thread
-from gapless.errors import EnvironmentFault, GaplessError, UsageError
+from gapless.errors import Damaged, EnvironmentFault, GaplessError, UsageError
 
 if TYPE_CHECKING:
     from gapless.model.stack import Stack
+
+
+DRILL = "drill"
+"""The note of a release that a drill has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +62,35 @@ class Releases:
         self.environments = Environments(paths.state, identity_uid, shared_group)
         self._shared_group = shared_group
         self._known: dict[int, Release] | None = None
+        self._damaged: dict[int, Damaged] = {}
+        """Releases whose manifest cannot be read: they may run, so nothing of them is removed."""
 
     # -- reading ------------------------------------------------------------------------------
 
     def list(self) -> Sequence[Release]:
-        """All of them, oldest first. Read once, then remembered."""
+        """All that can be read, oldest first. Read once, then remembered."""
         if self._known is None:
-            found = (read(path) for path in self.paths.releases.glob("r*/release.json"))
-            self._known = {release.number: release for release in found if release is not None}
+            self._known = dict(self._read())
         return [self._known[number] for number in sorted(self._known)]
 
+    def _read(self) -> Iterator[tuple[int, Release]]:
+        for path in self.paths.releases.glob("r*/release.json"):
+            try:
+                release = read(path)
+            except Damaged as fault:
+                if (number := path.parent.name[1:]).isdigit():
+                    self._damaged[int(number)] = fault
+            else:
+                if release is not None:
+                    yield release.number, release
+
     def get(self, number: int) -> Release:
-        """Raises UsageError, naming those that are kept."""
+        """Raises UsageError, naming those that are kept; Damaged when it is there, unreadable."""
         for release in self.list():
             if release.number == number:
                 return release
+        if number in self._damaged:
+            raise self._damaged[number]
         kept = ", ".join(f"r{release.number}" for release in self.list()) or "none"
         raise UsageError(f"r{number} is not kept (have: {kept})", hint="gapless releases")
 
@@ -123,7 +141,8 @@ class Releases:
         cannot be released), EnvironmentFault (disk full), UsageError; nothing is left then.
         """
         await in_thread(self._sweep)
-        number = 1 + max((release.number for release in self.list()), default=0)
+        taken = [release.number for release in self.list()]
+        number = 1 + max([*taken, *self._damaged], default=0)
         home = self.paths.releases / f"r{number}"
         try:
             await in_thread(lambda: _make(home))
@@ -183,10 +202,13 @@ class Releases:
     def prune(self, keep: int, protected: set[int]) -> Sequence[int]:
         """Remove all but the newest ``keep`` and the protected; blocking. The numbers removed.
 
+        Those that drills made count for nothing and go as soon as they are not protected.
+
         Environments go with the last release that they serve. Raises EnvironmentFault.
         """
+        wanted = [release.number for release in self.list() if release.note != DRILL][-keep:]
         numbers = [release.number for release in self.list()]
-        gone = [number for number in numbers[:-keep] if number not in protected]
+        gone = [number for number in numbers if number not in {*protected, *wanted}]
         assert self._known is not None  # noqa: S101  # list() has read them
         for number in gone:
             # Without this file it is no release, whatever happens to the rest.
@@ -199,9 +221,11 @@ class Releases:
         """Clear away what is no release, and environments that serve none. Raises GaplessError."""
         kept = self.list()
         serving = {release.venv.parent.name for release in kept if release.venv is not None}
+        numbers = {release.number for release in kept} | set(self._damaged)
         places = [
-            *self._others(self.paths.releases, {f"r{release.number}" for release in kept}),
-            *self._others(self.environments.folder, serving),
+            *self._others(self.paths.releases, {f"r{number}" for number in numbers}),
+            # Which environment a damaged one needs cannot be told.
+            *([] if self._damaged else self._others(self.environments.folder, serving)),
         ]
         for place in places:
             try:
