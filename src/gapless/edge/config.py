@@ -83,7 +83,9 @@ class Config:
     """Everything that a reload would be needed for; members are not in it.
 
     ``maintenance_page`` is the page itself (HTML), not its name: another page is another digest.
-    ``allow``: addresses or networks that pass during maintenance.
+    ``allow``: addresses or networks that pass during maintenance. ``uid``: whom (and whose
+    group) a worker becomes once a master that is root has opened files and ports for it; None:
+    it stays who it is.
     """
 
     stack: str
@@ -95,6 +97,7 @@ class Config:
     threads: int
     maintenance_page: str | None = None
     allow: tuple[str, ...] = ()
+    uid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ def of_stack(
     maxconn: int,
     threads: int,
     maintenance_page: str | None = None,
+    uid: int | None = None,
 ) -> Config:
     """The configuration that a stack asks for.
 
@@ -141,6 +145,7 @@ def of_stack(
         threads=threads,
         maintenance_page=maintenance_page,
         allow=stack.edge.allow,
+        uid=uid,
     )
 
 
@@ -244,9 +249,11 @@ def _path(config: Config, name: str) -> str:
 
 def _global(config: Config) -> list[str]:
     stack = words.identifier(config.stack, what="stack name")
+    worker = [] if config.uid is None else [f"uid {int(config.uid)}", f"gid {int(config.uid)}"]
     return [
         "global",
         f"description 'gapless {stack} {digest(config)}'",
+        *worker,
         f"nbthread {int(config.threads)}",
         f"maxconn {int(config.maxconn)}",
         f"stats socket {_path(config, STATS_SOCKET)} mode 600 level admin expose-fd listeners",
@@ -328,8 +335,9 @@ def _nowhere() -> list[str]:
 
 def _inherited(config: Config, frontend: str) -> list[str]:
     """How a worker takes over from the one before: see ``_successor``."""
+    owner = "" if config.uid is None else f" uid {int(config.uid)} gid {int(config.uid)}"
     return [
-        f"bind {_inner(config, frontend)} accept-proxy mode 600",
+        f"bind {_inner(config, frontend)} accept-proxy mode 600{owner}",
         f"acl retired str(on) -m str -f {_path(config, RETIRED_LIST)}",
     ]
 
