@@ -23,6 +23,7 @@ class Bench(Protocol):
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
     async def member(self, name: str, backend: str = "web") -> base.Member: ...
+    def unready(self, name: str) -> None: ...
 
 
 class Real:
@@ -41,6 +42,10 @@ class Real:
 
     async def member(self, name: str, backend: str = "web") -> base.Member:
         return self.place.member(await self.place.app(name), backend)
+
+    def unready(self, name: str) -> None:
+        for app in self.place.apps:
+            app.ready = app.ready and app.name != name
 
 
 class Fake:
@@ -61,6 +66,9 @@ class Fake:
     async def member(self, name: str, backend: str = "web") -> base.Member:
         app = self.made.setdefault(name, stand.App(name, f"/run/{name}.sock"))
         return base.Member(f"{backend}.{name}", backend, app.address, f"token-{name}")
+
+    def unready(self, name: str) -> None:
+        self.desk.check_fails("web", f"web.{name}")
 
 
 @pytest.fixture(params=["fake", "haproxy"])
@@ -154,6 +162,17 @@ async def test_flip_swaps(bench: Bench, edge: Any) -> None:
     await edge.flip((a,), (("web", b.name), ("web", c.name)))
     servers = (await edge.look()).servers
     assert {name for name, s in servers.items() if s.takes_work} == {a.name}
+
+
+async def test_a_flip_that_fails_is_undone(bench: Bench, edge: Any) -> None:
+    old, good, late = [await bench.member(name) for name in "abc"]
+    await edge.enter(old)
+    bench.unready("c")
+    with pytest.raises(EdgeRefused, match="did not come up"):
+        await edge.flip((good, late), (("web", old.name),))
+    servers = (await edge.look()).servers
+    assert {name for name, s in servers.items() if s.takes_work} == {old.name}
+    assert {name for name, s in servers.items() if s.admin == "ready"} == {old.name}
 
 
 async def test_maintenance_is_seen_and_kept(bench: Bench, edge: Any) -> None:

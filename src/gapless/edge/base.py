@@ -57,7 +57,10 @@ class Edge(Protocol):
         """Delete the server; False while connections are attached (ask again). Unknown: True."""
 
     async def flip(self, enter: tuple[Member, ...], leave: tuple[tuple[str, str], ...]) -> None:
-        """Swap members in one exchange with the edge (atomic switch)."""
+        """Swap members in one exchange with the edge (atomic switch).
+
+        Raises EdgeRefused when one does not come up: then those that left are in again.
+        """
 
     async def maintenance(self, on: bool) -> None:
         """503 + Retry-After + page for all but the allowed addresses."""

@@ -321,10 +321,11 @@ def _public(config: Config) -> list[str]:
         "http-request set-header X-Request-ID %[uuid()]",
     ]
     lines.append(f"use_backend {_next(PUBLIC)} if retired")
-    for rule in sorted(config.rules, key=_precedence):
+    for rule in sorted(config.rules, key=lambda rule: words.precedence(rule.path, rule.host)):
         name = words.identifier(rule.backend)
-        lines.append(f"use_backend {floor(name)}{_condition(rule, _none_left(name))}")
-        lines.append(f"use_backend {name}{_condition(rule)}")
+        none_left = words.condition(rule.path, rule.host, _none_left(name))
+        lines.append(f"use_backend {floor(name)}{none_left}")
+        lines.append(f"use_backend {name}{words.condition(rule.path, rule.host)}")
     return [*lines, "default_backend _nowhere"]
 
 
@@ -407,29 +408,3 @@ def _servers(
         state = "" if server.enabled else " disabled"
         lines.append(f"server {words.identifier(server.name)} {' '.join(quoted)}{state}")
     return lines
-
-
-def _precedence(rule: Rule) -> tuple[int, int, int, str]:
-    """A named host before a wildcard before any; within one, longer paths first."""
-    host = rule.host or ""
-    kind = 2 if not host else 1 if host.startswith("*") else 0
-    return (kind, -len(host), -len(rule.path), rule.path)
-
-
-def _condition(rule: Rule, *more: str) -> str:
-    """When a rule holds, with ``more`` tests that must hold too."""
-    tests = [*more]
-    if rule.host is not None and rule.host != "*":
-        wild = rule.host.startswith("*")
-        pattern = rule.host[1:] if wild else rule.host
-        match = "end" if wild else "str"
-        tests.append(
-            f"{{ req.hdr(host),host_only,lower -m {match} -- {words.word(pattern.lower())} }}"
-        )
-    stem = rule.path.rstrip("/")
-    if stem:
-        below = f"{{ path -m beg -- {words.word(stem + '/')} }}"
-        exact = f"{{ path -m str -- {words.word(stem)} }}"
-        others = " ".join(tests)
-        return f" if {others} {below} or {others} {exact}".replace("  ", " ")
-    return f" if {' '.join(tests)}" if tests else ""

@@ -17,28 +17,23 @@ from dataclasses import replace
 from pathlib import Path
 
 from gapless import errors, observed
-from gapless.edge import base, binary, files, sums, talk, wire, words
+from gapless.edge import asking, base, binary, files, sums, talk, wire, words
 from gapless.edge import config as conf
 from gapless.model.process import Process
 
-OLD_SECONDS = 0.3
-OLD_ATTEMPTS = 5
 POLL_SECONDS = 0.02
 REPLACE_SECONDS = 5.0
 """How long a server of another address may hold on to its connections before it is replaced."""
 PROOF_SECONDS = 0.5
 """How long those that a flip brings in must hold before those that left cannot step in at once."""
-BATCH_BYTES = 12_000
-"""HAProxy reads a line of commands into one buffer of 16 KiB."""
 
 
-class HAProxyEdge:
+class HAProxyEdge(asking.Asking):
     """``edge.base.Edge`` by HAProxy. ``home`` keeps its configuration, ``run`` its sockets."""
 
     def __init__(self, home: Path, run: Path, stack: str, binary: str | None = None) -> None:
+        super().__init__(run, stack)
         self.home = home
-        self.run = run
-        self.stack = stack
         self._program = binary
 
     # -- what it is started with ------------------------------------------------------------
@@ -232,14 +227,6 @@ class HAProxyEdge:
     # -- inside -----------------------------------------------------------------------------
 
     @property
-    def _master(self) -> Path:
-        return self.run / conf.MASTER_SOCKET
-
-    @property
-    def _stats(self) -> Path:
-        return self.run / conf.STATS_SOCKET
-
-    @property
     def _text(self) -> str:
         return str(self.home / files.TEXT)
 
@@ -250,15 +237,6 @@ class HAProxyEdge:
     async def _running(self) -> conf.Config:
         digest = self._info(await self._answer([wire.INFO])).digest
         return files.known(self.home, digest)
-
-    def _info(self, answer: str) -> wire.Info:
-        try:
-            info = wire.info(answer)
-        except ValueError as error:
-            raise talk.refused(wire.INFO, str(error)) from None
-        if info.stack != self.stack:
-            raise talk.refused(wire.INFO, f"it serves the stack {info.stack}, not {self.stack}")
-        return info
 
     async def _known_as(self, config: conf.Config, member: base.Member) -> wire.Seen | None:
         """What it is there as; a namesake elsewhere is removed first."""
@@ -372,54 +350,6 @@ class HAProxyEdge:
         names = ("", *sums.names(rows))
         kept = {n: sums.plus(sums.counters(rows, n), before.get(n)) for n in names}
         return {**counted, **kept}
-
-    async def _servers(self) -> list[wire.Seen]:
-        return wire.servers(await self._answer([wire.SERVERS]))
-
-    async def _old_servers(self, pid: int) -> list[wire.Seen]:
-        answer = await self._through_master(pid, wire.SERVERS)
-        return wire.servers(answer) if wire.TABLE in answer else []
-
-    async def _workers(self) -> wire.Workers:
-        answer = await talk.exchange(self._master, f"{wire.WORKERS};quit\n")
-        try:
-            return wire.workers(answer)
-        except ValueError as error:
-            raise talk.refused(wire.WORKERS, str(error)) from None
-
-    async def _known_workers(self) -> wire.Workers:
-        try:
-            return await self._workers()
-        except talk.SilentError as silent:
-            raise talk.refused(wire.WORKERS, str(silent)) from None
-
-    async def _through_master(self, pid: int, *orders: str) -> str:
-        """Ask an old worker. One that ends just then is never heard of again: nothing is left."""
-        line = wire.line(orders, worker=pid)
-        for _ in range(OLD_ATTEMPTS):
-            try:
-                return await talk.exchange(self._master, line, OLD_SECONDS)
-            except errors.EdgeRefused:
-                if pid not in (await self._known_workers()).old:
-                    return ""
-            except talk.SilentError as silent:
-                raise talk.refused(line.strip(), str(silent)) from None
-        raise talk.refused(line.strip(), "an old worker does not answer")
-
-    async def _order(self, orders: list[str]) -> None:
-        """Commands that answer nothing when they succeed; anything else is a refusal."""
-        for batch in sums.batches(orders, BATCH_BYTES):
-            if problems := wire.refusals(await self._answer(batch)):
-                raise talk.refused("; ".join(batch), "; ".join(problems))
-
-    async def _answer(self, orders: Sequence[str]) -> str:
-        try:
-            return await self._ask(orders)
-        except talk.SilentError as silent:
-            raise talk.refused("; ".join(orders), str(silent)) from None
-
-    async def _ask(self, orders: Sequence[str]) -> str:
-        return await talk.exchange(self._stats, wire.line(orders))
 
     def _counted_before(self) -> Mapping[str, base.Counters]:
         try:

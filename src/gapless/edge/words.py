@@ -83,3 +83,27 @@ def network(value: str) -> str:
             f"edge: not an address or network: {value!r}", hint='say "10.0.0.0/8"'
         )
     return quote(value)
+
+
+def precedence(path: str, host: str | None) -> tuple[int, int, int, str]:
+    """A named host before a wildcard before any; within one, longer paths first."""
+    name = host or ""
+    kind = 2 if not name else 1 if name.startswith("*") else 0
+    return (kind, -len(name), -len(path), path)
+
+
+def condition(path: str, host: str | None, *more: str) -> str:
+    """`` if …``: requests for that host and below that path, when ``more`` tests hold too."""
+    tests = [*more]
+    if host is not None and host != "*":
+        wild = host.startswith("*")
+        pattern = host[1:] if wild else host
+        match = "end" if wild else "str"
+        tests.append(f"{{ req.hdr(host),host_only,lower -m {match} -- {word(pattern.lower())} }}")
+    stem = path.rstrip("/")
+    if stem:
+        below = f"{{ path -m beg -- {word(stem + '/')} }}"
+        exact = f"{{ path -m str -- {word(stem)} }}"
+        others = " ".join(tests)
+        return f" if {others} {below} or {others} {exact}".replace("  ", " ")
+    return f" if {' '.join(tests)}" if tests else ""

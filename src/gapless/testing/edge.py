@@ -137,7 +137,13 @@ class FakeEdge:
     async def flip(
         self, enter: tuple[base.Member, ...], leave: tuple[tuple[str, str], ...]
     ) -> None:
-        """In, then out."""
+        """In, then out; neither when one does not come up."""
+        keys = [self._introduce(member) for member in enter]
+        for key in keys:
+            if why := self.desk.unready.get(key):
+                for each in keys:
+                    self._set(each, "maint")
+                raise _refused("flip", f"{key[0]}/{key[1]} did not come up ({why})")
         for member in enter:
             await self.enter(member)
         for backend, name in leave:
