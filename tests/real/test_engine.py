@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from tests.real.standing import Load, Standing, open_folder, standing
@@ -28,6 +30,18 @@ async def test_up_serves_and_down_leaves_nothing(stack: Standing) -> None:
     assert stack.pids() == {}
     with pytest.raises(OSError, match="Cannot connect"):
         await stack.get()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has somebody else to be")
+async def test_what_reads_from_strangers_is_not_root(stack: Standing) -> None:
+    await stack.do("up")
+    site = stack.controller.site
+    (serving,) = Path(f"/proc/{stack.controller.observed.edge.pid}/task").glob("*/children")
+    owners = {Path(f"/proc/{pid}").stat().st_uid for pid in serving.read_text().split()}
+    assert owners == {site.uid("edge")}
+    owners = {Path(f"/proc/{pid}").stat().st_uid for pid in stack.pids().values()}
+    assert owners == {site.uid("web")}
+    assert len({0, site.uid("edge"), site.uid("web")}) == 3
 
 
 async def test_a_deploy_loses_nothing(stack: Standing) -> None:
