@@ -102,6 +102,10 @@ class EnvironmentFault(Refused):
     """The machine does not allow it: port taken, disk full, not writable, path too long."""
 
 
+class Damaged(Refused):
+    """A file of the state cannot be understood; nothing was done with it, what runs goes on."""
+
+
 class EdgeRefused(GaplessError):
     """The edge answered a command with a fault; ``command`` and ``answer`` are in the detail."""
 

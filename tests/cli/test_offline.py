@@ -173,7 +173,7 @@ async def test_history_is_read_from_the_journal(running: Folder) -> None:
 async def test_a_damaged_journal_is_one_clear_message(running: Folder) -> None:
     running.paths.journal.write_bytes(b"not a database at all" * 100)
     code, _, err = await run(running, "history")
-    assert (code, "journal.db: cannot be read" in err) == (1, True)
+    assert (code, "journal.db: cannot be read" in err) == (4, True)
 
 
 async def test_the_lock_is_looked_at_and_not_taken(running: Folder) -> None:

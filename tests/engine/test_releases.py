@@ -15,7 +15,7 @@ from tests.engine.release_bench import Bench
 from tests.runtimes.process_bench import reachable
 
 from gapless.engine.releases import owned, release
-from gapless.errors import EnvironmentFault, Refused, UsageError, WorkFailed
+from gapless.errors import EnvironmentFault, Damaged, Refused, UsageError
 
 ROOT = os.geteuid() == 0
 
@@ -84,8 +84,11 @@ async def test_a_damaged_manifest_is_named(bench: Bench) -> None:
     bench.write({"app.py": ""})
     await bench.build()
     (bench.paths.releases / "r1" / "release.json").write_text("{")
-    with pytest.raises(WorkFailed, match=r"r1/release\.json: is damaged"):
-        bench.again().list()
+    bench.write({"app.py": "pass"})
+    again = bench.again()
+    assert list(again.list()) == []
+    with pytest.raises(Damaged, match=r"r1/release\.json: is damaged"):
+        again.get(1)
 
 
 # -- what belongs to it -----------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 
 from gapless.engine import secrets
 from gapless.engine.paths import Paths
-from gapless.errors import EnvironmentFault, GaplessError, UsageError, WorkFailed
+from gapless.errors import Damaged, EnvironmentFault, GaplessError, UsageError
 
 UNHURRIED = settings(
     deadline=None,
@@ -202,7 +202,7 @@ def test_damage_is_one_clear_error_without_the_values(paths: Paths, text: str) -
     (paths.secrets / "secrets.json").write_bytes(text.encode("latin-1"))
     store = secrets.Secrets(paths)
     for attempt in (store.names, store.values, lambda: store.set("A", "b"), lambda: store.get("A")):
-        with pytest.raises(WorkFailed, match="damaged") as broken:
+        with pytest.raises(Damaged, match="damaged") as broken:
             attempt()
         assert "hunter22" not in str(broken.value.as_dict())
     assert (paths.secrets / "secrets.json").read_bytes() == text.encode("latin-1")
