@@ -173,6 +173,7 @@ def plan(session: Session, what: tuple[str, ...]) -> int:
     verb, *rest = what or ("deploy",)
     body = plan_body(session, verb, tuple(rest))
     try:
+        session.client.get("/v1/ping")  # one that hangs is told from one that thinks
         answer = session.client.post("/v1/plan", body, timeout=session.timeout or 120.0)
     except errors.NoController:
         answer = _without_controller(session, body)

@@ -17,6 +17,7 @@ import click
 from gapless import errors
 from gapless.cli import change, follow, out, render
 from gapless.cli.session import Session
+from gapless.engine import client, offline
 
 BOOT = 30.0
 """Seconds that a controller may take to answer."""
@@ -86,19 +87,42 @@ def controller_command(session: Session) -> list[str]:
 def start_controller(session: Session) -> None:
     """Start it in a session of its own and return once it answers.
 
-    Raises what it said when it ended before that, EnvironmentFault when it stays silent.
+    One that somebody else starts meanwhile is as good; one that is about to end is waited for.
+    Raises what it said when it ended before that, EnvironmentFault when it stays silent, Locked
+    when another one holds the lock and does not answer.
     """
     session.paths.make()
-    session.paths.logs.mkdir(mode=0o700, exist_ok=True)
+    deadline = time.monotonic() + (session.timeout or BOOT)
+    patience = time.monotonic() + min(session.timeout or ENDING, ENDING)
+    while (ended := _start(session, deadline)) is not None:
+        if ended.detail.get("code") != errors.Locked.exit_code or not _other(session):
+            raise ended
+        while (holder := _other(session)) and not session.client.alive():
+            if time.monotonic() > patience:
+                raise errors.Locked(
+                    f"{session.stack_id}: the controller ({holder}) does not answer",
+                    hint=client.hang_hint(holder),
+                )
+            time.sleep(0.05)
+        if session.client.alive():
+            return
+
+
+def _other(session: Session) -> str:
+    """Who holds the lock; "" when nobody does."""
+    held = offline.lock(session.paths)
+    return str(held["holder"]) or "somebody" if held["held"] else ""
+
+
+def _start(session: Session, deadline: float) -> ControllerEnded | None:
+    """One attempt; None when a controller answers."""
     log = session.paths.logs / "controller.log"
-    log.touch(0o600)
-    with log.open("ab") as stream:
+    with _opened(log) as stream:
         begun = stream.seek(0, os.SEEK_END)
         child = _spawn(session, stream)
-    deadline = time.monotonic() + (session.timeout or BOOT)
     while not session.client.alive():
         if child.poll() is not None and not session.client.alive():
-            raise _ended(session, child.returncode, log, begun)
+            return _ended(session, child.returncode, log, begun)
         if time.monotonic() > deadline:
             raise errors.EnvironmentFault(
                 f"{session.stack_id}: the controller (pid {child.pid}) does not answer",
@@ -107,6 +131,18 @@ def start_controller(session: Session) -> None:
         time.sleep(0.02)
     # It outlives us; without this Python would complain that nobody waited for it.
     child.returncode = child.returncode or 0
+    return None
+
+
+def _opened(log: Path) -> IO[bytes]:
+    try:
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        return os.fdopen(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab")
+    except OSError as error:
+        raise errors.EnvironmentFault(
+            f"{error.filename or log}: cannot be used: {error.strerror}",
+            hint="gapless must be able to write there; GAPLESS_STATE chooses another place",
+        ) from None
 
 
 def _spawn(session: Session, stream: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -129,7 +165,7 @@ class ControllerEnded(errors.GaplessError):
     """The controller ended at once; the exit code is its own."""
 
     def __init__(self, message: str, hint: str | None, code: int) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, code=code)
         self._code = code
 
     @property
@@ -141,15 +177,18 @@ def _ended(session: Session, code: int, log: Path, begun: int) -> ControllerEnde
     with log.open("rb") as stream:
         stream.seek(begun)
         said = stream.read().decode("utf-8", "replace").strip()
+    hint: str | None = f"its output is in {log}"
     if "Traceback (most recent call last)" in said:
         said = f"{session.stack_id}: the controller failed: {said.splitlines()[-1]}"
     lines = [out.clean(line) for line in said.splitlines()][-20:]
     hints = [line.removeprefix("hint: ") for line in lines if line.startswith("hint: ")]
     text = "\n".join(line for line in lines if not line.startswith("hint: "))
+    if text and not text.startswith(f"{session.stack_id}: the controller failed"):
+        hint = None  # it said what there is to say
     how = f"exit code {code}" if code >= 0 else f"signal {-code}"
     return ControllerEnded(
         text or f"{session.stack_id}: the controller ended at once ({how}) and said nothing",
-        hints[-1] if hints else f"its output is in {log}",
+        hints[-1] if hints else hint,
         code if code in (1, 2, 3, 4) else 1,
     )
 
@@ -173,8 +212,6 @@ def down(session: Session, erase: bool) -> int:
 
 def _left_behind(session: Session, erase: bool) -> bool:
     """Whether a dead controller left anything to stop; then another one is started to do it."""
-    from gapless.engine import offline
-
     if offline.anything_runs(offline.status(session.paths)):
         start_controller(session)
         return True

@@ -54,7 +54,17 @@ def ps(session: Session) -> None:
         for line in reasons:
             out.data(out.clean(line))
     if answer.get("controller") == "dead":
-        out.progress("hint: gapless up -d starts the controller; it adopts what runs")
+        out.progress(f"hint: {_why_dead(session)}")
+
+
+def _why_dead(session: Session) -> str:
+    from gapless.engine import client, offline
+
+    held = offline.lock(session.paths)
+    if held["held"]:
+        holder = str(held["holder"])
+        return f"the controller ({holder}) does not answer; {client.hang_hint(holder)}"
+    return "gapless up -d starts the controller; it adopts what runs"
 
 
 @click.command()

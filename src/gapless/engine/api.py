@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -16,12 +17,15 @@ from aiohttp import web
 
 from gapless import __version__, errors
 from gapless.engine import events, status
+from gapless.engine.client import BEGIN_BY
 from gapless.engine.controller import Controller
 from gapless.engine.inside import Inside
 from gapless.engine.operations import Operations
 from gapless.engine.planning import Planning
 from gapless.engine.usage import Meter
 
+KEPT_EVERY = 1.0
+"""Seconds between looks at the API's own socket."""
 Operation = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 
 
@@ -47,6 +51,10 @@ class Api:
         app.router.add_post("/v1/plan", _posting(self.planning.plan))
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
+        await self._listen()
+
+    async def _listen(self) -> None:
+        assert self._runner is not None  # noqa: S101  # set by serve
         socket = self.c.site.paths.api
         socket.unlink(missing_ok=True)
         before = os.umask(0o177)
@@ -54,6 +62,17 @@ class Api:
             await web.UnixSite(self._runner, str(socket)).start()
         finally:
             os.umask(before)
+
+    async def keep(self) -> None:
+        """Listen again whenever the socket's entry is gone: whoever clears the run directory
+        must not lock the operator out. For ever; cancel it."""
+        while True:
+            await asyncio.sleep(KEPT_EVERY)
+            if not self.c.site.paths.api.exists():
+                with contextlib.suppress(errors.GaplessError, OSError):
+                    self.c.site.paths.make()
+                    await self._listen()
+                    self.c.note("the run directory was cleared: its sockets are gone")
 
     async def close(self) -> None:
         """Stop listening, once running streams had a moment to deliver their end."""
@@ -149,12 +168,15 @@ class Api:
     ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         async def handle(request: web.Request) -> web.StreamResponse:
             body = await _body(request)
+            if _too_late(request):
+                return _given_up()
             response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
             with self.c.events.listen() as queue:
                 task = asyncio.create_task(_to_end(operation, body))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-                await response.prepare(request)
+                with contextlib.suppress(ConnectionError):
+                    await response.prepare(request)
                 async for event in events.until(queue, task):
                     if event.get("for") not in (None, id(body)):
                         continue
@@ -182,20 +204,28 @@ async def _to_end(operation: Operation, body: Mapping[str, Any]) -> events.Event
             "log": error.detail.get("log", []),
         }
     except (ValueError, KeyError, TypeError) as error:
-        return {
-            "event": "end",
-            "exit": 2,
-            "message": f"bad request: {error!r}",
-            "hint": None,
-            "result": {},
-        }
-    return {
-        "event": "end",
-        "exit": 0,
-        "message": result.pop("message", ""),
-        "hint": None,
-        "result": result,
-    }
+        return _ended(2, f"bad request: {error!r}")
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _ended(4, f"{place}{error.strerror or error}", "free some space or mend its rights")
+    return {**_ended(0, result.pop("message", "")), "result": result}
+
+
+def _ended(code: int, message: str, hint: str | None = None) -> events.Event:
+    return {"event": "end", "exit": code, "message": message, "hint": hint, "result": {}}
+
+
+def _too_late(request: web.Request) -> bool:
+    """Whether whoever asked has given up: we were stopped, or too busy, for too long."""
+    try:
+        return time.monotonic() > float(request.headers.get(BEGIN_BY, "inf"))
+    except ValueError:
+        return False
+
+
+def _given_up() -> web.Response:
+    late = errors.Refused("it came too late: whoever asked had given up; nothing was begun")
+    return web.json_response(late.as_dict(), status=408, dumps=_dumps)
 
 
 async def _body(request: web.Request) -> dict[str, Any]:
@@ -223,6 +253,8 @@ def _posting(
 ) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         body = await _body(request)
+        if _too_late(request):
+            return _given_up()
         return await _reading(lambda _: operation(body))(request)
 
     return handle

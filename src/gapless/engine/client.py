@@ -7,8 +7,10 @@ Requests are JSON; a long operation answers with one JSON object a line (``event
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +18,12 @@ from typing import Any
 
 from gapless import errors
 from gapless.engine.paths import Paths
+
+ANSWER = 10.0
+"""Seconds until a controller that says nothing at all counts as silent."""
+BEGIN_BY = "Gapless-Begin-By"
+"""Header: CLOCK_MONOTONIC, in seconds, after which a request is not begun any more. One that was
+given up must not be carried out when a stopped controller wakes."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -75,10 +83,13 @@ class Client:
         the controller went away before that.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        connection, response = self._open("POST", path, body or {}, timeout)
+        first = ANSWER if timeout is None else min(timeout, ANSWER)
+        connection, response = self._open("POST", path, body or {}, first)
         try:
             if response.status >= 400:
-                raise RemoteError(json.loads(response.read() or b"{}"))
+                raise RemoteError(_decoded(response))
+            if until is None and connection.raw is not None:
+                connection.raw.settimeout(None)  # it has answered; the work takes its time
             while line := _line(connection, response, until):
                 event = json.loads(line)
                 yield event
@@ -109,7 +120,9 @@ class Client:
     def _once(self, method: str, path: str, body: Any, timeout: float) -> Any:
         connection, response = self._open(method, path, body, timeout)
         try:
-            payload = json.loads(response.read() or b"null")
+            payload = _decoded(response)
+        except (OSError, http.client.HTTPException) as error:
+            raise self._silent(error) from None
         finally:
             connection.close()
         if response.status >= 400:
@@ -122,14 +135,42 @@ class Client:
         connection = _UnixConnection(str(self.paths.api), timeout)
         try:
             data = None if body is None else json.dumps(body)
-            connection.request(method, path, data, {"Content-Type": "application/json"})
+            headers = {"Content-Type": "application/json"}
+            if method == "POST" and timeout is not None:
+                headers[BEGIN_BY] = f"{time.monotonic() + timeout:.3f}"
+            connection.request(method, path, data, headers)
             return connection, connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-                message = "no controller runs"
-            else:
-                message = f"no controller answers ({error})"
-            raise errors.NoController(
-                f"{self.paths.stack}: {message}", hint="gapless up -d"
-            ) from None
+            raise self._silent(error) from None
+
+    def _silent(self, error: Exception) -> errors.NoController:
+        """Why nobody answers: there is none, or the one that holds the lock hangs."""
+        from gapless.engine import offline
+
+        with contextlib.suppress(errors.GaplessError):
+            held = offline.lock(self.paths)
+            if held["held"]:
+                return errors.NoController(
+                    f"{self.paths.stack}: the controller ({held['holder']}) does not answer",
+                    hint=hang_hint(held["holder"]),
+                )
+        gone = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+        message = "no controller runs" if gone else f"no controller answers ({error})"
+        return errors.NoController(f"{self.paths.stack}: {message}", hint="gapless up -d")
+
+
+def hang_hint(holder: str) -> str:
+    """What to do about a controller that holds the lock and says nothing."""
+    found = re.match(r"pid (\d+)", holder)
+    if found is None:
+        return "gapless lock status"
+    return f"what runs goes on; end it with kill -9 {found[1]}, then gapless up -d adopts all"
+
+
+def _decoded(response: http.client.HTTPResponse) -> Any:
+    raw = response.read() or b"null"
+    try:
+        return json.loads(raw)
+    except ValueError:
+        return {"message": f"the controller failed (status {response.status}); its log says why"}

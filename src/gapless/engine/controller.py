@@ -140,8 +140,8 @@ class Controller:
             self.observed = replace(observed, faults=dict(self._faults))
             self.world = self.situation.world(self.desired, self.observed)
             decision = reconcile(self.world)
-        except errors.GaplessError as error:
-            self._tell_once("look", error.message)
+        except (errors.GaplessError, OSError) as error:
+            self._tell_once("look", _as_fault(error, "looking").message)
             return AFTER_FAULT
         self.rounds += 1
         self._tell_progress()
@@ -183,8 +183,8 @@ class Controller:
                 self._keep(record.apply(self.desired, step))
             else:
                 await self._bounded(step)
-        except errors.GaplessError as error:
-            self._failed(step, number, error)
+        except (errors.GaplessError, OSError) as error:
+            self._failed(step, number, _as_fault(error, step.text))
             return False
         self._faults.pop(step.subject, None)
         self._tell(step, number, "done", "")
@@ -307,3 +307,11 @@ class Controller:
             return False
         decision = reconcile(replace(self.world, now=clock.now()))
         return not decision.steps and not decision.waits
+
+
+def _as_fault(error: errors.GaplessError | OSError, what: str) -> errors.GaplessError:
+    """A machine that refuses (disk full, no more files) fails a step; it does not end the loop."""
+    if isinstance(error, errors.GaplessError):
+        return error
+    place = f"{error.filename}: " if error.filename else ""
+    return errors.EnvironmentFault(f"{what}: {place}{error.strerror or error}")

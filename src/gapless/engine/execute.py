@@ -170,6 +170,8 @@ class Executor:
     async def _edge(self, step: plan.Step, observed: Observed) -> None:
         match step:
             case plan.StartEdge():
+                # One that runs all the same is one that nobody can steer: it has lost its sockets.
+                await self.site.runtime.signal("edge", "KILL")
                 await self.site.runtime.start(self.site.edge.process(self._config()))
             case plan.ReloadEdge():
                 members = tuple(

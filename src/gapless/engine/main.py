@@ -61,10 +61,12 @@ async def serve(file: Path, overlay: str | None) -> None:
         with contextlib.suppress(TimeoutError):  # a slow first round must not look like death
             await asyncio.wait_for(controller.round_done(), FIRST_LOOK)
         await api.serve()
+        keeping = asyncio.create_task(api.keep())
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await running
         finally:
+            keeping.cancel()
             await api.close()
             controller.site.journal.close()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from gapless import observed
 from gapless.core import replica as states
 from gapless.core import restart
+from gapless.edge import config as edge_config
 from gapless.engine import clock
 from gapless.engine.prober import Prober, Subject
 from gapless.engine.site import Site
@@ -16,6 +17,9 @@ from gapless.model.desired import Desired, Generation
 from gapless.model.process import Exit, ReplicaId
 from gapless.model.service import Service
 from gapless.runtimes.base import Found
+
+LOST_AFTER = 5.0
+"""Seconds after its start from which an edge without a socket has lost it."""
 
 
 def server_name(id: ReplicaId) -> str:
@@ -47,6 +51,8 @@ class Observer:
         if program is not None and program.alive and edge.state in ("absent", "dead"):
             # It runs and does not answer yet: a second one would find its port taken.
             edge = replace(edge, state="starting", pid=program.pid)
+            if self._lost(program):
+                edge = replace(edge, state="dead", pid=None, servers={})
         replicas = tuple(
             self._replica(found, edge)
             for found in founds.values()
@@ -64,6 +70,11 @@ class Observer:
             attempts={_slot(text): number for text, number in self.site.notebook.attempts.items()},
             cpus=os.cpu_count() or 1,
         )
+
+    def _lost(self, program: Found) -> bool:
+        """Whether a running edge can never be steered again: its socket's entry was removed."""
+        old = clock.now() - program.started_at > LOST_AFTER
+        return old and not (self.site.paths.run / edge_config.MASTER_SOCKET).exists()
 
     def _replica(self, found: Found, edge: observed.Edge) -> observed.Replica:
         id = ReplicaId.parse(found.id)

@@ -17,7 +17,7 @@ from typing import Any
 
 from gapless import errors, stackfile
 from gapless.core import sizing
-from gapless.engine import machine, rollouts, status
+from gapless.engine import machine, preflight, rollouts, status
 from gapless.engine.controller import Controller
 from gapless.engine.releases.store import DRILL
 from gapless.engine.site import ENV_PREFIX
@@ -73,6 +73,7 @@ class Operations:
         async with self.changing("up"):
             loaded = self.load(body)
             self._fits(loaded.stack)
+            preflight.address_free(self.site, self.c.observed.edge, loaded.stack, None)
             release = await self._build(loaded, body)
             rollout = rollouts.deploy(
                 self.c.desired, release.number, loaded.stack, (), kind="up", park=True
@@ -82,8 +83,10 @@ class Operations:
 
     async def _up_again(self, body: Body) -> dict[str, Any]:
         desired = self.c.desired
-        self._capture(self._stack(), body)
+        stack = self._stack()
+        self._capture(stack, body)
         if not desired.running:
+            preflight.address_free(self.site, self.c.observed.edge, stack, stack)
             self.c.site.journal.add("up", actor=_actor(body))
             self.c.want(replace(desired, running=True, stopped=()))
         await self._note_changes(body)
@@ -117,6 +120,7 @@ class Operations:
             self._known(loaded.stack, services)
             self._fits(loaded.stack)
             self._data_unchanged(loaded.stack)
+            preflight.address_free(self.site, self.c.observed.edge, loaded.stack, self._stack())
             if not body.get("force"):
                 self._dependency_down(loaded.stack)
                 if await self.unchanged(loaded):
@@ -480,6 +484,7 @@ class Operations:
         self.c.wake()
         await self.c.round_done()
         while not status.settled(self.c, services, exact=exact):
+            preflight.reachable(self.c.observed, services)
             for (name, ordinal), failures in self.c.observed.failures.items():
                 if name in services and failures.count >= GIVE_UP_AFTER:
                     raise errors.WorkFailed(
