@@ -12,6 +12,8 @@ import pytest
 from tests.edge import stand
 
 from gapless.edge import config, wire
+from gapless.engine import offline
+from gapless.engine.paths import Paths
 from gapless.errors import EdgeRefused
 
 COOKIE = "demo-web"
@@ -239,6 +241,23 @@ async def test_one_that_left_is_reached_by_no_floor_and_goes_whole(place: stand.
 async def hammer_one(own: aiohttp.ClientSession, place: stand.Stand) -> None:
     for _ in range(3 * config.ERROR_LIMIT):
         await ask(own, f"{place.url}/broken")
+
+
+async def test_without_a_controller_both_are_read_as_one(place: stand.Stand) -> None:
+    (app,) = await three(place, "a")
+    paths = Paths("demo", place.root / "home", place.root / "run")
+    async with client() as own:
+        request = asyncio.create_task(ask(own, f"{place.url}/held"))
+
+        async def arrived() -> bool:
+            return app.held == 1
+
+        await stand.until(arrived, "the request arrives")
+        assert offline._serving(paths)["web.a"] == ("ready", 1)
+        await place.edge._order([wire.state("web", "web.a", "maint")])
+        assert offline._serving(paths)["web.a"] == ("parked", 1)
+        app.release.set()
+        assert (await request)[0] == 200
 
 
 @pytest.mark.parametrize("judged", ["maint", "ready"])

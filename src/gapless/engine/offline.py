@@ -264,12 +264,15 @@ def _serving(paths: Paths) -> Servers:
             answer = b"".join(iter(lambda: edge.recv(1 << 16), b""))
     except OSError:
         return {}
+    found: dict[str, tuple[str, int | None]] = {}
     rows = csv.DictReader(answer.decode("utf-8", "replace").lstrip("# ").splitlines())
-    return {
-        row["svname"].replace(":", "@"): (_word(row.get("status") or ""), _int(row.get("scur")))
-        for row in rows
-        if row.get("svname")
-    }
+    # A server and its namesake on the edge's floor are one; the floor has the last word on nothing.
+    for row in sorted(rows, key=lambda row: (row.get("pxname") or "").startswith("_")):
+        if row.get("svname"):
+            name, work = row["svname"].replace(":", "@"), _int(row.get("scur"))
+            word, before = found.get(name, (_word(row.get("status") or ""), None))
+            found[name] = (word, before if work is None else (before or 0) + work)
+    return found
 
 
 def _word(status: str) -> str:
