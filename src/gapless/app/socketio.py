@@ -17,8 +17,6 @@ KEY = "gapless.socket"
 """Where a WebSocket's scope names who can close it."""
 BEAT = 0.05
 """Seconds between the word and the close, for the word to get out."""
-PATIENCE = 2.0
-"""Seconds for a client that polls to fetch its goodbye."""
 
 
 class Clients:
@@ -66,12 +64,12 @@ class Clients:
 
     async def end(self, session: str) -> None:
         """Tell a client that polls, and end its session."""
+        socket = self._io.eio.sockets.get(session)
         await self._tell(session)
-        try:
-            async with asyncio.timeout(PATIENCE):
-                await self._io.eio.disconnect(session)
-        except TimeoutError:
-            pass
+        # The word answers the poll that waits. Without a word of the server's closing: clients
+        # take that for a wish to be left alone; an unknown session they begin anew.
+        await socket.close(wait=False, abort=True)
+        self._io.eio.sockets.pop(session, None)
 
     def here(self, session: str) -> bool:
         """Whether the session still exists."""
