@@ -70,6 +70,8 @@ class Edge:
     pid: int | None = None
     config: str = ""
     maintenance: bool = False
+    stopping_at: float | None = None
+    """When it was told to stop; None once it has."""
     servers: Mapping[str, EdgeServer] = field(default_factory=dict)
     """By server name; also those that belong to no replica."""
 
@@ -88,6 +90,8 @@ class DataNode:
     failures: int = 0
     """Ends in a row without having been ready."""
     ended_at: float | None = None
+    stopping_at: float | None = None
+    """When it was last told to stop; None once it has."""
     stale: bool = False
     """Its table has changed since the server was told: settings may be put in force."""
 

@@ -11,6 +11,9 @@ from gapless.core import service as services
 from gapless.core.world import World
 from gapless.observed import Failures
 
+TELL_AGAIN = 30.0
+"""Seconds after which a store or the edge is told again to stop."""
+
 
 def reconcile(world: World) -> plan.Decision:
     """The steps due now (independent of each other), when to look again, and what is awaited."""
@@ -55,7 +58,8 @@ def wants_edge(world: World) -> bool:
 def _edge(agenda: plan.Agenda, world: World) -> None:
     edge = world.observed.edge
     if not wants_edge(world):
-        if edge.state in ("running", "starting") and not world.observed.replicas:
+        unused = edge.state in ("running", "starting") and not world.observed.replicas
+        if unused and _may_stop(agenda, "edge", edge.stopping_at):
             agenda.do(plan.StopEdge(cause="nothing is behind it"))
         return
     if edge.state in ("absent", "dead"):
@@ -81,8 +85,18 @@ def _data(agenda: plan.Agenda, world: World) -> None:
     for name, node in world.observed.data.items():
         if name in wanted:
             _start_store(agenda, world, name)
-        elif node.state in ("ready", "starting") and _unused(world):
+            continue
+        unused = node.state in ("ready", "starting") and _unused(world)
+        if unused and _may_stop(agenda, name, node.stopping_at):
             agenda.do(plan.StopData(name, cause="nothing uses it"))
+
+
+def _may_stop(agenda: plan.Agenda, name: str, told_at: float | None) -> bool:
+    """Whether to tell it now: once, and again only when it seems not to have heard."""
+    if told_at is None or agenda.now >= told_at + TELL_AGAIN:
+        return True
+    agenda.wait(f"{name} stops", told_at + TELL_AGAIN)
+    return False
 
 
 def _unused(world: World) -> bool:

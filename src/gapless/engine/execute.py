@@ -154,6 +154,7 @@ class Executor:
             self.site.stale.discard(step.name)
             process = store.process()
             if process is not None:
+                self.site.notebook.marks.pop(process.id, None)
                 labels = {**process.labels, "stop": process.stop}
                 await self.site.runtime.start(replace(process, labels=labels))
         elif isinstance(step, plan.ApplyData):
@@ -163,13 +164,19 @@ class Executor:
         else:
             found = await self._found(f"data.{step.name}")
             asked: Literal["TERM", "INT"] = "INT" if found.labels.get("stop") == "INT" else "TERM"
+            self._note_stop(found.id)
             await self.site.runtime.signal(found.id, asked)
+
+    def _note_stop(self, id: str) -> None:
+        self.site.notebook.of(id).signalled_at = clock.now()
+        self.site.notebook.save()
 
     # -- edge -------------------------------------------------------------------------------
 
     async def _edge(self, step: plan.Step, observed: Observed) -> None:
         match step:
             case plan.StartEdge():
+                self.site.notebook.marks.pop("edge", None)
                 # One that runs all the same is one that nobody can steer: it has lost its sockets.
                 await self.site.runtime.signal("edge", "KILL")
                 await self.site.runtime.start(self.site.edge.process(self._config()))
@@ -181,6 +188,7 @@ class Executor:
                 )
                 await self.site.edge.reload(self._config(), members)
             case plan.StopEdge():
+                self._note_stop("edge")
                 await self.site.runtime.signal("edge", "TERM")
             case plan.SetMaintenance(on=on):
                 await self.site.edge.maintenance(on)

@@ -53,6 +53,7 @@ class Observer:
             edge = replace(edge, state="starting", pid=program.pid)
             if self._lost(program):
                 edge = replace(edge, state="dead", pid=None, servers={})
+        edge = replace(edge, stopping_at=self._told_to_stop("edge"))
         replicas = tuple(
             self._replica(found, edge)
             for found in founds.values()
@@ -70,6 +71,10 @@ class Observer:
             attempts={_slot(text): number for text, number in self.site.notebook.attempts.items()},
             cpus=os.cpu_count() or 1,
         )
+
+    def _told_to_stop(self, id: str) -> float | None:
+        marks = self.site.notebook.marks.get(id)
+        return None if marks is None else marks.signalled_at
 
     def _lost(self, program: Found) -> bool:
         """Whether a running edge can never be steered again: its socket's entry was removed."""
@@ -185,7 +190,11 @@ class Observer:
                     continue  # the stack in force comes first: its table holds until the commit
                 store = self.site.store(name, table)
                 node = self.stores.node(name, table, store, founds.get(f"data.{name}"))
-                nodes[name] = replace(node, stale=name in self.site.stale)
+                nodes[name] = replace(
+                    node,
+                    stale=name in self.site.stale,
+                    stopping_at=self._told_to_stop(f"data.{name}"),
+                )
         return nodes
 
 
