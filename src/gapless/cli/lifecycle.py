@@ -94,18 +94,26 @@ def start_controller(session: Session) -> None:
     session.paths.make()
     deadline = time.monotonic() + (session.timeout or BOOT)
     patience = time.monotonic() + min(session.timeout or ENDING, ENDING)
-    while (ended := _start(session, deadline)) is not None:
+    while not _answers(session, patience):
+        ended = _start(session, deadline)
+        if ended is None:
+            return
         if ended.detail.get("code") != errors.Locked.exit_code or not _other(session):
             raise ended
-        while (holder := _other(session)) and not session.client.alive():
-            if time.monotonic() > patience:
-                raise errors.Locked(
-                    f"{session.stack_id}: the controller ({holder}) does not answer",
-                    hint=client.hang_hint(holder),
-                )
-            time.sleep(0.05)
+
+
+def _answers(session: Session, patience: float) -> bool:
+    """Whether another one answers; waited for while it holds the lock. Raises Locked."""
+    while holder := _other(session):
         if session.client.alive():
-            return
+            return True
+        if time.monotonic() > patience:
+            raise errors.Locked(
+                f"{session.stack_id}: the controller ({holder}) does not answer",
+                hint=client.hang_hint(holder),
+            )
+        time.sleep(0.05)
+    return False
 
 
 def _other(session: Session) -> str:
@@ -185,6 +193,12 @@ def _ended(session: Session, code: int, log: Path, begun: int) -> ControllerEnde
     text = "\n".join(line for line in lines if not line.startswith("hint: "))
     if text and not text.startswith(f"{session.stack_id}: the controller failed"):
         hint = None  # it said what there is to say
+    if not text and os.statvfs(log.parent).f_bavail == 0:
+        return ControllerEnded(
+            f"{log.parent}: no space left on the disk",
+            "free some space, then run the command again; what runs is untouched",
+            errors.EnvironmentFault.exit_code,
+        )
     how = f"exit code {code}" if code >= 0 else f"signal {-code}"
     return ControllerEnded(
         text or f"{session.stack_id}: the controller ended at once ({how}) and said nothing",

@@ -24,6 +24,8 @@ from gapless.engine.operations import Operations
 from gapless.engine.planning import Planning
 from gapless.engine.usage import Meter
 
+LAST_WORDS = 5.0
+"""Seconds that streams have for their end when the controller ends."""
 KEPT_EVERY = 1.0
 """Seconds between looks at the API's own socket."""
 Operation = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
@@ -49,7 +51,7 @@ class Api:
         for path, operation in self._streams().items():
             app.router.add_post(path, self._streaming(operation))
         app.router.add_post("/v1/plan", _posting(self.planning.plan))
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
         await self._listen()
 
@@ -75,9 +77,15 @@ class Api:
                     self.c.note("the run directory was cleared: its sockets are gone")
 
     async def close(self) -> None:
-        """Stop listening, once running streams had a moment to deliver their end."""
+        """Stop listening, once running streams had a moment to deliver their end.
+
+        What then still runs is a one-off that nobody waits for: it ends with the controller.
+        """
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=5)
+            _, late = await asyncio.wait(self._tasks, timeout=LAST_WORDS)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         if self._runner is not None:
             await self._runner.shutdown()
             await self._runner.cleanup()
@@ -116,6 +124,8 @@ class Api:
     # -- reading ------------------------------------------------------------------------------
 
     async def _ping(self, _: web.Request) -> dict[str, Any]:
+        if self.c.stopping:
+            raise errors.NoController(f"{self.c.site.paths.stack}: the controller ends")
         return {
             "pid": os.getpid(),
             "version": __version__,

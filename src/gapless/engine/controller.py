@@ -71,6 +71,7 @@ class Controller:
         self.world: World | None = None
         self.rounds = 0
         self.stopping = False
+        self._over = False
         self._faults: dict[str, str] = {}
         self._told: dict[str, str] = {}
         self._progress: Event = {}
@@ -101,8 +102,16 @@ class Controller:
             self.note(f"{rollout.kind} {rollout.id} was interrupted and is {word}")
 
     async def round_done(self) -> None:
-        """Wait for the end of the round under way, or of the next one."""
+        """Wait for the end of the round under way, or of the next one.
+
+        Raises NoController when there will be none: whoever waits must not wait for ever.
+        """
         await self._round_done.wait()
+        if self._over:
+            raise errors.NoController(
+                f"{self.site.paths.stack}: the controller ends before this is done",
+                hint="gapless up -d",
+            )
 
     def wake(self) -> None:
         """Look again now."""
@@ -125,6 +134,8 @@ class Controller:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), delay)
         finally:
+            self._over = True
+            self._round_done.set()
             for task in helpers:
                 task.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)

@@ -31,10 +31,15 @@ class Inside:
         if desired.stack is None:
             raise errors.Refused(f"run {name}: the stack is not up", hint="gapless up -d")
         stack = self.c.site.stack(desired.stack)
-        if name not in stack.jobs and (name not in stack.services or not argv):
+        if name in stack.services and not argv:
+            raise errors.UsageError(
+                f"run: {name} is a service: say what to run with its code and environment",
+                hint=f"gapless run {name} -- COMMAND",
+            )
+        if name not in stack.jobs and name not in stack.services:
             have = ", ".join((*stack.jobs, *stack.services))
             raise errors.UsageError(
-                f'run: no job is named "{name}" (have: {have})',
+                f'run: nothing is named "{name}" (have: {have})',
                 hint="gapless run SERVICE -- COMMAND",
             )
         generation = desired.vector.get(name)

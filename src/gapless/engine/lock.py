@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import getpass
 import os
@@ -33,9 +34,9 @@ def take(paths: Paths) -> TextIO:
             f"{paths.stack}: another controller holds the lock ({holder})",
             hint="gapless ps shows what runs; there is one controller per stack",
         ) from None
-    file.truncate(0)
-    file.write(f"pid {os.getpid()}, user {who()}\n")
-    file.flush()
+    with contextlib.suppress(OSError):  # a full disk: the lock holds, only the name is missing
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"pid {os.getpid()}, user {who()}\n".encode(), 0)
     return file
 
 

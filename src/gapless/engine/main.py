@@ -58,7 +58,8 @@ async def serve(file: Path, overlay: str | None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _leave, controller, running)
-        with contextlib.suppress(TimeoutError):  # a slow first round must not look like death
+        # A slow first round must not look like death.
+        with contextlib.suppress(TimeoutError, errors.NoController):
             await asyncio.wait_for(controller.round_done(), FIRST_LOOK)
         await api.serve()
         keeping = asyncio.create_task(api.keep())
@@ -92,6 +93,10 @@ def main() -> int:
         if error.hint:
             print(f"hint: {error.hint}", file=sys.stderr)  # noqa: T201  # as above
         return error.exit_code
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"{place}{error.strerror or error}", file=sys.stderr)  # noqa: T201  # as above
+        return errors.EnvironmentFault.exit_code
     return 0
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from gapless.engine.paths import Paths
-from gapless.errors import Damaged, WorkFailed
+from gapless.errors import Damaged, EnvironmentFault
 from gapless.model.process import ReplicaId
 
 Status = dict[str, Any]
@@ -211,7 +211,7 @@ def lock(paths: Paths) -> dict[str, Any]:
     except FileNotFoundError:
         return {"held": False, "holder": ""}
     except OSError as error:
-        raise WorkFailed(f"{paths.lock}: cannot be read: {error.strerror}") from None
+        raise EnvironmentFault(f"{paths.lock}: cannot be read: {error.strerror}") from None
     # The kernel's list is asked, for trying the lock would refuse a controller that starts now.
     held = any(
         fields[1] == "FLOCK" and fields[-3].rpartition(":")[2] == str(inode)

@@ -41,10 +41,14 @@ class Operations:
         self.file = file
         self.overlay = overlay
         self._busy: str | None = None
+        self._task: asyncio.Task[Any] | None = None
+        """Whoever does what is under way."""
+        self._going_down = False
 
     @contextlib.asynccontextmanager
     async def changing(self, what: str) -> AsyncIterator[None]:
-        """One change at a time. Raises Refused, naming the one under way."""
+        """One change at a time. Raises Refused: another is under way, or ``down`` ended it."""
+        self._not_going_down(what)
         under_way = self._busy or (
             f"{self.c.desired.rollout.kind} {self.c.desired.rollout.id}"
             if self.c.desired.rollout
@@ -55,11 +59,22 @@ class Operations:
                 f"{what}: {under_way} is under way",
                 hint="gapless ps shows it; gapless abort undoes a rollout",
             )
-        self._busy = what
+        self._busy, self._task = what, asyncio.current_task()
         try:
             yield
+        except asyncio.CancelledError:
+            if not self._going_down or self._task is None:
+                raise
+            self._task.uncancel()
+            raise errors.Refused(f"{what}: gapless down ended it") from None
         finally:
-            self._busy = None
+            self._busy = self._task = None
+
+    def _not_going_down(self, what: str) -> None:
+        if self._going_down or self.c.stopping:
+            raise errors.Refused(
+                f"{what}: down is under way", hint="gapless up -d starts the stack again after it"
+            )
 
     # -- up and down ------------------------------------------------------------------------------
 
@@ -82,6 +97,7 @@ class Operations:
             return self._serving()
 
     async def _up_again(self, body: Body) -> dict[str, Any]:
+        self._not_going_down("up")
         desired = self.c.desired
         stack = self._stack()
         self._capture(stack, body)
@@ -94,10 +110,20 @@ class Operations:
         return self._serving()
 
     async def down(self, body: Body) -> dict[str, Any]:
-        """Stop everything and end the controller; the caller removes data where asked to."""
-        self.site.journal.add("down", actor=_actor(body))
+        """Stop everything and end the controller; the caller removes data where asked to.
+
+        A change under way is ended by it, for it would start again what is to stop.
+        """
         self.c.want(replace(self.c.desired, running=False, rollout=None, scale={}))
-        await self._until(lambda: status.nothing_runs(self.c))
+        self._going_down = True
+        self.site.journal.add("down", actor=_actor(body))
+        if self._task is not None:
+            self._task.cancel()
+        try:
+            await self._until(lambda: status.nothing_runs(self.c))
+        except errors.NoController:
+            if not status.nothing_runs(self.c):
+                raise  # nobody else has brought it about either
         self.c.stopping = True
         self.c.wake()
         return {"stopped": True}
