@@ -183,8 +183,6 @@ async def _judged(question: Awaitable[Any]) -> State:
     began = time.monotonic()
     try:
         reason = "the check says no" if await question is False else ""
-    except asyncio.CancelledError:
-        raise
     except Exception as error:  # whatever a driver raises is the reason to show
         reason = _text(error)
     return State(reason, time.monotonic() - began)

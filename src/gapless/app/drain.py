@@ -84,6 +84,7 @@ class Drain:
         self._clients = None if socketio is None else Clients(socketio)
         self._code, self._linger = code, linger
         self._term = term
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._open: set[_Socket] = set()
         self._follower: asyncio.Task[None] | None = None
         self._partings: set[asyncio.Task[None]] = set()
@@ -124,13 +125,20 @@ class Drain:
 
     def _begin(self) -> None:
         """Follow the notice, in the loop that serves. Servers without lifespan exist, too."""
-        if self._follower is not None:
+        loop = asyncio.get_running_loop()
+        if loop is self._loop and self._follower is not None and not self._follower.done():
             return
+        first, self._loop = self._loop is None, loop
         self._follower = asyncio.create_task(self._follow())
-        if self._term:
-            loop = asyncio.get_running_loop()
-            # From a signal handler: what follows belongs into the loop.
-            self.notice.on_term(lambda pass_on: _post(loop, lambda: self._end(pass_on)))
+        if self._term and first:
+            self.notice.on_term(self._ending)
+
+    def _ending(self, pass_on: Passed) -> None:
+        """From a signal handler: what follows belongs into the loop."""
+        if self._loop is None or self._loop.is_closed():
+            pass_on()
+        else:
+            self._loop.call_soon_threadsafe(self._end, pass_on)
 
     def _end(self, pass_on: Passed) -> None:
         if not self._guests():
@@ -138,7 +146,7 @@ class Drain:
             return
         parting = asyncio.create_task(self._emptied(pass_on))
         self._partings.add(parting)
-        parting.add_done_callback(self._partings.discard)
+        parting.add_done_callback(self._parted)
 
     async def _emptied(self, pass_on: Passed) -> None:
         try:
@@ -194,10 +202,6 @@ class Drain:
     def code(self) -> int:
         """The close code."""
         return self._code
-
-
-def _post(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(call)
 
 
 class _Socket:

@@ -158,8 +158,6 @@ class Lease(_Belief):
             try:
                 async with asyncio.timeout(self.ttl):
                     await self._try(asked)
-            except asyncio.CancelledError:
-                raise
             except Exception as error:  # the store is away: go on asking
                 log.warning("%s: %s", self.name, str(error) or type(error).__name__)
             await asyncio.sleep(max(0.0, asked + self._pause - time.monotonic()))

@@ -127,6 +127,12 @@ class AsyncPsycopg:
         """Free for the next."""
         await self._ask(RELEASE, name, token)
 
+    async def close(self) -> None:
+        """Close the connection it made."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
     async def check(self, connection: Any, name: str, token: int, ttl: float) -> bool:
         """``connection``: of psycopg, or a cursor of it, within a transaction."""
         cursor = await connection.execute(*_dbapi(CHECK, name, token, _milliseconds(ttl)))
@@ -170,6 +176,12 @@ class DbApi:
     def release(self, name: str, token: int) -> None:
         """Free for the next."""
         self._ask(RELEASE, name, token)
+
+    def close(self) -> None:
+        """Close the connection it made."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     def check(self, connection: Any, name: str, token: int, ttl: float) -> bool:
         """``connection``: or a cursor (Django's, too), within a transaction."""
