@@ -160,3 +160,39 @@ def test_a_taken_port_is_refused_before_anything_is_built(stack: Stack) -> None:
 def test_a_service_needs_a_command_to_run(stack: Stack) -> None:
     answer = stack("run", "web")
     assert (answer.code, "gapless run web -- COMMAND" in answer.err) == (2, True)
+
+
+def test_a_broken_file_keeps_nobody_from_what_runs(stack: Stack) -> None:
+    place = stack.folder.path / "gapless.toml"
+    before = place.read_text()
+    running = pids(stack)
+    os.kill(stack.controller(), signal.SIGKILL)
+    place.write_text(before + "\nnonsense = 1\n")
+    try:
+        adopted = stack("up", "-d", "--timeout", "40s")
+        refused = stack("deploy")
+    finally:
+        place.write_text(before)
+    assert adopted.code == 0, adopted
+    assert 'unknown key "nonsense"' in adopted.err
+    assert refused.code == 2
+    assert pids(stack) == running
+
+
+def test_down_is_not_done_while_nothing_can_be_seen(stack: Stack) -> None:
+    release = stack("ps", "--json").json["release"]
+    manifest = places(stack).releases / release / "release.json"
+    whole = manifest.read_text()
+    running = pids(stack)
+    os.kill(stack.controller(), signal.SIGKILL)
+    manifest.write_text("{")
+    try:
+        down = stack("down", "--timeout", "40s")
+        shown = pids(stack)
+        os.kill(stack.controller(), signal.SIGKILL)
+    finally:
+        manifest.write_text(whole)
+    assert (down.code, "release.json: is damaged" in down.err) == (4, True)
+    assert shown == running
+    assert stack("up", "-d", "--timeout", "40s").code == 0
+    assert stack.get()[0] == 200

@@ -81,6 +81,7 @@ def controller_command(session: Session) -> list[str]:
     must not become the controller's.
     """
     command = [sys.executable, "-P", "-m", "gapless.engine.main", "--file", str(session.file)]
+    command += ["--stack", session.stack_id]
     return command + (["--for", session.overlay] if session.overlay else [])
 
 

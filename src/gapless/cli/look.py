@@ -22,7 +22,14 @@ def status(session: Session) -> dict[str, Any]:
 
         return offline.status(session.paths)
 
-    answer: dict[str, Any] = ask(session, "/v1/status", look)
+    try:
+        answer: dict[str, Any] = ask(session, "/v1/status", look)
+    except errors.GaplessError as fault:
+        if fault.detail.get("error") != errors.Damaged.__name__:
+            raise
+        # The controller cannot make sense of its state, and what runs can be seen all the same.
+        out.progress(fault.message)
+        answer = {**look(), "controller": "running"}
     return answer
 
 

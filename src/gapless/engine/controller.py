@@ -22,6 +22,8 @@ from gapless.engine.stores import StoreWatch
 from gapless.model.desired import Desired
 from gapless.observed import Observed
 
+BLIND_ROUNDS = 4
+"""Looks that must fail in a row before whoever waits is told."""
 AFTER_STEPS = 0.02
 """Seconds until the next look after steps: a step that must be asked again must not spin."""
 BUSY = 0.1
@@ -72,6 +74,9 @@ class Controller:
         self.rounds = 0
         self.stopping = False
         self._over = False
+        self._blind = 0
+        self.blind: errors.GaplessError | None = None
+        """Why nothing can be seen, and so nothing done; None while all is well."""
         self._faults: dict[str, str] = {}
         self._told: dict[str, str] = {}
         self._progress: Event = {}
@@ -104,7 +109,8 @@ class Controller:
     async def round_done(self) -> None:
         """Wait for the end of the round under way, or of the next one.
 
-        Raises NoController when there will be none: whoever waits must not wait for ever.
+        Raises NoController when there will be none, and the fault when nothing can be seen:
+        whoever waits must not wait for ever.
         """
         await self._round_done.wait()
         if self._over:
@@ -112,6 +118,8 @@ class Controller:
                 f"{self.site.paths.stack}: the controller ends before this is done",
                 hint="gapless up -d",
             )
+        if self.blind is not None:
+            raise self.blind
 
     def wake(self) -> None:
         """Look again now."""
@@ -152,8 +160,13 @@ class Controller:
             self.world = self.situation.world(self.desired, self.observed)
             decision = reconcile(self.world)
         except (errors.GaplessError, OSError) as error:
-            self._tell_once("look", _as_fault(error, "looking").message)
+            fault = _as_fault(error, "looking")
+            self._blind += 1
+            if self._blind >= BLIND_ROUNDS:
+                self.blind = fault
+            self._tell_once("look", fault.message)
             return AFTER_FAULT
+        self._blind, self.blind = 0, None
         self.rounds += 1
         self._tell_progress()
         await self._call_forward()

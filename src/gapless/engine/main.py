@@ -43,9 +43,27 @@ def site(paths: Paths, stack: Stack) -> Site:
     )
 
 
-async def serve(file: Path, overlay: str | None) -> None:
+def known_stack(file: Path, overlay: str | None, name: str | None) -> Stack:
+    """The file's stack; where the file is broken, that of the release in force of stack ``name``.
+
+    What runs must be steered, and started again, also while somebody edits the file: only a
+    deploy needs that. Raises what is wrong with the file where there is no such release.
+    """
+    try:
+        return stackfile.load(file, overlay).stack
+    except errors.InvalidStack:
+        if name is None:
+            raise
+        paths = Paths.of(name)
+        number = durable.load_desired(paths.record).stack
+        if number is None:
+            raise
+        return Releases(paths).load_stack(number)
+
+
+async def serve(file: Path, overlay: str | None, name: str | None = None) -> None:
     """Run the controller until ``down`` or TERM. TERM leaves everything running."""
-    stack = stackfile.load(file, overlay).stack
+    stack = known_stack(file, overlay, name)
     paths = Paths.of(stack.id)
     paths.make()
     held = lock.take(paths)
@@ -59,7 +77,7 @@ async def serve(file: Path, overlay: str | None) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _leave, controller, running)
         # A slow first round must not look like death.
-        with contextlib.suppress(TimeoutError, errors.NoController):
+        with contextlib.suppress(TimeoutError, errors.GaplessError):
             await asyncio.wait_for(controller.round_done(), FIRST_LOOK)
         await api.serve()
         keeping = asyncio.create_task(api.keep())
@@ -84,10 +102,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="gapless controller")
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--for", dest="overlay")
+    parser.add_argument("--stack", help="its id, for a file that turns out to be broken")
     arguments = parser.parse_args()
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(arguments.file.absolute(), arguments.overlay))
+            asyncio.run(serve(arguments.file.absolute(), arguments.overlay, arguments.stack))
     except errors.GaplessError as error:
         print(error.message, file=sys.stderr)  # noqa: T201  # the log is where it goes
         if error.hint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from gapless import observed
 from gapless.core import replica as states
@@ -107,7 +108,12 @@ class Observer:
             signalled_at=marks.signalled_at,
             killed_at=marks.killed_at,
         )
-        return self._with_readiness(seen, service)
+        seen = self._with_readiness(seen, service)
+        place = seen.address.socket if seen.address else None
+        if seen.ready and place and not Path(place).exists():
+            # Known at once, so that no step is tried that can only fail.
+            return replace(seen, ready=False, probe=f"its socket {place} is gone")
+        return seen
 
     def _with_readiness(self, seen: observed.Replica, service: Service) -> observed.Replica:
         """Readiness by the edge's own checks for its members, by our probes for the others."""

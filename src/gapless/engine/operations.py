@@ -121,9 +121,10 @@ class Operations:
             self._task.cancel()
         try:
             await self._until(lambda: status.nothing_runs(self.c))
-        except errors.NoController:
-            if not status.nothing_runs(self.c):
-                raise  # nobody else has brought it about either
+        except errors.GaplessError as fault:
+            self._going_down = False
+            if not (isinstance(fault, errors.NoController) and status.nothing_runs(self.c)):
+                raise  # another one has not brought it about either
         self.c.stopping = True
         self.c.wake()
         return {"stopped": True}
@@ -490,11 +491,15 @@ class Operations:
         return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
     async def _note_changes(self, body: Body) -> None:
-        with contextlib.suppress(errors.GaplessError):
+        try:
             if not await self.unchanged(self.load(body)):
                 self.c.note(
                     f"the folder differs from r{self.c.desired.stack}: gapless deploy rolls it out"
                 )
+        except errors.GaplessError as fault:
+            self.c.note(
+                f"r{self.c.desired.stack} runs on; the folder cannot be deployed: {fault.message}"
+            )
 
     # -- waiting ----------------------------------------------------------------------------------
 

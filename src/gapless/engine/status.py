@@ -132,10 +132,12 @@ def settled(c: Controller, services: tuple[str, ...], *, exact: bool) -> bool:
 
 
 def nothing_runs(c: Controller) -> bool:
-    """Whether ``down`` is done."""
+    """Whether ``down`` is done. Where nothing could be seen yet, nothing is known to be gone."""
     observed = c.observed
     return (
         not c.desired.running
+        and c.world is not None
+        and c.world.desired == c.desired
         and not observed.replicas
         and observed.edge.state in ("absent", "dead")
         and all(n.pid is None for n in observed.data.values())
