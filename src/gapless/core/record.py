@@ -37,6 +37,7 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
                 vector=vector,
                 stack=rollout.stack,
                 scale=scale,
+                inputs=rollout.inputs or desired.inputs,
                 rollout=None,
                 outcome=Outcome(rollout.id, rollout.kind, True),
             )

@@ -130,7 +130,7 @@ class Api:
             "pid": os.getpid(),
             "version": __version__,
             "stack": self.c.site.paths.stack,
-            "config_file": str(self.operations.file),
+            "config_file": str(self.operations.folder.file),
             "rounds": self.c.rounds,
         }
 

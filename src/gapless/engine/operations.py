@@ -8,23 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gapless import errors, stackfile
+from gapless import errors
 from gapless.core import sizing
 from gapless.engine import machine, preflight, rollouts, status
 from gapless.engine.controller import Controller
+from gapless.engine.folder import Folder
 from gapless.engine.releases.store import DRILL
-from gapless.engine.site import ENV_PREFIX
 from gapless.model.desired import Rollout
-from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
-from gapless.stackfile import checks, override, references
 
 GIVE_UP_AFTER = 3
 """Failed starts of one slot in a row after which waiting for readiness is given up."""
@@ -38,8 +34,7 @@ class Operations:
     def __init__(self, controller: Controller, file: Path, overlay: str | None) -> None:
         self.c = controller
         self.site = controller.site
-        self.file = file
-        self.overlay = overlay
+        self.folder = Folder(controller, file, overlay)
         self._busy: str | None = None
         self._task: asyncio.Task[Any] | None = None
         """Whoever does what is under way."""
@@ -86,10 +81,10 @@ class Operations:
         if self.c.desired.vector:
             return await self._up_again(body)
         async with self.changing("up"):
-            loaded = self.load(body)
-            self._fits(loaded.stack)
+            loaded = self.folder.load(body)
+            preflight.fits(loaded.stack)
             preflight.address_free(self.site, self.c.observed.edge, loaded.stack, None)
-            release = await self._build(loaded, body)
+            release = await self.folder.build(loaded, body)
             rollout = rollouts.deploy(
                 self.c.desired, release.number, loaded.stack, (), kind="up", park=True
             )
@@ -100,7 +95,7 @@ class Operations:
         self._not_going_down("up")
         desired = self.c.desired
         stack = self._stack()
-        self._capture(stack, body)
+        self.folder.capture(stack, body)
         if not desired.running:
             preflight.address_free(self.site, self.c.observed.edge, stack, stack)
             self.c.site.journal.add("up", actor=_actor(body))
@@ -134,26 +129,26 @@ class Operations:
     async def build(self, body: Body) -> dict[str, Any]:
         """Make a release without deploying it."""
         async with self.changing("build"):
-            loaded = self.load(body)
-            release = await self._build(loaded, body)
+            loaded = self.folder.load(body)
+            release = await self.folder.build(loaded, body)
             return {"release": release.number}
 
     async def deploy(self, body: Body) -> dict[str, Any]:
         """Make a release and roll it out."""
         async with self.changing("deploy"):
             self._needs_running("deploy")
-            loaded = self.load(body)
+            loaded = self.folder.load(body)
             services = tuple(body.get("services") or ())
-            self._known(loaded.stack, services)
-            self._fits(loaded.stack)
-            self._data_unchanged(loaded.stack)
+            preflight.known(loaded.stack, services)
+            preflight.fits(loaded.stack)
+            preflight.data_unchanged(self._stack().data, loaded.stack)
             preflight.address_free(self.site, self.c.observed.edge, loaded.stack, self._stack())
             if not body.get("force"):
-                self._dependency_down(loaded.stack)
-                if await self.unchanged(loaded):
+                preflight.dependency_up(self.c.desired, self.c.observed, loaded.stack)
+                if await self.folder.unchanged(loaded):
                     number = self.c.desired.stack
                     return {"unchanged": True, "message": f"r{number} is what the folder holds"}
-            release = await self._built(loaded) or await self._build(loaded, body)
+            release = await self.folder.built(loaded) or await self.folder.build(loaded, body)
             rollout = rollouts.deploy(
                 self.c.desired,
                 release.number,
@@ -170,11 +165,13 @@ class Operations:
         async with self.changing("rollback"):
             self._needs_running("rollback")
             wanted = body.get("release")
-            stack = None if wanted is None else self.site.stack(self.kept(int(wanted)))
+            stack = (
+                None if wanted is None else self.site.stack(preflight.kept(self.site, int(wanted)))
+            )
             rollout = rollouts.rollback(
                 self.c.desired, self.site.stack, None if wanted is None else int(wanted), stack
             )
-            self._reversible(rollout, bool(body.get("yes")))
+            preflight.reversible(self.site, self.c.desired, rollout, bool(body.get("yes")))
             self.c.note("no release jobs run in a rollback")
             left = self.site.releases.get(self.c.desired.stack or 0)
             return await self._roll(replace(rollout, rehearsal=left.note == DRILL), body)
@@ -185,7 +182,7 @@ class Operations:
             self._needs_running("restart")
             stack = self._stack()
             services = tuple(body.get("services") or ())
-            self._known(stack, services)
+            preflight.known(stack, services)
             park = sizing.room_to_park(stack, machine.now())
             rollout = rollouts.restart(self.c.desired, stack, services, park=park)
             return await self._roll(rollout, body)
@@ -210,7 +207,7 @@ class Operations:
         async with self.changing("scale"):
             self._needs_running("scale")
             stack = self._stack()
-            self._known(stack, tuple(named))
+            preflight.known(stack, tuple(named))
             for name, count in counts.items():
                 if not 0 <= count <= 1000:
                     raise errors.UsageError(f"scale: {name}={count} is not within 0 and 1000")
@@ -218,7 +215,7 @@ class Operations:
                     raise errors.UsageError(f"scale: {name} is a singleton")
             kept = {n: count for n, count in self.c.desired.scale.items() if n not in named}
             scale = {**kept, **counts}
-            self._fits(stack, scale)
+            preflight.fits(stack, scale)
             self.site.journal.add(f"scale {named}", actor=_actor(body))
             self.c.want(replace(self.c.desired, scale=scale))
             await self._ready(tuple(named), exact=not body.get("detach"))
@@ -238,7 +235,7 @@ class Operations:
             self._needs_running(verb)
             stack = self._stack()
             services = tuple(body.get("services") or stack.services)
-            self._known(stack, services)
+            preflight.known(stack, services)
             stopped = set(self.c.desired.stopped)
             stopped = stopped | set(services) if stop else stopped - set(services)
             self.site.journal.add(f"{verb} {', '.join(services)}", actor=_actor(body))
@@ -272,16 +269,8 @@ class Operations:
             outcome="begun",
             actor=_actor(body),
         )
-        inputs = self._inputs()
-        self.c.want(
-            replace(
-                self.c.desired,
-                running=True,
-                rollout=rollout,
-                counter=rollout.id,
-                inputs=inputs if rollout.kind in ("up", "deploy") else self.c.desired.inputs,
-            )
-        )
+        rollout = replace(rollout, inputs=self.folder.inputs())
+        self.c.want(replace(self.c.desired, running=True, rollout=rollout, counter=rollout.id))
         await self._until(lambda: self.c.desired.rollout is None)
         outcome = self.c.desired.outcome
         counted = _difference(before, await self._counters())
@@ -319,30 +308,6 @@ class Operations:
                 return {"requests": total.requests, "failed": total.failed}
         return {"requests": 0, "failed": 0}
 
-    async def _build(self, loaded: Any, body: Body) -> Any:
-        def line(text: str) -> None:
-            self.c.events.publish({"event": "build", "line": text})
-
-        release = await self.site.releases.build(
-            loaded.stack,
-            loaded.text,
-            self.overlay,
-            self.file.parent,
-            progress=line,
-            note=DRILL if body.get("drill") else "",
-        )
-        self.site.journal.add(f"build r{release.number}", actor=_actor(body))
-        return release
-
-    async def _built(self, loaded: Any) -> Any:
-        """The newest release, where ``build`` has made it of just this folder and it never ran."""
-        newest = max(self.site.releases.list(), key=lambda r: r.number, default=None)
-        running = {gen.release for gen in self.c.desired.vector.values()}
-        if newest is None or newest.number in running or newest.note == DRILL:
-            return None
-        digest = await self.site.releases.digest(loaded.stack, loaded.text, self.file.parent)
-        return newest if newest.digest == digest else None
-
     async def _prune(self) -> None:
         stack = self._stack()
         protected = {gen.release for gen in self.c.desired.vector.values()}
@@ -353,61 +318,6 @@ class Operations:
             protected.add(self.c.desired.previous.stack)
         await asyncio.to_thread(self.site.releases.prune, stack.keep, protected)
 
-    # -- checks -----------------------------------------------------------------------------------
-
-    def load(self, body: Body, *, keep: bool = True) -> Any:
-        """The file as it is now. ``keep`` False: only looked at, nothing of it is remembered."""
-        file = Path(body.get("file") or self.file)
-        loaded = stackfile.load(file, self.overlay)
-        if extra := dict(body.get("env") or {}):
-            text = override.with_env(loaded.text, extra, file=loaded.file)
-            loaded = stackfile.parse(text, file=loaded.file, overlay=self.overlay)
-        if loaded.stack.id != self.site.paths.stack:
-            raise errors.Refused(
-                f"{file}: says stack {loaded.stack.id}, but {self.site.paths.stack} runs here",
-                hint="a stack keeps its name; run gapless down before you rename it",
-            )
-        if keep:
-            self.file = file
-            self._capture(loaded.stack, body)
-        known = set(self.site.secrets.names())
-        if not keep:
-            known |= set(body.get("environment") or {})
-        missing = checks.missing_secrets(loaded.stack, known)
-        if missing:
-            raise errors.UsageError(
-                f"secrets without a value: {', '.join(sorted(missing))}",
-                hint=f"gapless secret set {sorted(missing)[0]}",
-            )
-        return loaded
-
-    def _capture(self, stack: Stack, body: Body) -> None:
-        """Keep the values of declared secrets and of ``${env.X}`` that the caller has."""
-        environment = dict(body.get("environment") or {})
-        wanted = {name: environment[name] for name in stack.secrets if name in environment}
-        owners: list[Service | Job] = [*stack.services.values(), *stack.jobs.values()]
-        texts = [text for owner in owners for text in references.texts(stack, owner)]
-        texts += [table.url for table in stack.data.values() if table.url is not None]
-        for reference in references.of(texts):
-            if reference.kind == "env" and reference.name in environment:
-                wanted[f"{ENV_PREFIX}{reference.name}"] = environment[reference.name]
-        self.site.secrets.capture(wanted)
-
-    def _fits(self, stack: Stack, scale: Mapping[str, int] | None = None) -> None:
-        fault = sizing.misfit(sizing.totals(stack, machine.now(), scale), machine.now())
-        if fault:
-            raise errors.Refused(
-                f"reservations exceed the machine: {fault}",
-                hint="lower reserve or replicas in gapless.toml",
-            )
-
-    def _known(self, stack: Stack, services: tuple[str, ...]) -> None:
-        for name in services:
-            if name not in stack.services:
-                raise errors.UsageError(
-                    f'no service is named "{name}" (have: {", ".join(stack.services)})'
-                )
-
     def _needs_running(self, what: str) -> None:
         if not self.c.desired.running or not self.c.desired.vector:
             raise errors.Refused(f"{what}: the stack is not up", hint="gapless up -d")
@@ -416,83 +326,9 @@ class Operations:
         assert self.c.desired.stack is not None  # noqa: S101  # callers have checked that it is up
         return self.site.stack(self.c.desired.stack)
 
-    def kept(self, number: int) -> int:
-        known = sorted(release.number for release in self.site.releases.list())
-        if number not in known:
-            listed = ", ".join(f"r{n}" for n in known)
-            raise errors.UsageError(f"rollback: r{number} is not kept (have: {listed})")
-        return number
-
-    def _reversible(self, rollout: Rollout, yes: bool) -> None:
-        target = rollout.stack
-        current = self.c.desired.stack or target
-        barred = [
-            f"{name} of r{release.number}"
-            for release in self.site.releases.list()
-            if target < release.number <= current
-            for name, job in self.site.stack(release.number).jobs.items()
-            if job.when == "release" and not job.reversible
-        ]
-        if barred and not yes:
-            raise errors.Refused(
-                f"rollback to r{target} passes release jobs that are not reversible: "
-                f"{', '.join(barred)}",
-                hint=f"gapless rollback {target} -y",
-                result={"ask": f"Roll back to r{target} although {', '.join(barred)} stays done?"},
-            )
-
-    def _data_unchanged(self, stack: Stack) -> None:
-        """A deploy never alters data: another type or version under the same name is refused."""
-        old = self._stack().data
-        for name, table in stack.data.items():
-            before = old.get(name)
-            if before is None:
-                continue
-            if (before.type, before.version, before.runs) != (
-                table.type,
-                table.version,
-                table.runs,
-            ):
-                raise errors.Refused(
-                    f"{name}: its type, version or kind changed, and a deploy never alters data",
-                    hint=f"give the new store another name than {name}",
-                )
-
-    def _dependency_down(self, stack: Stack) -> None:
-        """Every replica alive, once ready and unready now: something they share is down."""
-        for name, service in stack.services.items():
-            alive = [
-                r
-                for r in self.c.observed.replicas
-                if r.id.service == name
-                and r.alive
-                and r.signalled_at is None
-                and r.generation == self.c.desired.vector.get(name)
-            ]
-            if service.http and alive and all(r.ever_ready and not r.ready for r in alive):
-                raise errors.Refused(
-                    f"{name}: none of its {len(alive)} replicas is ready ({alive[0].probe})",
-                    hint="mend what they depend on, or gapless deploy --force",
-                )
-
-    async def unchanged(self, loaded: Any) -> bool:
-        desired = self.c.desired
-        if desired.stack is None or desired.inputs != self._inputs():
-            return False
-        digest = await self.site.releases.digest(loaded.stack, loaded.text, self.file.parent)
-        current = self.site.releases.get(desired.stack)
-        return bool(digest == current.digest) and all(
-            gen.release == desired.stack for gen in desired.vector.values()
-        )
-
-    def _inputs(self) -> str:
-        """Digest of every value that a deploy hands to programs."""
-        held = sorted(self.site.secrets.all().items())
-        return hashlib.sha256(json.dumps(held).encode()).hexdigest()
-
     async def _note_changes(self, body: Body) -> None:
         try:
-            if not await self.unchanged(self.load(body)):
+            if not await self.folder.unchanged(self.folder.load(body)):
                 self.c.note(
                     f"the folder differs from r{self.c.desired.stack}: gapless deploy rolls it out"
                 )

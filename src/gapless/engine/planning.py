@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gapless import errors
 from gapless.core import plan as plans
 from gapless.core import simulate, sizing
-from gapless.engine import machine, rollouts
+from gapless.engine import machine, preflight, rollouts
 from gapless.model.desired import Desired
 from gapless.model.stack import Stack
 from gapless.observed import DataNode
@@ -84,9 +84,9 @@ class Planning:
         }
 
     async def _deploy(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
-        loaded = self.operations.load(body, keep=False)
+        loaded = self.operations.folder.load(body, keep=False)
         number = max((r.number for r in self.c.site.releases.list()), default=0) + 1
-        if not body.get("force") and await self.operations.unchanged(loaded):
+        if not body.get("force") and await self.operations.folder.unchanged(loaded):
             return self.c.desired, {}, ["the folder holds what runs: a deploy does nothing"]
         park = sizing.room_to_park(loaded.stack, machine.now())
         notes = [f"a release r{number} is built first"]
@@ -114,7 +114,7 @@ class Planning:
     ) -> tuple[Desired, dict[int, Stack], list[str]]:
         wanted = body.get("release")
         number = None if wanted is None else int(wanted)
-        stack = None if number is None else self.c.site.stack(self.operations.kept(number))
+        stack = None if number is None else self.c.site.stack(preflight.kept(self.c.site, number))
         rollout = rollouts.rollback(self.c.desired, self.c.site.stack, number, stack)
         return replace(self.c.desired, rollout=rollout), {}, ["no release jobs run"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from gapless import errors
+from gapless.core import sizing
 from gapless.edge import config as edge_config
 from gapless.edge import files as edge_files
-from gapless.engine import listeners
+from gapless.engine import listeners, machine
 from gapless.engine.site import Site
+from gapless.model.data import Data
+from gapless.model.desired import Desired, Rollout
 from gapless.model.stack import Stack
 from gapless.observed import Edge, Observed
 
@@ -53,4 +57,87 @@ def reachable(observed: Observed, services: tuple[str, ...]) -> None:
                 f"{found.id}: its socket {place} is gone, though it runs: the run directory"
                 " was cleared",
                 hint="gapless restart replaces the replicas; keep cleaners off that directory",
+            )
+
+
+def fits(stack: Stack, scale: Mapping[str, int] | None = None) -> None:
+    """Whether the reservations fit the machine. Raises Refused with the sums."""
+    fault = sizing.misfit(sizing.totals(stack, machine.now(), scale), machine.now())
+    if fault:
+        raise errors.Refused(
+            f"reservations exceed the machine: {fault}",
+            hint="lower reserve or replicas in gapless.toml",
+        )
+
+
+def known(stack: Stack, services: tuple[str, ...]) -> None:
+    """Whether the stack has these services. Raises UsageError."""
+    for name in services:
+        if name not in stack.services:
+            raise errors.UsageError(
+                f'no service is named "{name}" (have: {", ".join(stack.services)})'
+            )
+
+
+def kept(site: Site, number: int) -> int:
+    """The number, when that release is kept. Raises UsageError, naming those that are."""
+    known = sorted(release.number for release in site.releases.list())
+    if number not in known:
+        listed = ", ".join(f"r{n}" for n in known)
+        raise errors.UsageError(f"rollback: r{number} is not kept (have: {listed})")
+    return number
+
+
+def reversible(site: Site, desired: Desired, rollout: Rollout, yes: bool) -> None:
+    """Whether a rollback passes no job that cannot be undone. Raises Refused; ``yes`` allows it."""
+    target = rollout.stack
+    current = desired.stack or target
+    barred = [
+        f"{name} of r{release.number}"
+        for release in site.releases.list()
+        if target < release.number <= current
+        for name, job in site.stack(release.number).jobs.items()
+        if job.when == "release" and not job.reversible
+    ]
+    if barred and not yes:
+        raise errors.Refused(
+            f"rollback to r{target} passes release jobs that are not reversible: "
+            f"{', '.join(barred)}",
+            hint=f"gapless rollback {target} -y",
+            result={"ask": f"Roll back to r{target} although {', '.join(barred)} stays done?"},
+        )
+
+
+def data_unchanged(old: Mapping[str, Data], stack: Stack) -> None:
+    """A deploy never alters data: another type or version under the same name is refused."""
+    for name, table in stack.data.items():
+        before = old.get(name)
+        if before is None:
+            continue
+        if (before.type, before.version, before.runs) != (
+            table.type,
+            table.version,
+            table.runs,
+        ):
+            raise errors.Refused(
+                f"{name}: its type, version or kind changed, and a deploy never alters data",
+                hint=f"give the new store another name than {name}",
+            )
+
+
+def dependency_up(desired: Desired, observed: Observed, stack: Stack) -> None:
+    """Every replica alive, once ready and unready now: something they share is down."""
+    for name, service in stack.services.items():
+        alive = [
+            r
+            for r in observed.replicas
+            if r.id.service == name
+            and r.alive
+            and r.signalled_at is None
+            and r.generation == desired.vector.get(name)
+        ]
+        if service.http and alive and all(r.ever_ready and not r.ready for r in alive):
+            raise errors.Refused(
+                f"{name}: none of its {len(alive)} replicas is ready ({alive[0].probe})",
+                hint="mend what they depend on, or gapless deploy --force",
             )

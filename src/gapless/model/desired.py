@@ -53,6 +53,8 @@ class Rollout:
     surge_all: bool = False
     rehearsal: bool = False
     """A drill's: it leaves no trace in what ``rollback`` goes back to."""
+    inputs: str = ""
+    """Digest of the secrets that its replicas get."""
     reason: str = ""
     """Why it is being undone."""
 
@@ -92,6 +94,6 @@ class Desired:
     previous: Past | None = None
     """What ``rollback`` without an argument goes back to."""
     inputs: str = ""
-    """Digest of the secrets that the last deploy saw: a changed one is a reason to deploy."""
+    """Digest of the secrets that what runs has got: a changed one is a reason to deploy."""
     counter: int = 0
     """Source of rollout ids and epochs; only grows."""
