@@ -109,6 +109,17 @@ def blind_to_bad_answers() -> None:
     config.ERROR_LIMIT = 1_000_000
 
 
+def first_come() -> None:
+    """An edge that fills the first replica before it turns to the next."""
+    sound = config.render
+
+    def render(*given: Any) -> str:
+        return sound(*given).replace("balance leastconn", "balance first")
+
+    vars(config)["render"] = render
+
+
+EDGES = {"blind": blind_to_bad_answers, "first-come": first_come}
 HANDS: dict[str, type[execute.Executor]] = {
     "signal-first": SignalFirst,
     "forgets-environment": ForgetsEnvironment,
@@ -120,8 +131,8 @@ HANDS: dict[str, type[execute.Executor]] = {
 
 def plant(name: str) -> None:
     """Make this process's engine a faulty one."""
-    if name == "blind":
-        blind_to_bad_answers()
+    if name in EDGES:
+        EDGES[name]()
     else:
         vars(controller)["Executor"] = HANDS[name]
 

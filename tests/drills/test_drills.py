@@ -60,6 +60,7 @@ PLANTED = [
     ("scale", "touches-others", "touched"),
     ("sticky", "moves-clients", "moved to another replica"),
     ("controller", "takes-all-along", "while idle: lost"),
+    ("spread", "first-come", "%"),
 ]
 
 
