@@ -20,7 +20,6 @@ from gapless.core import plan
 from gapless.edge import config
 from gapless.engine import controller, execute
 from gapless.engine import main as engine
-from gapless.engine.observe import server_name
 from gapless.model.process import Process, ReplicaId
 from gapless.observed import Observed
 
@@ -41,7 +40,7 @@ class SignalFirst(execute.Executor):
     async def _busy(self, id: ReplicaId) -> bool:
         """Wait for a request in flight; where no load runs, none comes."""
         for _ in range(200):
-            server = (await self.site.edge.look()).servers.get(server_name(id))
+            server = (await self.site.edge.look()).servers.get(id.server)
             if server is not None and server.in_flight:
                 return True
             await asyncio.sleep(0.01)
@@ -81,7 +80,7 @@ class MovesClients(execute.Executor):
         if isinstance(step, plan.Enter):
             others = [r.id for r in observed.replicas if r.id != step.id and r.ready]
             for other in others[:1]:
-                await self.site.edge.leave(other.service, server_name(other))
+                await self.site.edge.leave(other.service, other.server)
                 await asyncio.sleep(1.0)
                 await self.site.edge.enter(await self._member(other))
 

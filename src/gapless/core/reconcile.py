@@ -9,6 +9,7 @@ from __future__ import annotations
 from gapless.core import plan, restart, rollout
 from gapless.core import service as services
 from gapless.core.world import World
+from gapless.model.stack import Stack
 from gapless.observed import Failures
 
 TELL_AGAIN = 30.0
@@ -45,14 +46,16 @@ def _cause(world: World, name: str) -> str:
 
 def wants_edge(world: World) -> bool:
     """Whether any service in force, or about to be, is an HTTP service."""
+    return world.desired.running and any(
+        service.http for stack in _in_force(world) for service in stack.services.values()
+    )
+
+
+def _in_force(world: World) -> list[Stack]:
+    """The stack whose edge and stores apply, and the one of the rollout under way."""
     desired = world.desired
     releases = {desired.stack} | ({desired.rollout.stack} if desired.rollout else set())
-    return desired.running and any(
-        service.http
-        for number in releases
-        if number is not None and number in world.stacks
-        for service in world.stacks[number].services.values()
-    )
+    return [world.stacks[n] for n in releases if n is not None and n in world.stacks]
 
 
 def _edge(agenda: plan.Agenda, world: World) -> None:
@@ -109,16 +112,9 @@ def _unused(world: World) -> bool:
 
 
 def _wanted_stores(world: World) -> set[str]:
-    desired = world.desired
-    if not desired.running:
+    if not world.desired.running:
         return set()
-    releases = {desired.stack} | ({desired.rollout.stack} if desired.rollout else set())
-    return {
-        name
-        for number in releases
-        if number is not None and number in world.stacks
-        for name in world.stacks[number].data
-    }
+    return {name for stack in _in_force(world) for name in stack.data}
 
 
 def _start_store(agenda: plan.Agenda, world: World, name: str) -> None:

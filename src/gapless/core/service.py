@@ -9,7 +9,7 @@ starts only when no other replica of it lives.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from gapless.core import drain, plan, replica, restart
 from gapless.core.world import DOWN_DRAIN, World
@@ -106,10 +106,9 @@ def next_id(world: World, name: str, ordinal: int, generation: Generation) -> Re
 
 
 def enter_ready(
-    agenda: plan.Agenda, world: World, service: Service, replicas: Sequence[Replica] | object
+    agenda: plan.Agenda, world: World, service: Service, replicas: Iterable[Replica]
 ) -> None:
     """Those that are ready and not in the edge enter it; the others are awaited."""
-    assert hasattr(replicas, "__iter__")
     for found in replicas:
         if not found.ready:
             if not found.ever_ready:

@@ -105,7 +105,7 @@ def _apply_process(world: World, step: plan.Step) -> World:
             return _observe(world, replicas=(*world.observed.replicas, fresh), attempts=attempts)
         case plan.Forget(id=id):
             left = tuple(r for r in world.observed.replicas if r.id != id)
-            servers = {n: s for n, s in world.observed.edge.servers.items() if n != _name(id)}
+            servers = {n: s for n, s in world.observed.edge.servers.items() if n != id.server}
             edge = replace(world.observed.edge, servers=servers)
             return _observe(world, replicas=left, edge=edge)
         case plan.Signal(id=id):
@@ -134,12 +134,8 @@ def _apply_member(world: World, step: plan.Step) -> World:
     return world
 
 
-def _name(id: ReplicaId) -> str:
-    return str(id).replace("@", ":")
-
-
 def _enter(world: World, id: ReplicaId) -> World:
-    server = EdgeServer(_name(id), id.service, "ready", up=True)
+    server = EdgeServer(id.server, id.service, "ready", up=True)
     return _change(world, id, server=server, entered_at=world.now, left_at=None, told_at=None)
 
 

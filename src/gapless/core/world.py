@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gapless.model.desired import Desired, Generation, Vector
 from gapless.model.service import Service
@@ -76,12 +77,23 @@ class World:
         return tuple(names)
 
     @property
-    def edge_config(self) -> str:
-        """The digest wanted in the present situation."""
+    def edge_situation(self) -> Literal["base", "rolling", "switched"]:
+        """Which of the edge configurations is wanted now."""
         rollout = self.desired.rollout
         if rollout is None:
-            return self.edge_configs.base
-        return self.edge_configs.switched if rollout.phase == "smoke" else self.edge_configs.rolling
+            return "base"
+        return "switched" if rollout.phase == "smoke" else "rolling"
+
+    @property
+    def edge_config(self) -> str:
+        """The digest wanted in the present situation."""
+        match self.edge_situation:
+            case "base":
+                return self.edge_configs.base
+            case "rolling":
+                return self.edge_configs.rolling
+            case "switched":
+                return self.edge_configs.switched
 
     @property
     def edge_ready(self) -> bool:

@@ -256,11 +256,10 @@ class Controller:
 
     def _edge_config(self) -> edge_config.Config:
         assert self.world is not None  # noqa: S101  # set at the start of each round
-        configs = self.situation.configs(self.desired, self.observed, self.world.stacks)
-        rollout = self.desired.rollout
-        if rollout is None:
-            return configs["base"]
-        return configs["switched" if rollout.phase == "smoke" else "rolling"]
+        # Of the world that was decided on: the record may have changed since.
+        world = self.world
+        configs = self.situation.configs(world.desired, world.observed, world.stacks)
+        return configs[world.edge_situation]
 
     # -- telling ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from gapless.core import plan
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
 from gapless.engine import clock, durable
-from gapless.engine.observe import Observer, server_name
+from gapless.engine.observe import Observer
 from gapless.engine.site import Site
 from gapless.model.process import Address, ReplicaId
 from gapless.observed import Observed
@@ -81,13 +81,13 @@ class Executor:
         self.site.notebook.save()
 
     async def _leave(self, id: ReplicaId) -> None:
-        await self.site.edge.leave(id.service, server_name(id))
+        await self.site.edge.leave(id.service, id.server)
         self._left(id)
         self.site.notebook.save()
 
     async def _flip(self, enter: tuple[ReplicaId, ...], leave: tuple[ReplicaId, ...]) -> None:
         members = tuple([await self._member(id) for id in enter])
-        await self.site.edge.flip(members, tuple((id.service, server_name(id)) for id in leave))
+        await self.site.edge.flip(members, tuple((id.service, id.server) for id in leave))
         for id in enter:
             self._entered(id)
         for id in leave:
@@ -116,7 +116,7 @@ class Executor:
         self.site.notebook.save()
 
     async def _forget(self, id: ReplicaId, observed: Observed) -> None:
-        name = server_name(id)
+        name = id.server
         if name in observed.edge.servers and not await self.site.edge.remove(id.service, name):
             return  # connections are attached still; the next look asks again
         await self.site.runtime.forget(str(id))
@@ -133,7 +133,7 @@ class Executor:
     def _as_member(self, id: ReplicaId, address: Address) -> edge_base.Member:
         service = self.site.stack(id.release).services[id.service]
         token = self.site.notebook.of(str(id)).token if service.sticky else None
-        return edge_base.Member(server_name(id), id.service, address, token)
+        return edge_base.Member(id.server, id.service, address, token)
 
     async def _found(self, id: str) -> Found:
         for found in await self.site.runtime.look():

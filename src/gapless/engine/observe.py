@@ -23,11 +23,6 @@ LOST_AFTER = 5.0
 """Seconds after its start from which an edge without a socket has lost it."""
 
 
-def server_name(id: ReplicaId) -> str:
-    """The replica's name at the edge, where ``@`` is not allowed."""
-    return str(id).replace("@", ":")
-
-
 class Observer:
     """Looks, and remembers only what no look can show: failures in a row, and readiness."""
 
@@ -85,7 +80,7 @@ class Observer:
     def _replica(self, found: Found, edge: observed.Edge) -> observed.Replica:
         id = ReplicaId.parse(found.id)
         generation = Generation(id.release, int(found.labels.get("epoch", "0")))
-        server = edge.servers.get(server_name(id))
+        server = edge.servers.get(id.server)
         marks = self.site.notebook.of(found.id)
         now = clock.now()
         if server is not None and server.admin == "maint" and marks.left_at is None:

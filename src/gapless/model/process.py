@@ -23,6 +23,11 @@ class ReplicaId:
         head = f"{self.service}.{self.ordinal}@r{self.release}"
         return head if self.attempt == 1 else f"{head}.{self.attempt}"
 
+    @property
+    def server(self) -> str:
+        """Its name at the edge, where ``@`` is not allowed."""
+        return str(self).replace("@", ":")
+
     @classmethod
     def parse(cls, text: str) -> ReplicaId:
         """The inverse of ``str``. Raises ValueError."""
