@@ -18,7 +18,6 @@ class GaplessError(Exception):
     """The root. ``detail`` carries machine-readable facts for ``--json``."""
 
     exit_code: ClassVar[int] = 1
-    retry: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str | None = None, **detail: Any) -> None:
         super().__init__(message)
@@ -94,8 +93,6 @@ class Refused(GaplessError):
 
 class Locked(Refused):
     """Somebody else is the one writer; ``holder`` is named in the message."""
-
-    retry = True
 
 
 class EnvironmentFault(Refused):

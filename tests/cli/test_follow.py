@@ -41,7 +41,6 @@ def test_a_deploy_as_lines(folder: Folder, wire: Wire) -> None:
         "/v1/deploy",
         {
             "file": str(folder.path / "gapless.toml"),
-            "overlay": None,
             "environment": {},
             "services": ["web"],
             "force": True,

@@ -135,7 +135,6 @@ async def test_removes_only_what_is_out(bench: Bench, edge: Any) -> None:
 async def test_what_it_does_not_know_is_out_already(edge: Any) -> None:
     for backend in ("web", "nowhere"):
         await edge.leave(backend, "web.9")
-        await edge.cut(backend, "web.9")
         assert await edge.remove(backend, "web.9")
 
 

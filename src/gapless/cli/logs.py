@@ -31,8 +31,6 @@ _TIME = re.compile(
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?)"
 )
 
-Mask = Callable[[str], str]
-
 
 @dataclass
 class Source:

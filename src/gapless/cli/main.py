@@ -65,8 +65,6 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
 """Name to (module in this package, one line of help). Modules load when their command is named."""
 
-DETACHED = "detached; what was begun goes on"
-
 
 class Main(click.Group):
     """Loads a command's module when it is named, and turns every error into text."""

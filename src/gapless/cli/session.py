@@ -134,7 +134,6 @@ class Session:
         """The body of a request that reads the file: where it is, and what it asks of us."""
         return {
             "file": str(self.file),
-            "overlay": self.overlay,
             "environment": self.captured(),
             **more,
         }

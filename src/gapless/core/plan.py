@@ -6,7 +6,6 @@ A step is one small act on the world, quick to do and safe to repeat. The execut
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gapless.model.desired import Generation, Phase
@@ -321,8 +320,3 @@ class Agenda:
     def decision(self) -> Decision:
         """What was collected, frozen."""
         return Decision(tuple(self.steps), self.wake_at, tuple(self.waits))
-
-
-def starts(steps: Iterable[Step]) -> int:
-    """How many replicas a plan starts (for summaries)."""
-    return sum(isinstance(step, StartReplica) for step in steps)

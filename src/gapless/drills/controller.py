@@ -112,8 +112,8 @@ def run(stage: Stage) -> Outcome:
 def points(stage: Stage) -> list[int]:
     """Steps of a deploy (from 1) after which to kill, evenly over its length."""
     try:
-        named = {"file": str(stage.target.file), "overlay": stage.target.overlay}
-        plan = stage.client.post("/v1/plan", {"what": "deploy", "force": True, **named})
+        body = {"what": "deploy", "force": True, "file": str(stage.target.file)}
+        plan = stage.client.post("/v1/plan", body)
         steps = len(plan.get("steps") or ()) or GUESS
     except errors.GaplessError:
         steps = GUESS

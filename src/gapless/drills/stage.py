@@ -73,8 +73,7 @@ class Stage:
 
     def begin(self, path: str, **body: Any) -> Iterator[dict[str, Any]]:
         """The events of an operation, as they come. Raises NoController when it goes away."""
-        named = {"file": str(self.target.file), "overlay": self.target.overlay}
-        return self.client.stream(path, {**named, **body})
+        return self.client.stream(path, {"file": str(self.target.file), **body})
 
     def operate(self, path: str, **body: Any) -> End:
         """One operation to its end, whatever the end."""

@@ -50,9 +50,6 @@ class Edge(Protocol):
     async def leave(self, backend: str, name: str) -> None:
         """No new work from now on, cookie holders included; acknowledged on return."""
 
-    async def cut(self, backend: str, name: str) -> None:
-        """End the sessions that it still has."""
-
     async def remove(self, backend: str, name: str) -> bool:
         """Delete the server; False while connections are attached (ask again). Unknown: True."""
 

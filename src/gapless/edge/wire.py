@@ -25,7 +25,6 @@ DELETED = "Server deleted."
 UNKNOWN_SERVER = "No such server."
 UNKNOWN_BACKEND = "No such backend."
 ATTACHED = "still has connections attached"
-NO_COOKIE = "'cookie' option is not accepted for dynamic server"
 
 SERVERS = "show stat -1 4 -1"
 TOTALS = "show stat -1 3 -1"

@@ -218,7 +218,7 @@ class Operations:
             preflight.fits(stack, scale)
             self.site.journal.add(f"scale {named}", actor=_actor(body))
             self.c.want(replace(self.c.desired, scale=scale))
-            await self._ready(tuple(named), exact=not body.get("detach"))
+            await self._ready(tuple(named), exact=True)
             return self._serving()
 
     async def stop(self, body: Body) -> dict[str, Any]:

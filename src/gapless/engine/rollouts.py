@@ -32,7 +32,6 @@ def deploy(
         order=order(stack, target),
         phase="release-jobs",
         stack=release,
-        base_stack=desired.stack,
         removed=() if services else tuple(n for n in desired.vector if n not in stack.services),
         release_jobs=tuple(name for name, job in jobs if job.when == "release"),
         smoke_jobs=tuple(name for name, job in jobs if job.when == "after-release"),
@@ -72,7 +71,6 @@ def rollback(
         order=order(stack, target),
         phase="rolling",
         stack=number,
-        base_stack=desired.stack,
         removed=removed,
         smoke_jobs=tuple(n for n, job in stack.jobs.items() if job.when == "after-release"),
         surge_all=True,
@@ -96,7 +94,6 @@ def restart(desired: Desired, stack: Stack, services: tuple[str, ...], *, park: 
         order=order(stack, target),
         phase="rolling",
         stack=desired.stack,
-        base_stack=desired.stack,
         park=park,
     )
 

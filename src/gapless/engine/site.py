@@ -255,10 +255,6 @@ class Site:
         host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
         return f"http://{host}:{port}"
 
-    def mask_values(self) -> tuple[str, ...]:
-        """Every value that must appear in no output."""
-        return self.secrets.values()
-
 
 def _listening(address: Address | None) -> dict[str, str]:
     if address is None:

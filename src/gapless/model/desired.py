@@ -32,7 +32,7 @@ class Rollout:
     """A change under way: from ``base`` to ``target``; only the services in ``target`` move.
 
     ``order`` lists the services in the order they switch; ``release_jobs`` and ``smoke_jobs``
-    run before and after. ``jobs_release`` is the release whose code the jobs run.
+    run before and after, with the code of the release ``stack``.
     """
 
     id: int
@@ -43,7 +43,6 @@ class Rollout:
     phase: Phase
     stack: int
     """The release whose edge, data and job tables apply once committed."""
-    base_stack: int | None = None
     removed: tuple[str, ...] = ()
     """Services that the target no longer has; they serve until the commit."""
     release_jobs: tuple[str, ...] = ()

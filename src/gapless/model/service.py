@@ -8,8 +8,6 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from gapless.model.units import Bytes, Command, EnvName, Model, Seconds, UrlPath
 
-OWN_PLACEHOLDERS = frozenset({"socket", "host", "port", "replica", "release"})
-
 
 class Probe(Model):
     """How readiness is asked for: an HTTP path, or a command that exits 0."""

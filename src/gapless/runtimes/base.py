@@ -15,8 +15,8 @@ class Found:
     """One program that a look found: alive, or dead and not yet forgotten.
 
     ``exit`` is None while it lives; ``Exit()`` (neither code nor signal) when nobody saw the end.
-    ``started_at`` is in seconds of CLOCK_BOOTTIME. ``reused`` says another program has its pid:
-    then it is dead, and nothing is ever signalled by that number.
+    ``started_at`` is in seconds of CLOCK_BOOTTIME. One whose pid another program has by now is
+    dead, and nothing is ever signalled by that number.
     """
 
     id: str

@@ -10,7 +10,6 @@ from gapless.errors import Problem
 from gapless.model.service import Service
 from gapless.model.stack import RESERVED, Stack
 from gapless.stackfile import mentions, references, unknown
-from gapless.stackfile.overlays import Layered
 from gapless.stackfile.places import Path
 from gapless.stackfile.report import NAMED, Report
 from gapless.stackfile.source import Tree
@@ -241,7 +240,7 @@ def missing_secrets(stack: Stack, have: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in stack.secrets if name not in known)
 
 
-def warnings(stack: Stack, layered: Layered, report: Report) -> tuple[Problem, ...]:
+def warnings(stack: Stack, report: Report) -> tuple[Problem, ...]:
     """What is allowed but probably not meant, in the order of the file."""
     for name, service in stack.services.items():
         owner: Path = ("service", name)

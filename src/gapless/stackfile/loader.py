@@ -48,7 +48,7 @@ def parse(text: str, *, file: str = "gapless.toml", overlay: str | None = None) 
 
     document = source.tree(text, file=file)
     found = places.find(text)
-    outer = Report(Layered(document, _document_origins(document, found)), text, file)
+    outer = Report(Layered(document, _document_origins(found)), text, file)
     _overlay_tables(document, overlay, outer)
     if outer.problems:
         raise InvalidStack(outer.problems)
@@ -74,7 +74,7 @@ def parse(text: str, *, file: str = "gapless.toml", overlay: str | None = None) 
         origins=chosen.origins,
         tree=chosen.tree,
         overlays=overlays.names(document),
-        warnings=checks.warnings(stack, chosen, Report(chosen, text, file)),
+        warnings=checks.warnings(stack, Report(chosen, text, file)),
     )
 
 
@@ -147,9 +147,7 @@ def _is_name(name: str) -> bool:
     )
 
 
-def _document_origins(
-    document: source.Tree, found: Mapping[places.Path, int]
-) -> dict[places.Path, Origin]:
+def _document_origins(found: Mapping[places.Path, int]) -> dict[places.Path, Origin]:
     return {path: Origin(line, overlays.BASE) for path, line in found.items()}
 
 

@@ -112,13 +112,6 @@ class FakeEdge:
         if key in self.desk.servers:
             self._set(key, "maint")
 
-    async def cut(self, backend: str, name: str) -> None:
-        """Nothing is in flight on it any more."""
-        self._config()
-        key = (backend, words.identifier(name))
-        if self.desk.in_flight.pop(key, 0):
-            self.desk.log.append(f"cut {backend}/{key[1]}")
-
     async def remove(self, backend: str, name: str) -> bool:
         """False while anything is in flight."""
         self._config()
