@@ -15,7 +15,8 @@ from tests.engine.release_bench import Bench
 from tests.runtimes.process_bench import reachable
 
 from gapless.engine.releases import owned, release
-from gapless.errors import EnvironmentFault, Damaged, Refused, UsageError
+from gapless.engine.releases.store import DRILL
+from gapless.errors import Damaged, EnvironmentFault, Refused, UsageError
 
 ROOT = os.geteuid() == 0
 
@@ -318,6 +319,16 @@ async def test_an_unreadable_file_is_named(bench: Bench) -> None:
 
 
 # -- pruning ----------------------------------------------------------------------------------
+
+
+async def test_what_a_drill_made_goes_first_and_its_number_is_never_given_again(
+    bench: Bench,
+) -> None:
+    await bench.build()
+    bench.write({"app.py": "of a drill"})
+    await bench.build(note=DRILL)
+    assert list(bench.releases.prune(5, {1})) == [2]
+    assert bench.again().next_number() == 3
 
 
 async def test_the_newest_and_the_protected_are_kept(bench: Bench) -> None:

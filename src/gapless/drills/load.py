@@ -25,7 +25,7 @@ from typing import Any
 import pydantic
 
 from gapless import errors
-from gapless.drills import figures, sockets, wire
+from gapless.drills import figures, jars, sockets, wire
 from gapless.drills import spec as specs
 
 FIRST_PHASE = "start"
@@ -48,54 +48,6 @@ class Schedule:
         return due
 
 
-class Jar:
-    """The affinity cookies of one stream's clients."""
-
-    def __init__(self, stream: specs.Stream) -> None:
-        self._stream = stream
-        self._first: dict[int, str] = {}
-        self._held: dict[int, str] = {}
-        self._asked: set[int] = set()
-        self.moved = 0
-
-    def send(self, client: int) -> str:
-        """The Cookie header of the client's next request."""
-        name, forged = self._stream.cookie, self._stream.forged
-        if name is None:
-            return ""
-        value = forged[client % len(forged)] if forged else self._held.get(client, "")
-        return f"{name}={value}" if value else ""
-
-    def take(self, client: int, answer: wire.Answer) -> None:
-        """Note what the answer set. Another value than the one held is a move."""
-        name = self._stream.cookie
-        if name is None:
-            return
-        self._asked.add(client)
-        for line in answer.headers.get("set-cookie", "").split("\n"):
-            key, _, rest = line.partition("=")
-            if key.strip() != name:
-                continue
-            value = rest.partition(";")[0]
-            if client in self._held and self._held[client] != value:
-                self.moved += 1
-            self._first.setdefault(client, value)
-            self._held[client] = value
-
-    def report(self) -> figures.Cookies:
-        """Values are replaced by labels: who holds one may claim its replica."""
-        values = sorted(set(self._first.values()))
-        by = {f"replica {n}": 0 for n in range(1, len(values) + 1)}
-        for value in self._first.values():
-            by[f"replica {values.index(value) + 1}"] += 1
-        return figures.Cookies(
-            clients=len(self._asked),
-            without=len(self._asked) - len(self._first),
-            moved=self.moved,
-            by=by,
-        )
-
-
 class Run:
     """One run of a spec. ``stop`` may be called at any time, from the same loop."""
 
@@ -109,7 +61,8 @@ class Run:
         self._sent = 0
         self._idle: set[asyncio.Task[None]] = set()
         self._late = array("I")
-        self._jars = {one.name: Jar(one) for one in spec.streams if one.cookie}
+        self._door = asyncio.Lock()
+        self._jars = {one.name: jars.Jar(one) for one in spec.streams if one.cookie}
         self._crowd = sockets.Crowd(spec, self.measured.sockets)
         self._began = 0.0
 
@@ -188,7 +141,8 @@ class Run:
                 count = self._count(stream)
                 count.requests += 1
                 begun = loop.time() if due is None else due
-                connection, good = await self._once(stream, number, connection, count)
+                async with self._turn(stream, number):
+                    connection, good = await self._once(stream, number, connection, count)
                 if good:
                     count.samples.append(min(2**32 - 1, round((loop.time() - begun) * 1e6)))
                 elif schedule is None:
@@ -196,6 +150,15 @@ class Run:
         finally:
             if connection is not None:
                 connection.close()
+
+    def _turn(
+        self, stream: specs.Stream, number: int
+    ) -> contextlib.AbstractAsyncContextManager[object]:
+        """New clients come one after the other: else it is chance who finds whom at work."""
+        jar = self._jars.get(stream.name)
+        if jar is None or stream.forged or jar.knows(number):
+            return contextlib.nullcontext()
+        return self._door
 
     async def _until(self, due: float) -> bool:
         """Sleep until the moment; False: the run is stopping."""

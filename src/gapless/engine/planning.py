@@ -85,7 +85,7 @@ class Planning:
 
     async def _deploy(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
         loaded = self.operations.folder.load(body, keep=False)
-        number = max((r.number for r in self.c.site.releases.list()), default=0) + 1
+        number = self.c.site.releases.next_number()
         if not body.get("force") and await self.operations.folder.unchanged(loaded):
             return self.c.desired, {}, ["the folder holds what runs: a deploy does nothing"]
         park = sizing.room_to_park(loaded.stack, machine.now())

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gapless import stackfile
+from gapless.engine import durable
 from gapless.engine.paths import Paths
 from gapless.engine.releases import owned, select, snapshot
 from gapless.engine.releases.prepare import Environments
@@ -61,6 +62,7 @@ class Releases:
         self.paths = paths
         self.environments = Environments(paths.state, identity_uid, shared_group)
         self._shared_group = shared_group
+        self._last = paths.state / "releases.last"
         self._known: dict[int, Release] | None = None
         self._damaged: dict[int, Damaged] = {}
         """Releases whose manifest cannot be read: they may run, so nothing of them is removed."""
@@ -93,6 +95,13 @@ class Releases:
             raise self._damaged[number]
         kept = ", ".join(f"r{release.number}" for release in self.list()) or "none"
         raise UsageError(f"r{number} is not kept (have: {kept})", hint="gapless releases")
+
+    def next_number(self) -> int:
+        """The number of the next release: never one that a release had, removed ones included."""
+        taken = [release.number for release in self.list()]
+        with contextlib.suppress(OSError, ValueError):
+            taken.append(int(self._last.read_text()))
+        return 1 + max([*taken, *self._damaged], default=0)
 
     def load_stack(self, number: int) -> Stack:
         """The stack that it was made from. Raises UsageError, InvalidStack."""
@@ -141,13 +150,13 @@ class Releases:
         cannot be released), EnvironmentFault (disk full), UsageError; nothing is left then.
         """
         await in_thread(self._sweep)
-        taken = [release.number for release in self.list()]
-        number = 1 + max([*taken, *self._damaged], default=0)
+        number = self.next_number()
         home = self.paths.releases / f"r{number}"
         try:
             await in_thread(lambda: _make(home))
             release = await self._build(stack, text, overlay, folder, home, progress, note)
             await in_thread(lambda: publish(release, home))
+            await in_thread(lambda: durable.write(self._last, str(number)))
         except BaseException:
             with contextlib.suppress(GaplessError):
                 await in_thread(self._sweep)
