@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -159,9 +160,7 @@ def _struck(world: World, found: Replica, event: str) -> Replica:
     return found
 
 
-def perform(
-    world: World, steps: tuple[plan.Step, ...], ever: set[ReplicaId], faulty: bool = False
-) -> World:
+def perform(world: World, steps: tuple[plan.Step, ...], ever: set[ReplicaId]) -> World:
     for step in steps:
         try:
             check(world, step, ever)
@@ -201,7 +200,7 @@ TABLES = {
     "more": worlds.stack(web={"replicas": 4}),
     "fewer": worlds.stack(web={"replicas": 2}),
 }
-RESTS = {name: worlds.at_rest(worlds.stack()) for name in ("sound",)}
+REST = worlds.at_rest(worlds.stack())
 
 
 @settings(max_examples=300, deadline=None)
@@ -216,7 +215,7 @@ RESTS = {name: worlds.at_rest(worlds.stack()) for name in ("sound",)}
     ),
 )
 def test_every_interrupted_prefix_keeps_every_invariant(change, table, park, surge, script):  # type: ignore[no-untyped-def]  # hypothesis gives the arguments
-    world = CHANGES[change](RESTS["sound"], TABLES[table], park=park, surge=surge)
+    world = CHANGES[change](REST, TABLES[table], park=park, surge=surge)
     ever = {r.id for r in world.observed.replicas}
     for event, pick, cut, random in script:
         steps = list(reconcile(world).steps)
@@ -261,23 +260,35 @@ def _healed(world: World) -> World:
     return replace(world, observed=replace(world.observed, replicas=replicas))
 
 
-def _planted(step: plan.Step) -> None:
-    world = RESTS["sound"]
-    ever = {r.id for r in world.observed.replicas}
-    try:
-        check(world, step, ever)
-    except Broken:
-        return
-    raise AssertionError(f"nobody noticed: {step.text}")
+def _leaving(world: World, in_flight: int) -> World:
+    """web.1 is out of the edge, with so many requests in flight."""
+    web = ReplicaId("web", 1, 1)
+    world = simulate.apply(world, plan.Leave(web))
+    found = find(world, web)
+    assert found.server is not None
+    left = replace(found, server=replace(found.server, in_flight=in_flight))
+    replicas = tuple(left if r.id == web else r for r in world.observed.replicas)
+    return replace(world, observed=replace(world.observed, replicas=replicas))
 
 
 def test_the_checks_catch_what_they_are_for() -> None:
-    """Planted faults: each check fails on a step that breaks its invariant."""
-    world = RESTS["sound"]
+    """Planted faults: each check fails on a step that breaks its invariant, and says so."""
     web, beat = ReplicaId("web", 1, 1), ReplicaId("beat", 1, 1, 2)
-    generation = world.desired.vector["web"]
-    _planted(plan.Signal(web))
-    _planted(plan.Leave(web))
-    _planted(plan.StartReplica(web, generation))
-    _planted(plan.StartReplica(beat, generation))
-    _planted(plan.StopData("db"))
+    generation = REST.desired.vector["web"]
+    position = next(n for n, r in enumerate(REST.observed.replicas) if r.id == web)
+    unready = happen(REST, "unready", position)
+    deploying = worlds.deploying(REST, worlds.stack())
+    planted: list[tuple[World, plan.Step, str]] = [
+        (REST, plan.Signal(web), "while the edge gives it work"),
+        (_leaving(REST, 2), plan.Signal(web), "with 2 in flight"),
+        (_leaving(deploying, 0), plan.Signal(web), "given up before deploy 2 has held"),
+        (unready, plan.Enter(web), "is not ready"),
+        (unready, plan.Flip((web,), ()), "is not ready"),
+        (REST, plan.Leave(web), "falls from 3 to 2"),
+        (REST, plan.StartReplica(web, generation), "was used before"),
+        (REST, plan.StartReplica(beat, generation), "would be a second beat"),
+        (REST, plan.StopData("db"), "alters existing data"),
+    ]
+    for world, step, said in planted:
+        with pytest.raises(Broken, match=said):
+            check(world, step, {r.id for r in world.observed.replicas})
