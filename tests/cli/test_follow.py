@@ -19,7 +19,6 @@ PROGRESS = {"event": "progress", "phase": "rolling", "services": {"web": {"ready
 
 def test_a_deploy_as_lines(folder: Folder, wire: Wire) -> None:
     wire.events = [
-        {"event": "plan", "text": "[1] one\n[2] two"},
         {"event": "build", "line": "\x1b[1mpip"},
         STEP, PROGRESS, PROGRESS,
         {"event": "note", "text": "undo by restart"},
@@ -28,8 +27,6 @@ def test_a_deploy_as_lines(folder: Folder, wire: Wire) -> None:
     answer = folder.gapless("deploy", "web", "--force", "--surge", "all", "--wait")
     assert answer.code == 0
     assert answer.err.splitlines() == [
-        "[1] one",
-        "[2] two",
         "build | �[1mpip",
         "[1] web.1@r2 start   because release 2",
         "rolling: web 1/3",

@@ -110,8 +110,6 @@ def screen(session: Session, *, live: bool) -> Iterator[Screen]:
 def show(event: Event, where: Screen, seen: dict[str, str]) -> None:
     """One event as a line. ``seen`` keeps the last progress, so that only changes are shown."""
     match event.get("event"):
-        case "plan":
-            where.line(out_lines(event.get("text", "")))
         case "build":
             where.line(f"build | {out.clean(event.get('line', ''))}")
         case "step":

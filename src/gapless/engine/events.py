@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 Event = dict[str, Any]
-"""``{"event": "step"/"note"/"build"/"progress"/"plan"/"output", …}`` as in docs/api.md."""
+"""``{"event": "step"/"note"/"build"/"progress"/"output", …}`` as in docs/api.md."""
 BACKLOG = 10_000
 """Events that a slow listener may be behind before it loses some."""
 
