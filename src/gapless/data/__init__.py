@@ -4,6 +4,7 @@
 ``postgres``  a PostgreSQL server, ``pgconf`` its texts, ``pgclient`` a connection to it
 ``redis``     a Valkey or Redis server, ``redisconf`` its texts, ``redisline`` a connection to it,
               ``resp`` its protocol, ``redis_shell`` a small client
+``values``    what any server's settings may hold
 ``files``     a folder that services share
 ``external``  a store that somebody else runs: attributes and a probe
 ``engines``   server programs: where they come from, their versioned copies

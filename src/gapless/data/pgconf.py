@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import math
 import re
-from collections.abc import Mapping
 
+from gapless.data import values
 from gapless.errors import DataFault
 
-Settings = Mapping[str, str | int | float | bool]
+Settings = values.Settings
 
 ADMIN = "postgres"
 """The superuser. It enters through the owner-only socket and never over TCP."""
@@ -64,20 +63,17 @@ def check_settings(name: str, settings: Settings) -> None:
             raise DataFault(f"{place}: not the name of a PostgreSQL setting")
         if (reason := _OURS.get(key.lower())) is not None:
             raise DataFault(f"{place}: not yours to set ({reason})")
-        if isinstance(value, str) and any(ord(c) < 32 or ord(c) == 127 for c in value):
-            raise DataFault(f"{place}: must not contain control characters or line breaks")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise DataFault(f"{place}: must be a finite number, got {value}")
+        values.check(place, value)
 
 
-def literal(value: str | int | float | bool) -> str:
+def literal(value: values.Value) -> str:
     """A value as the configuration file and ``pg_settings`` spell it, without quotes."""
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value)
 
 
-def quoted(value: str | int | float | bool) -> str:
+def quoted(value: values.Value) -> str:
     """A value in the quotes of postgresql.conf: nothing in it can end the line or the string."""
     text = literal(value).replace("\\", "\\\\").replace("'", "''")
     return f"'{text}'"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
 
+from gapless.data import values
 from gapless.errors import DataFault
 
-Settings = Mapping[str, str | int | float | bool]
+Settings = values.Settings
 
 SENTINEL = "gapless-end-of-check"
 """A directive that no server knows: a check that stops here has accepted all before it."""
@@ -55,20 +54,17 @@ def check_settings(name: str, settings: Settings) -> None:
             raise DataFault(f"{place}: not the name of a Redis setting")
         if (reason := _OURS.get(key)) is not None:
             raise DataFault(f"{place}: not yours to set ({reason})")
-        if isinstance(value, str) and any(ord(c) < 32 or ord(c) == 127 for c in value):
-            raise DataFault(f"{place}: must not contain control characters or line breaks")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise DataFault(f"{place}: must be a finite number, got {value}")
+        values.check(place, value)
 
 
-def literal(value: str | int | float | bool) -> str:
+def literal(value: values.Value) -> str:
     """A value as the server spells it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
 
 
-def quoted(value: str | int | float | bool) -> str:
+def quoted(value: values.Value) -> str:
     """A value in double quotes: nothing in it can end the line or the string."""
     text = literal(value).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{text}"'

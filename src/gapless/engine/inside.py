@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapless import errors
 from gapless.engine import logfiles
+from gapless.model.process import Process
 
 if TYPE_CHECKING:
     from gapless.engine.controller import Controller
@@ -27,25 +28,7 @@ class Inside:
         """Run a job, or a command with a service's environment; its output goes to the events."""
         name = str(body.get("name") or "")
         argv = tuple(str(word) for word in body.get("argv") or ())
-        desired = self.c.desired
-        if desired.stack is None:
-            raise errors.Refused(f"run {name}: the stack is not up", hint="gapless up -d")
-        stack = self.c.site.stack(desired.stack)
-        if name in stack.services and not argv:
-            raise errors.UsageError(
-                f"run: {name} is a service: say what to run with its code and environment",
-                hint=f"gapless run {name} -- COMMAND",
-            )
-        if name not in stack.jobs and name not in stack.services:
-            have = ", ".join((*stack.jobs, *stack.services))
-            raise errors.UsageError(
-                f'run: nothing is named "{name}" (have: {have})',
-                hint="gapless run SERVICE -- COMMAND",
-            )
-        generation = desired.vector.get(name)
-        release = generation.release if generation else desired.stack
-        self._number -= 1  # rollouts count up from 1: a one-off is never taken for one's job
-        process = self.c.site.job(name, release, str(self._number), argv)
+        process = self._process(name, argv)
         runtime = self.c.site.runtime
         log = runtime.log(process.id)
         offset = logfiles.size(log)
@@ -66,6 +49,28 @@ class Inside:
         if end is None or end.code != 0:
             raise errors.WorkFailed(f"{name}: {end or 'ended unseen'}", result={"exit": str(end)})
         return {"exit": 0}
+
+    def _process(self, name: str, argv: tuple[str, ...]) -> Process:
+        """What to start. Raises Refused, UsageError."""
+        desired = self.c.desired
+        if desired.stack is None:
+            raise errors.Refused(f"run {name}: the stack is not up", hint="gapless up -d")
+        stack = self.c.site.stack(desired.stack)
+        if name in stack.services and not argv:
+            raise errors.UsageError(
+                f"run: {name} is a service: say what to run with its code and environment",
+                hint=f"gapless run {name} -- COMMAND",
+            )
+        if name not in stack.jobs and name not in stack.services:
+            have = ", ".join((*stack.jobs, *stack.services))
+            raise errors.UsageError(
+                f'run: nothing is named "{name}" (have: {have})',
+                hint="gapless run SERVICE -- COMMAND",
+            )
+        generation = desired.vector.get(name)
+        release = generation.release if generation else desired.stack
+        self._number -= 1  # rollouts count up from 1: a one-off is never taken for one's job
+        return self.c.site.job(name, release, str(self._number), argv)
 
     def _output(self, log: Any, offset: int, owner: int) -> int:
         size = logfiles.size(log)

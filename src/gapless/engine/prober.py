@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import aiohttp
@@ -99,7 +99,7 @@ class Prober:
 
 
 @contextlib.asynccontextmanager
-async def _session(address: Address | None):  # type: ignore[no-untyped-def]  # see below
+async def _session(address: Address | None) -> AsyncIterator[aiohttp.ClientSession | None]:
     """An HTTP session to the address, or None where there is none to ask."""
     if address is None:
         yield None
