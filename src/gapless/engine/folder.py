@@ -12,7 +12,7 @@ from gapless import errors, stackfile
 from gapless.engine.controller import Controller
 from gapless.engine.releases.release import Release
 from gapless.engine.releases.store import DRILL
-from gapless.engine.site import ENV_PREFIX
+from gapless.engine.secrets import ENV_PREFIX
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.stackfile import checks, override, references

@@ -30,6 +30,7 @@ LENGTH = 32
 """Characters of a generated value: 190 bits."""
 LENGTHS = range(12, 1025)
 ENV_PREFIX = "env."
+"""Values of ``${env.X}`` are kept under this prefix: they may be anything, and are no secrets."""
 
 _ALPHABET = string.ascii_letters + string.digits
 _USER_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
@@ -75,12 +76,12 @@ class Secrets:
         """The value with its origin and age; None when there is none."""
         return self._load().get(name)
 
-    def set(self, name: str, value: str, source: Source = "set") -> None:
+    def set(self, name: str, value: str) -> None:
         """Keep a value. Raises UsageError for a name or a value that cannot be one."""
         check_name(name)
         check_value(name, value)
         with self._writing() as held:
-            held[name] = Held(value, source, time.time())
+            held[name] = Held(value, "set", time.time())
 
     def generate(self, name: str, length: int = LENGTH) -> str:
         """Keep a new random value (letters and digits). Raises UsageError when it has one."""

@@ -25,9 +25,6 @@ from gapless.model.stack import Stack
 from gapless.runtimes import base as runtime_base
 from gapless.stackfile import references
 
-ENV_PREFIX = "env."
-"""Values of ``${env.X}`` are kept in the secret store under this prefix: they may be anything."""
-
 
 @dataclass(slots=True)
 class Site:
@@ -137,7 +134,7 @@ class Site:
                     hint=f"gapless secret set {reference.name}",
                 )
             return value
-        held = self.secrets.get(f"{ENV_PREFIX}{reference.name}")
+        held = self.secrets.get(f"{secrets.ENV_PREFIX}{reference.name}")
         known = {} if held is None else {reference.name: held}
         return references.environment(reference, known)
 
