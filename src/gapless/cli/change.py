@@ -199,7 +199,7 @@ def _without_controller(session: Session, body: dict[str, Any]) -> dict[str, Any
 def plan_body(session: Session, verb: str, rest: tuple[str, ...]) -> dict[str, Any]:
     """The body that the command itself would send. Raises UsageError for what has no plan."""
     match verb:
-        case "deploy" | "build":
+        case "deploy":
             more: dict[str, Any] = {"services": list(rest), "force": False, "surge_all": False}
         case "up" | "down" if not rest:
             more = {}

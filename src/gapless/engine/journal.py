@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +16,7 @@ CREATE TABLE IF NOT EXISTS event (
   actor TEXT NOT NULL,
   what TEXT NOT NULL,
   cause TEXT NOT NULL,
-  outcome TEXT NOT NULL,
-  detail TEXT NOT NULL
+  outcome TEXT NOT NULL
 )
 """
 KEPT = 100_000
@@ -50,14 +47,12 @@ class Journal:
         cause: str = "",
         outcome: str = "done",
         actor: str = "controller",
-        detail: Mapping[str, Any] | None = None,
     ) -> None:
         """Write one event. A full disk loses the explanation, never the work: it is skipped."""
         try:
             self._db.execute(
-                "INSERT INTO event (at, actor, what, cause, outcome, detail)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (time.time(), actor, what, cause, outcome, json.dumps(detail or {})),
+                "INSERT INTO event (at, actor, what, cause, outcome) VALUES (?, ?, ?, ?, ?)",
+                (time.time(), actor, what, cause, outcome),
             )
         except sqlite3.Error:
             return
@@ -66,8 +61,7 @@ class Journal:
         """The newest ``limit`` events, oldest first. Raises Damaged."""
         try:
             rows = self._db.execute(
-                "SELECT at, actor, what, cause, outcome, detail"
-                " FROM event ORDER BY id DESC LIMIT ?",
+                "SELECT at, actor, what, cause, outcome FROM event ORDER BY id DESC LIMIT ?",
                 (limit,),
             ).fetchall()
         except sqlite3.Error as error:
@@ -76,10 +70,7 @@ class Journal:
                 hint="gapless up -d after the controller's end begins a new one",
             ) from None
         names = ("at", "actor", "what", "cause", "outcome")
-        return [
-            {**dict(zip(names, row[:5], strict=True)), "detail": json.loads(row[5])}
-            for row in reversed(rows)
-        ]
+        return [dict(zip(names, row, strict=True)) for row in reversed(rows)]
 
     def trim(self) -> None:
         """Drop what is older than the newest ``KEPT`` events."""
@@ -101,7 +92,7 @@ def _open(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
         db.execute(_SCHEMA)
-        db.execute("SELECT at, actor, what, cause, outcome, detail FROM event LIMIT 1")
+        db.execute("SELECT at, actor, what, cause, outcome FROM event LIMIT 1")
         path.chmod(0o600)
     except BaseException:
         db.close()

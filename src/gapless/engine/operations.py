@@ -15,7 +15,7 @@ from typing import Any
 
 from gapless import errors
 from gapless.core import sizing
-from gapless.engine import machine, preflight, rollouts, status
+from gapless.engine import machine, preflight, rollouts, status, wishes
 from gapless.engine.controller import Controller
 from gapless.engine.folder import Folder
 from gapless.engine.releases.store import DRILL
@@ -109,7 +109,7 @@ class Operations:
 
         A change under way is ended by it, for it would start again what is to stop.
         """
-        self.c.want(replace(self.c.desired, running=False, rollout=None, scale={}))
+        self.c.want(wishes.down(self.c.desired))
         self._going_down = True
         self.site.journal.add("down", actor=_actor(body))
         if self._task is not None:
@@ -202,23 +202,13 @@ class Operations:
 
     async def scale(self, body: Body) -> dict[str, Any]:
         """Set replica counts by hand; they hold until the next deploy. None: the file's again."""
-        named = dict(body["counts"])
-        counts = {str(name): int(count) for name, count in named.items() if count is not None}
+        counts = dict(body["counts"])
         async with self.changing("scale"):
             self._needs_running("scale")
-            stack = self._stack()
-            preflight.known(stack, tuple(named))
-            for name, count in counts.items():
-                if not 0 <= count <= 1000:
-                    raise errors.UsageError(f"scale: {name}={count} is not within 0 and 1000")
-                if stack.services[name].singleton and count > 1:
-                    raise errors.UsageError(f"scale: {name} is a singleton")
-            kept = {n: count for n, count in self.c.desired.scale.items() if n not in named}
-            scale = {**kept, **counts}
-            preflight.fits(stack, scale)
-            self.site.journal.add(f"scale {named}", actor=_actor(body))
-            self.c.want(replace(self.c.desired, scale=scale))
-            await self._ready(tuple(named), exact=True)
+            wish = wishes.scaled(self.c.desired, self._stack(), counts)
+            self.site.journal.add(f"scale {counts}", actor=_actor(body))
+            self.c.want(wish)
+            await self._ready(tuple(counts), exact=True)
             return self._serving()
 
     async def stop(self, body: Body) -> dict[str, Any]:
@@ -235,11 +225,9 @@ class Operations:
             self._needs_running(verb)
             stack = self._stack()
             services = tuple(body.get("services") or stack.services)
-            preflight.known(stack, services)
-            stopped = set(self.c.desired.stopped)
-            stopped = stopped | set(services) if stop else stopped - set(services)
+            wish = wishes.stopped(self.c.desired, stack, services, stop)
             self.site.journal.add(f"{verb} {', '.join(services)}", actor=_actor(body))
-            self.c.want(replace(self.c.desired, stopped=tuple(sorted(stopped))))
+            self.c.want(wish)
             await self._ready(services, exact=True)
             return self._serving()
 
@@ -247,8 +235,9 @@ class Operations:
         """The page and 503 for all but allowed addresses, on or off."""
         wanted = bool(body["on"])
         self._needs_running("maintenance")
+        wish = wishes.maintained(self.c.desired, self._stack(), wanted)
         self.site.journal.add(f"maintenance {'on' if wanted else 'off'}", actor=_actor(body))
-        self.c.want(replace(self.c.desired, maintenance=wanted))
+        self.c.want(wish)
         await self._until(lambda: self.c.observed.edge.maintenance == wanted)
         return {"maintenance": wanted}
 

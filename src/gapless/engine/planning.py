@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gapless import errors
 from gapless.core import plan as plans
 from gapless.core import simulate, sizing
-from gapless.engine import machine, preflight, rollouts
+from gapless.engine import machine, preflight, rollouts, wishes
 from gapless.model.desired import Desired
 from gapless.model.stack import Stack
 from gapless.observed import DataNode
@@ -35,6 +35,9 @@ class Planning:
             "rollback": self._rollback,
             "restart": self._restart,
             "scale": self._scale,
+            "stop": self._stop,
+            "start": self._stop,
+            "maintenance": self._maintenance,
             "down": self._down,
         }.get(what)
         if make is None:
@@ -51,7 +54,8 @@ class Planning:
         world = self.c.situation.world(desired, replace(observed, faults={}), extra)
         steps = simulate.unroll(world)
         stack = self._stack_of(desired, extra)
-        return self._answer(steps, stack, notes)
+        scale = {} if desired.rollout else desired.scale
+        return self._answer(steps, stack, notes, scale)
 
     def _stack_of(self, desired: Desired, extra: Mapping[int, Stack]) -> Stack | None:
         number = desired.rollout.stack if desired.rollout else desired.stack
@@ -59,11 +63,13 @@ class Planning:
             return None
         return extra.get(number) or self.c.site.stack(number)
 
-    def _answer(self, steps: plans.Plan, stack: Stack | None, notes: list[str]) -> dict[str, Any]:
+    def _answer(
+        self, steps: plans.Plan, stack: Stack | None, notes: list[str], scale: Mapping[str, int]
+    ) -> dict[str, Any]:
         box = machine.now()
         totals: dict[str, Any] = {}
         if stack is not None:
-            wanted = sizing.totals(stack, box)
+            wanted = sizing.totals(stack, box, scale)
             totals = {
                 **asdict(wanted),
                 "machine_cpus": box.cpus,
@@ -121,21 +127,37 @@ class Planning:
     async def _restart(
         self, body: Mapping[str, Any]
     ) -> tuple[Desired, dict[int, Stack], list[str]]:
-        stack = self._stack_of(self.c.desired, {})
-        if stack is None:
-            raise errors.Refused("restart: the stack is not up", hint="gapless up -d")
+        stack = self._running("restart")
         services = tuple(body.get("services") or ())
-        rollout = rollouts.restart(self.c.desired, stack, services, park=True)
+        preflight.known(stack, services)
+        park = sizing.room_to_park(stack, machine.now())
+        rollout = rollouts.restart(self.c.desired, stack, services, park=park)
         return replace(self.c.desired, rollout=rollout), {}, []
 
     async def _scale(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
-        named = dict(body["counts"])
-        scale = {n: count for n, count in self.c.desired.scale.items() if n not in named}
-        scale |= {str(name): int(count) for name, count in named.items() if count is not None}
-        return replace(self.c.desired, scale=scale), {}, []
+        stack = self._running("scale")
+        return wishes.scaled(self.c.desired, stack, dict(body["counts"])), {}, []
+
+    async def _stop(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
+        stop = body["what"] == "stop"
+        services = tuple(body.get("services") or ())
+        stack = self._running(str(body["what"]))
+        return wishes.stopped(self.c.desired, stack, services, stop), {}, []
+
+    async def _maintenance(
+        self, body: Mapping[str, Any]
+    ) -> tuple[Desired, dict[int, Stack], list[str]]:
+        stack = self._running("maintenance")
+        return wishes.maintained(self.c.desired, stack, bool(body["on"])), {}, []
 
     async def _down(self, _: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
-        return replace(self.c.desired, running=False, rollout=None), {}, ["data is kept"]
+        return wishes.down(self.c.desired), {}, ["data is kept"]
+
+    def _running(self, what: str) -> Stack:
+        stack = self._stack_of(self.c.desired, {})
+        if stack is None:
+            raise errors.Refused(f"{what}: the stack is not up", hint="gapless up -d")
+        return stack
 
     def releases(self) -> list[dict[str, Any]]:
         """The answer of ``GET /v1/releases``."""

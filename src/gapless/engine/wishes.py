@@ -1,0 +1,54 @@
+"""Makes the records of changes that are no rollouts: scale, stop, start, maintenance, down.
+
+Values in, values out: ``plan`` shows what the commands do because both ask here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from gapless import errors
+from gapless.engine import preflight
+from gapless.model.desired import Desired
+from gapless.model.stack import Stack
+
+MOST = 1000
+"""Replicas of one service at most."""
+
+
+def scaled(desired: Desired, stack: Stack, counts: Mapping[str, Any]) -> Desired:
+    """Counts by hand; None gives a service back to the file. Raises UsageError, Refused."""
+    preflight.known(stack, tuple(counts))
+    scale = {name: count for name, count in desired.scale.items() if name not in counts}
+    for name, count in counts.items():
+        if count is None:
+            continue
+        if not 0 <= int(count) <= MOST:
+            raise errors.UsageError(f"scale: {name}={count} is not within 0 and {MOST}")
+        if stack.services[name].singleton and int(count) > 1:
+            raise errors.UsageError(f"scale: {name} is a singleton")
+        scale[name] = int(count)
+    preflight.fits(stack, scale)
+    return replace(desired, scale=scale)
+
+
+def stopped(desired: Desired, stack: Stack, services: tuple[str, ...], stop: bool) -> Desired:
+    """These services stopped, or started again; none named: all. Raises UsageError."""
+    preflight.known(stack, services)
+    named = set(services or stack.services)
+    now = set(desired.stopped)
+    return replace(desired, stopped=tuple(sorted(now | named if stop else now - named)))
+
+
+def maintained(desired: Desired, stack: Stack, on: bool) -> Desired:
+    """Maintenance on or off. Raises Refused where no edge is there to show it."""
+    if not any(service.http for service in stack.services.values()):
+        raise errors.Refused("maintenance: the stack has no HTTP service, so it has no edge")
+    return replace(desired, maintenance=on)
+
+
+def down(desired: Desired) -> Desired:
+    """Everything stopped, a rollout forgotten; what was set by hand holds for the next ``up``."""
+    return replace(desired, running=False, rollout=None)
