@@ -262,7 +262,8 @@ async def test_a_store_that_is_away_costs_the_lead_and_nothing_else(
         finally:
             cache.freeze(False)
         async with asyncio.timeout(20):
-            assert await lease.wait() > first
+            # The same one where the store had kept it for us all the while, else a greater one.
+            assert await lease.wait() >= first
 
 
 # Processes that write as fast as they may; what they leave behind is the evidence.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,26 +25,37 @@ from gapless.model.process import Process, ReplicaId
 from gapless.observed import Observed
 
 ROOT = Path(__file__).parents[2]
+LADEN = 5
+"""Requests in flight: one in three of the load is a POST."""
 
 
 class SignalFirst(execute.Executor):
-    """Once, it kills a replica before the edge has been told, with a request in flight on it."""
+    """Once, it kills a replica before the edge has been told, with requests in flight on it."""
 
     struck = False
 
     async def perform(self, step: plan.Step, observed: Observed) -> None:
-        if isinstance(step, plan.Leave) and not self.struck and await self._busy(step.id):
+        if isinstance(step, plan.Leave) and not self.struck and await self._laden(step.id):
             self.struck = True
             await self.site.runtime.signal(str(step.id), "KILL")
         await super().perform(step, observed)
 
-    async def _busy(self, id: ReplicaId) -> bool:
-        """Wait for a request in flight; where no load runs, none comes."""
-        for _ in range(200):
+    async def _laden(self, id: ReplicaId) -> bool:
+        """Hold the replica up until requests pile up on it, some of which nobody may repeat.
+
+        Where no load runs, none come, and it goes on.
+        """
+        found = {one.id: one.pid for one in await self.site.runtime.look()}
+        pid = found.get(str(id))
+        if pid is None:
+            return False
+        os.kill(pid, signal.SIGSTOP)
+        for _ in range(100):
             server = (await self.site.edge.look()).servers.get(id.server)
-            if server is not None and server.in_flight:
+            if server is not None and server.in_flight >= LADEN:
                 return True
             await asyncio.sleep(0.01)
+        os.kill(pid, signal.SIGCONT)
         return False
 
 

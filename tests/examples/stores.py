@@ -75,7 +75,8 @@ class Running:
         pid = self._child.pid
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         for one in (pid, *map(int, children)):
-            os.kill(one, signal.SIGSTOP if on else signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # a child may have ended just now
+                os.kill(one, signal.SIGSTOP if on else signal.SIGCONT)
 
     def stop(self) -> None:
         """Gone, at once."""

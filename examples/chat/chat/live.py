@@ -11,6 +11,7 @@ from typing import Any
 
 import socketio
 
+from chat import tasks
 from chat.presence import Presence
 from chat.settings import Settings
 from chat.store import Message, Store
@@ -88,7 +89,4 @@ def _text(data: Any, key: str, limit: int) -> str:
 
 
 def _ask_for_stats(room: str) -> None:
-    # Imported at first use: a replica that never hands out work need not carry Celery.
-    from chat import tasks
-
     tasks.stats.delay(room)

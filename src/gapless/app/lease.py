@@ -170,8 +170,8 @@ class Lease(_Belief):
         if self._held is None:
             asked = time.monotonic()
             self._believe(await self._store.acquire(self.name, self.holder, self.ttl), asked)
-            if self.leading:
-                self._changed.set()
+        if self.leading:  # also by a renewal, after the belief had run out
+            self._changed.set()
 
 
 class BlockingLease(_Belief):
@@ -231,5 +231,5 @@ class BlockingLease(_Belief):
         if self._held is None:
             asked = time.monotonic()
             self._believe(self._store.acquire(self.name, self.holder, self.ttl), asked)
-            with self._changed:
-                self._changed.notify_all()
+        with self._changed:  # also after a renewal: the belief may have run out before it
+            self._changed.notify_all()

@@ -40,10 +40,6 @@ class Jar:
             self._first.setdefault(client, value)
             self._held[client] = value
 
-    def knows(self, client: int) -> bool:
-        """Whether the client was here before."""
-        return client in self._asked
-
     def report(self) -> figures.Cookies:
         """Values are replaced by labels: who holds one may claim its replica."""
         values = sorted(set(self._first.values()))

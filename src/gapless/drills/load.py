@@ -61,7 +61,6 @@ class Run:
         self._sent = 0
         self._idle: set[asyncio.Task[None]] = set()
         self._late = array("I")
-        self._door = asyncio.Lock()
         self._jars = {one.name: jars.Jar(one) for one in spec.streams if one.cookie}
         self._crowd = sockets.Crowd(spec, self.measured.sockets)
         self._began = 0.0
@@ -141,8 +140,7 @@ class Run:
                 count = self._count(stream)
                 count.requests += 1
                 begun = loop.time() if due is None else due
-                async with self._turn(stream, number):
-                    connection, good = await self._once(stream, number, connection, count)
+                connection, good = await self._once(stream, number, connection, count)
                 if good:
                     count.samples.append(min(2**32 - 1, round((loop.time() - begun) * 1e6)))
                 elif schedule is None:
@@ -150,15 +148,6 @@ class Run:
         finally:
             if connection is not None:
                 connection.close()
-
-    def _turn(
-        self, stream: specs.Stream, number: int
-    ) -> contextlib.AbstractAsyncContextManager[object]:
-        """New clients come one after the other: else it is chance who finds whom at work."""
-        jar = self._jars.get(stream.name)
-        if jar is None or stream.forged or jar.knows(number):
-            return contextlib.nullcontext()
-        return self._door
 
     async def _until(self, due: float) -> bool:
         """Sleep until the moment; False: the run is stopping."""
