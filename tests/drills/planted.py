@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,7 +126,7 @@ def first_come() -> None:
     sound = config.render
 
     def render(*given: Any) -> str:
-        return sound(*given).replace("balance leastconn", "balance first")
+        return re.sub(r"balance \w+", "balance first", sound(*given))
 
     vars(config)["render"] = render
 

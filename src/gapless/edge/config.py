@@ -387,7 +387,9 @@ def _servers(
     name = words.identifier(backend.name)
     lines = [
         f"backend {FLOOR if floor else ''}{name}",
-        "balance leastconn",
+        # Where clients stay, only new ones are dealt out, and leastconn deals fast answers to the
+        # same server again and again: what counts there is that each gets as many clients.
+        f"balance {'roundrobin' if backend.sticky else 'leastconn'}",
         f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
         f"timeout server {words.milliseconds(backend.timeout)}",
         f"timeout check {words.milliseconds(backend.check_timeout)}",
