@@ -33,10 +33,7 @@ def shape(state: State) -> object:
 @pytest.mark.parametrize("name", [one for one in run.DRILLS if one != "bad-deploy"])
 def test_holds_and_puts_back(name: str, sound: scratch.Scratch) -> None:
     before = sound.settle()
-    for _ in range(3):
-        outcome = drill(name, sound)
-        if not any("% allowed" in reason for reason in outcome.reasons):
-            break  # who gets how much is up to the processor, too, and that has other tests to run
+    outcome = drill(name, sound)
     assert outcome.reasons == ()
     assert outcome.traffic.requests >= 100
     assert outcome.traffic.failed == 0
