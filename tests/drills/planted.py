@@ -19,7 +19,7 @@ from typing import Any
 from gapless.cli import lifecycle
 from gapless.cli import main as cli
 from gapless.core import plan
-from gapless.edge import config
+from gapless.edge import judging, render
 from gapless.engine import controller, execute
 from gapless.engine import main as engine
 from gapless.model.process import Process, ReplicaId
@@ -118,17 +118,17 @@ def watch(pid: int | None) -> None:
 
 def blind_to_bad_answers() -> None:
     """An edge that takes nothing out of rotation for bad answers: the limit is never reached."""
-    config.ERROR_LIMIT = 1_000_000
+    judging.ERROR_LIMIT = 1_000_000
 
 
 def first_come() -> None:
     """An edge that fills the first replica before it turns to the next."""
-    sound = config.render
+    sound = render.text
 
-    def render(*given: Any) -> str:
+    def text(*given: Any) -> str:
         return re.sub(r"balance \w+", "balance first", sound(*given))
 
-    vars(config)["render"] = render
+    vars(render)["text"] = text
 
 
 EDGES = {"blind": blind_to_bad_answers, "first-come": first_come}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gapless.edge import binary, config, files
+from gapless.edge import binary, config, files, render
 from gapless.errors import EdgeRefused, GaplessError, UsageError
 from gapless.model.process import Address
 from gapless.model.stack import Stack
@@ -78,7 +78,7 @@ def _words(text: str) -> list[list[str]]:
 
 
 def _shape(wanted: config.Config) -> list[int]:
-    return [len(words) for words in _words(config.render(wanted))]
+    return [len(words) for words in _words(render.text(wanted))]
 
 
 @given(NASTY, NASTY, NASTY, NASTY)
@@ -124,7 +124,7 @@ def test_a_hostile_name_is_refused_or_one_word(name: str) -> None:
         assert shape == _shape(CONFIG)
     for stranger in (replace(server, name=name), replace(server, cookie=name)):
         try:
-            text = config.render(CONFIG, [stranger])
+            text = render.text(CONFIG, [stranger])
         except UsageError:
             continue
         assert name.replace("@", ":") in text
@@ -154,7 +154,7 @@ def test_haproxy_itself_finds_nothing_wrong(tmp_path: Path, path: str, address: 
 
 def test_the_planted_fault_is_found(tmp_path: Path) -> None:
     """Without quoting, the same check fails: HAProxy reads the second line as its own."""
-    text = config.render(CONFIG).replace("'/run/x/", f"'{tmp_path}/")
+    text = render.text(CONFIG).replace("'/run/x/", f"'{tmp_path}/")
     path = tmp_path / "cfg"
     path.write_text(text.replace("bind '127.0.0.1:8080'", f"bind 127.0.0.1:8080\n    {MARK} 1"))
     for name in (config.MAINTENANCE_LIST, config.STATE_FILE):
@@ -203,7 +203,7 @@ def test_longer_paths_and_named_hosts_come_first() -> None:
     wanted = replace(
         CONFIG, rules=tuple(rules), backends=tuple(stand.backend(name) for name in names)
     )
-    order = [words[1] for words in _words(config.render(wanted)) if words[:1] == ["use_backend"]]
+    order = [words[1] for words in _words(render.text(wanted)) if words[:1] == ["use_backend"]]
     assert order.pop(0).startswith("_next")
     names = ("hostx", "host", "wild", "v2", "api", "web")
     assert order == [each for name in names for each in (config.floor(name), name)]
@@ -218,7 +218,7 @@ def test_of_a_stack() -> None:
     assert backend.timeout == 5
     assert backend.private_bind == "127.0.0.1:9001"
     assert backend.reuse == "safe"
-    config.render(wanted)
+    render.text(wanted)
 
 
 def test_services_without_http_or_route_are_not_published() -> None:

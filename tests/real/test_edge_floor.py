@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from tests.edge import stand
 
-from gapless.edge import config, wire
+from gapless.edge import config, judging, wire
 from gapless.engine import offline
 from gapless.engine.paths import Paths
 from gapless.errors import EdgeRefused
@@ -51,7 +51,7 @@ async def hammer(place: stand.Stand, client: aiohttp.ClientSession) -> None:
     """One client, one broken route, until every server has given its run of bad answers."""
 
     async def tripped() -> bool:
-        for _ in range(3 * config.ERROR_LIMIT):
+        for _ in range(3 * judging.ERROR_LIMIT):
             assert (await ask(client, f"{place.url}/broken"))[0] == 500
         return await all_tripped(place)
 
@@ -98,7 +98,7 @@ async def test_without_the_floor_it_is_an_outage(place: stand.Stand) -> None:
     async with client() as own:
         for _ in range(3):
             await place.edge._order(orders)
-            for _ in range(3 * config.ERROR_LIMIT):
+            for _ in range(3 * judging.ERROR_LIMIT):
                 await ask(own, f"{place.url}/broken")
             if (await ask(own, place.url))[0] == 503:
                 return
@@ -121,8 +121,8 @@ async def test_a_holder_of_its_cookie_is_not_sent_to_one_that_is_out(place: stan
     apps[0].status = 500
     async with client() as own:
         answers = [await ask(own, place.url, "token-a") for _ in range(30)]
-    assert Counter(status for status, _, _ in answers)[500] == config.ERROR_LIMIT
-    assert {name for _, name, _ in answers[config.ERROR_LIMIT :]} == {"b"}
+    assert Counter(status for status, _, _ in answers)[500] == judging.ERROR_LIMIT
+    assert {name for _, name, _ in answers[judging.ERROR_LIMIT :]} == {"b"}
 
 
 async def test_a_dead_one_is_served_neither_with_nor_without_the_floor(
@@ -135,7 +135,7 @@ async def test_a_dead_one_is_served_neither_with_nor_without_the_floor(
     async with client() as own:
         for _ in range(60):
             assert (await ask(own, place.url, "token-a"))[0] == 200
-        for _ in range(4 * config.ERROR_LIMIT):
+        for _ in range(4 * judging.ERROR_LIMIT):
             await ask(own, f"{place.url}/broken")
         for _ in range(60):
             assert (await ask(own, place.url, "token-a"))[0] == 200
@@ -175,7 +175,7 @@ async def test_bad_ones_cost_twenty_answers_of_many_clients(place: stand.Stand) 
     over.set()
     await asyncio.gather(*visits)
     assert set(seen) == {200, 500}
-    assert 3 * config.ERROR_LIMIT <= seen[500] <= 20
+    assert 3 * judging.ERROR_LIMIT <= seen[500] <= 20
 
 
 async def test_a_flip_to_bad_ones_is_undone_and_the_old_ones_serve_on(
@@ -202,7 +202,7 @@ async def test_a_flip_to_bad_ones_is_undone_and_the_old_ones_serve_on(
     await asyncio.gather(*visits)
     assert {name for name, server in servers.items() if server.takes_work} == {n for _, n in leave}
     assert set(seen) == {200, 500}
-    assert seen[500] <= 3 * config.ERROR_LIMIT + CLIENTS
+    assert seen[500] <= 3 * judging.ERROR_LIMIT + CLIENTS
 
 
 async def test_one_that_left_is_reached_by_no_floor_and_goes_whole(place: stand.Stand) -> None:
@@ -239,7 +239,7 @@ async def test_one_that_left_is_reached_by_no_floor_and_goes_whole(place: stand.
 
 
 async def hammer_one(own: aiohttp.ClientSession, place: stand.Stand) -> None:
-    for _ in range(3 * config.ERROR_LIMIT):
+    for _ in range(3 * judging.ERROR_LIMIT):
         await ask(own, f"{place.url}/broken")
 
 

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from tests.edge import stand
 
-from gapless.edge import base, config, wire
+from gapless.edge import base, config, judging, wire
 from gapless.errors import EdgeRefused, EnvironmentFault
 
 COOKIE = "demo-web"
@@ -223,12 +223,12 @@ async def test_a_run_of_bad_answers_takes_it_out_and_it_comes_back(
     await place.enter(bad)
     bad.status = 500
     answers = [await ask(client, place.url) for _ in range(60)]
-    assert 1 <= sum(status == 500 for status, _ in answers) <= config.ERROR_LIMIT
+    assert 1 <= sum(status == 500 for status, _ in answers) <= judging.ERROR_LIMIT
     server = await place.server(bad)
     assert server is not None
     assert server.tripped
-    assert server.bad <= config.ERROR_LIMIT
-    assert f"{config.ERROR_LIMIT} bad answers in a row" in server.check
+    assert server.bad <= judging.ERROR_LIMIT
+    assert f"{judging.ERROR_LIMIT} bad answers in a row" in server.check
     bad.status = 200
 
     async def back() -> bool:
@@ -251,14 +251,14 @@ async def test_three_bad_ones_cost_at_most_twenty_answers(place: stand.Stand) ->
         assert server is not None
         assert server.admin == "maint"
     await load.stop()
-    assert 3 * config.ERROR_LIMIT <= len(load.failed) <= 20
+    assert 3 * judging.ERROR_LIMIT <= len(load.failed) <= 20
 
 
 async def test_probation_ends_with_the_check_or_the_next_look(place: stand.Stand) -> None:
     app = await place.app("a")
     await place.enter(app)
     assert not any(seen.probation for seen in await place.edge._servers())
-    order = wire.limit("web", place.member(app).name, config.PROBATION)
+    order = wire.limit("web", place.member(app).name, judging.PROBATION)
     await place.edge._order([order])  # as a controller that died in between leaves it
     assert all(seen.probation for seen in await place.edge._servers())
     await place.client().look()

@@ -1,7 +1,9 @@
 """The load balancer.
 
 ``base``     what the engine asks of one
-``config``   the edge's configuration as a value, and as HAProxy text: pure
+``config``   the edge's configuration as a value: pure
+``judging``  how a server is judged, which requests may go to another one: pure
+``render``   the configuration as HAProxy text: pure
 ``words``    foreign values as words that HAProxy cannot misread: pure
 ``wire``     HAProxy's runtime API as commands and parsed answers: pure
 ``sums``     several workers' answers to one: pure

@@ -1,9 +1,4 @@
-"""The edge's configuration as a value, and as HAProxy text. Pure.
-
-Nothing from the stack file can become a directive: each foreign value is one argument in single
-quotes (inside them HAProxy expands nothing), behind ``--`` where it could be read as a flag;
-values with a quote, a control character or a line break are refused.
-"""
+"""The edge's configuration as a value. Pure. ``render`` writes it as HAProxy reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from gapless.edge import words
 from gapless.model.process import Address
 from gapless.model.service import Service
 from gapless.model.stack import Stack
@@ -24,27 +18,15 @@ MASTER_SOCKET = "edge-master.sock"
 STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor-"
-"""Begins the name of a backend's floor: see ``render``."""
+"""Begins the name of a backend's floor: see ``render.text``."""
 FORMAT = 2
-"""Of the text that ``render`` makes of one value: another one needs a reload too."""
+"""Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
 MAINTENANCE_LIST = "edge-maintenance.acl"
 MAINTENANCE_PAGE = "edge-maintenance.html"
 PAGE_LIMIT = 14_000
 """Bytes of a maintenance page: it must fit into one of HAProxy's buffers (16 KiB) with headers."""
-ERROR_LIMIT = 5
-"""A run of so many bad answers takes a server out."""
-PROBATION = 2
-"""Requests at a time that a new server gets until its first check passed: so what comes back bad
-before it is taken out is the run and one more, however many clients there are."""
-RISE = 5
-"""Good checks, half a round apart, that bring a server back: it stays out for two rounds at least,
-so that the next look sees it."""
-FLOOR_ROUNDS = 5
-"""A server on the floor is checked once in so many rounds of the others."""
-IDLE_SECONDS = 5
-"""Idle connections to servers are given up in rounds of this length."""
 REUSE_KEEP_ALIVE = 60.0
 """Seconds of keep-alive above which a server surely outlasts the edge's idle connections."""
 
@@ -176,27 +158,6 @@ def keep_alive_of(run: Sequence[str]) -> float | None:
     return None
 
 
-def render(config: Config, servers: Sequence[Server] = ()) -> str:
-    """HAProxy's configuration text, with ``servers`` as its first members.
-
-    Each backend has a floor: the same servers once more, checked but not judged by their answers.
-    It serves only while the backend has no server left, so a broken route that makes every
-    server give bad answers costs that route and not the site.
-
-    Raises UsageError for values that HAProxy could misread.
-    """
-    blocks = [_global(config), _defaults(config), _public(config), _successor(config, PUBLIC)]
-    blocks.append(_nowhere())
-    for backend in config.backends:
-        if backend.private_bind is not None:
-            blocks.append(_private(config, backend, backend.private_bind))
-            blocks.append(_successor(config, f"_to-{words.identifier(backend.name)}"))
-        own = [server for server in servers if server.backend == backend.name]
-        blocks.append(_servers(config, backend, own))
-        blocks.append(_servers(config, backend, own, floor=True))
-    return "\n\n".join("\n    ".join(block) for block in blocks) + "\n"
-
-
 def digest(config: Config) -> str:
     """Sixteen hexadecimal characters: equal digests mean that no reload is needed."""
     return hashlib.sha256(f"{FORMAT} {to_json(config)}".encode()).hexdigest()[:16]
@@ -219,194 +180,3 @@ def from_json(text: str) -> Config:
 def floor(backend: str) -> str:
     """The name of a backend's floor."""
     return f"{FLOOR}{backend}"
-
-
-def server_words(backend: Backend, server: Server, *, floor: bool = False) -> tuple[str, ...]:
-    """The keywords of a server. All of them: servers added at run time inherit nothing."""
-    number = words.server_id(server.name, server.address, server.cookie)
-    every = backend.check_every
-    found = [words.address(server.address), "check", "id", str(number)]
-    if floor:
-        found += ["inter", words.milliseconds(every * FLOOR_ROUNDS)]
-        found += ["downinter", words.milliseconds(every), "fall", "1", "rise", "1"]
-    else:
-        found += ["inter", words.milliseconds(every)]
-        # The first check of a new server is one of a server that is down: the sooner, the sooner
-        # it is in.
-        found += ["downinter", words.milliseconds(max(0.1, every / 4))]
-        found += ["fastinter", words.milliseconds(max(0.1, every / 2))]
-        found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
-        found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
-    found += ["pool-purge-delay", f"{IDLE_SECONDS}s"]
-    if backend.sticky and server.cookie is not None:
-        found += ["cookie", words.token(server.cookie)]
-    return tuple(found)
-
-
-def _path(config: Config, name: str) -> str:
-    return words.quote(f"{config.run_dir}/{name}", what="the run directory")
-
-
-def _global(config: Config) -> list[str]:
-    stack = words.identifier(config.stack, what="stack name")
-    worker = [] if config.uid is None else [f"uid {int(config.uid)}", f"gid {int(config.uid)}"]
-    return [
-        "global",
-        f"description 'gapless {stack} {digest(config)}'",
-        *worker,
-        f"nbthread {int(config.threads)}",
-        f"maxconn {int(config.maxconn)}",
-        f"stats socket {_path(config, STATS_SOCKET)} mode 600 level admin expose-fd listeners",
-        "stats timeout 60s",
-        f"server-state-file {_path(config, STATE_FILE)}",
-        # Two stacks on one port would share its traffic in silence; a reload passes the sockets on.
-        "noreuseport",
-        # Sockets on an old worker end with it: this long after a reload at the latest.
-        "hard-stop-after 24h",
-    ]
-
-
-def _defaults(config: Config) -> list[str]:
-    patience = max([60.0, *(backend.timeout for backend in config.backends)])
-    return [
-        "defaults",
-        "mode http",
-        "load-server-state-from-file global",
-        "timeout connect 2s",
-        f"timeout client {words.milliseconds(patience)}",
-        f"timeout server {words.milliseconds(patience)}",
-        "timeout http-request 10s",
-        "timeout http-keep-alive 60s",
-        "timeout queue 5s",
-        "timeout tunnel 24h",
-        "timeout client-fin 10s",
-        "timeout server-fin 10s",
-        # Without these a reload cuts keep-alive clients, and small answers wait for company.
-        "option idle-close-on-response",
-        "option http-no-delay",
-        "option redispatch 1",
-        "retries 3",
-        "retry-on conn-failure empty-response",
-        "http-error status 503 content-type 'text/plain' hdr Retry-After '2' "
-        "hdr Cache-Control 'no-store' string 'Service unavailable, try again in a moment'",
-    ]
-
-
-def _public(config: Config) -> list[str]:
-    lines = [
-        f"frontend {PUBLIC}",
-        f"bind {words.quote(words.bind(config.listen))}",
-        *_inherited(config, PUBLIC),
-        f"acl maintenance str(on) -m str -f {_path(config, MAINTENANCE_LIST)}",
-    ]
-    passes = ""
-    if config.allow:
-        known = " ".join(words.network(network) for network in config.allow)
-        lines.append(f"acl allowed src -m ip -- {known}")
-        passes = " !allowed"
-    if config.maintenance_page is None:
-        body = "content-type 'text/plain' string 'Down for maintenance, back soon'"
-    else:
-        body = f"content-type 'text/html; charset=utf-8' file {_path(config, MAINTENANCE_PAGE)}"
-    lines += [
-        f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
-        f" if maintenance !retired{passes}",
-        *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
-        "http-request set-header X-Forwarded-For %[src]",
-        "http-request set-header X-Real-IP %[src]",
-        "http-request set-header X-Forwarded-Proto http",
-        "http-request set-header X-Forwarded-Host %[req.hdr(host)]",
-        "http-request set-header X-Forwarded-Port %[dst_port]",
-        "http-request del-header X-Forwarded-Prefix",
-        "http-request set-header X-Request-ID %[uuid()]",
-    ]
-    lines.append(f"use_backend {_next(PUBLIC)} if retired")
-    for rule in sorted(config.rules, key=lambda rule: words.precedence(rule.path, rule.host)):
-        name = words.identifier(rule.backend)
-        none_left = words.condition(rule.path, rule.host, _none_left(name))
-        lines.append(f"use_backend {floor(name)}{none_left}")
-        lines.append(f"use_backend {name}{words.condition(rule.path, rule.host)}")
-    return [*lines, "default_backend _nowhere"]
-
-
-def _nowhere() -> list[str]:
-    text = "http-request return status 404 content-type 'text/plain' string 'Not found'"
-    return ["backend _nowhere", text]
-
-
-def _inherited(config: Config, frontend: str) -> list[str]:
-    """How a worker takes over from the one before: see ``_successor``."""
-    owner = "" if config.uid is None else f" uid {int(config.uid)} gid {int(config.uid)}"
-    return [
-        f"bind {_inner(config, frontend)} accept-proxy mode 600{owner}",
-        f"acl retired str(on) -m str -f {_path(config, RETIRED_LIST)}",
-    ]
-
-
-def _successor(config: Config, frontend: str) -> list[str]:
-    """Where a retired worker sends what still comes in on connections that it holds.
-
-    A worker that is on its way out can no longer be told which servers left. So it passes each
-    further request on to its successor, by a socket that was always the present worker's.
-    """
-    return [
-        f"backend {_next(frontend)}",
-        f"server next {_inner(config, frontend)} send-proxy-v2",
-    ]
-
-
-def _next(frontend: str) -> str:
-    return f"_next{frontend}"
-
-
-def _inner(config: Config, frontend: str) -> str:
-    return words.quote(f"unix@{config.run_dir}/edge{frontend}.sock", what="the run directory")
-
-
-def _private(config: Config, backend: Backend, address: str) -> list[str]:
-    name = words.identifier(backend.name)
-    frontend = f"_to-{name}"
-    return [
-        f"frontend {frontend}",
-        f"bind {words.quote(words.bind(address))}",
-        *_inherited(config, frontend),
-        "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
-        f"use_backend {_next(frontend)} if retired",
-        f"use_backend {floor(name)} if {_none_left(name)}",
-        f"default_backend {name}",
-    ]
-
-
-def _none_left(name: str) -> str:
-    return f"{{ nbsrv({name}) eq 0 }}"
-
-
-def _servers(
-    config: Config, backend: Backend, servers: Sequence[Server], *, floor: bool = False
-) -> list[str]:
-    name = words.identifier(backend.name)
-    lines = [
-        f"backend {FLOOR if floor else ''}{name}",
-        # Where clients stay, only new ones are dealt out, and leastconn deals fast answers to the
-        # same server again and again: what counts there is that each gets as many clients.
-        f"balance {'roundrobin' if backend.sticky else 'leastconn'}",
-        f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
-        f"timeout server {words.milliseconds(backend.timeout)}",
-        f"timeout check {words.milliseconds(backend.check_timeout)}",
-        "http-request disable-l7-retry unless METH_GET",
-    ]
-    if backend.sticky:
-        cookie = words.identifier(f"{config.stack}-{backend.name}")
-        lines.append(f"cookie {cookie} insert indirect nocache httponly attr 'SameSite=Lax'")
-    if backend.check is not None:
-        lines += [
-            "option httpchk",
-            f"http-check send meth GET uri {words.word(backend.check)} hdr Host localhost",
-            "http-check expect status 200-399",
-        ]
-    for server in servers:
-        keywords = server_words(backend, server, floor=floor)
-        quoted = (words.quote(word, what="a server") for word in keywords)
-        state = "" if server.enabled else " disabled"
-        lines.append(f"server {words.identifier(server.name)} {' '.join(quoted)}{state}")
-    return lines

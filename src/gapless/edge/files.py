@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gapless import errors
 from gapless.edge import config as conf
-from gapless.edge import words
+from gapless.edge import render, words
 
 TEXT = "edge.cfg"
 COUNTED = "edge-counted.json"
@@ -72,7 +72,7 @@ def install(
 
     Raises EdgeRefused with HAProxy's own line; the text before it stays.
     """
-    text = conf.render(config, servers)
+    text = render.text(config, servers)
     if not (run / conf.STATE_FILE).exists():
         write(run / conf.STATE_FILE, NO_STATE)
     draft = home / f"{TEXT}.new"

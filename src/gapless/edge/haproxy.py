@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from gapless import errors, observed
-from gapless.edge import asking, base, binary, files, sums, talk, wire, words
+from gapless.edge import asking, base, binary, files, judging, sums, talk, wire, words
 from gapless.edge import config as conf
 from gapless.model.process import Process
 
@@ -118,7 +118,7 @@ class HAProxyEdge(asking.Asking):
         seen = await self._known_as(config, member)
         orders = self._introduction(config, member, seen)
         if seen is None or seen.judged is None:
-            orders.append(wire.limit(member.backend, member.name, conf.PROBATION))
+            orders.append(wire.limit(member.backend, member.name, judging.PROBATION))
         await self._order([*orders, wire.state(member.backend, member.name, "ready")])
         late = await self._await_up(config, (member,))
         if late is not None:
@@ -285,7 +285,7 @@ class HAProxyEdge(asking.Asking):
             known = await self._servers()
             found = [(member, sums.find(known, member.backend, member.name)) for member in members]
             waiting = [(m, s) for m, s in found if not (s and s.checked and s.server.takes_work)]
-            proven = all(s and s.server.served >= 2 * conf.ERROR_LIMIT for _, s in found)
+            proven = all(s and s.server.served >= 2 * judging.ERROR_LIMIT for _, s in found)
             if not waiting and (proven or time.monotonic() - started >= proof):
                 return None
             tripped = [pair for pair in waiting if pair[1] and pair[1].server.tripped]

@@ -16,7 +16,7 @@ from typing import Literal
 
 from gapless import errors, observed
 from gapless.edge import config as conf
-from gapless.edge import words
+from gapless.edge import judging, words
 
 Admin = Literal["ready", "maint"]
 
@@ -63,11 +63,11 @@ class Seen:
     checked: bool
     """Whether a check has had an answer since it was last put to work."""
     probation: bool = False
-    """Whether it still gets only ``config.PROBATION`` requests at a time."""
+    """Whether it still gets only ``judging.PROBATION`` requests at a time."""
     judged: Admin | None = "ready"
     """What it was told as one that is judged by its answers; None: it is not there as such."""
     floor: Admin | None = None
-    """What it was told as a server of the floor (``config.render``); None: not there as such."""
+    """What it was told as a server of the floor (``render.text``); None: not there as such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def add(backend: conf.Backend, server: conf.Server, *, floor: bool = False) -> l
     """Make a server known, checked, and out of rotation (as new servers are)."""
     name = target(conf.floor(backend.name) if floor else backend.name, server.name)
     return [
-        command("add", "server", name, *conf.server_words(backend, server, floor=floor)),
+        command("add", "server", name, *judging.server_words(backend, server, floor=floor)),
         command("enable", "health", name),
     ]
 
@@ -289,13 +289,13 @@ def _seen(row: Mapping[str, str]) -> Seen:
         check=_check_text(row, check),
     )
     if server.tripped:
-        words = f"{conf.ERROR_LIMIT} bad answers in a row, {server.bad} in all"
+        words = f"{judging.ERROR_LIMIT} bad answers in a row, {server.bad} in all"
         server = replace(server, check=f"{words}; {server.check}")
     return Seen(
         server,
         _number(row, "sid"),
         checked=check not in ("", "INI", "UNK"),
-        probation=row.get("slim") == str(conf.PROBATION),
+        probation=row.get("slim") == str(judging.PROBATION),
         judged=_admin(row),
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from gapless import errors, observed
-from gapless.edge import base, config, sums, wire, words
+from gapless.edge import base, config, render, sums, wire, words
 from gapless.model.process import Address, Process
 
 Key = tuple[str, str]
@@ -215,7 +215,7 @@ class FakeEdge:
 
 def _rendered(wanted: config.Config) -> str:
     """What cannot be written safely is refused here too."""
-    return config.render(wanted)
+    return render.text(wanted)
 
 
 def _refused(order: str, answer: str) -> errors.EdgeRefused:

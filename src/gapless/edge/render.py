@@ -1,0 +1,206 @@
+"""The edge's configuration as HAProxy text. Pure.
+
+Nothing from the stack file can become a directive: each foreign value is one argument in single
+quotes (inside them HAProxy expands nothing), behind ``--`` where it could be read as a flag;
+values with a quote, a control character or a line break are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gapless.edge import config as conf
+from gapless.edge import judging, words
+from gapless.edge.config import Backend, Config, Server
+
+
+def text(config: Config, servers: Sequence[Server] = ()) -> str:
+    """HAProxy's configuration text, with ``servers`` as its first members.
+
+    Each backend has a floor: the same servers once more, checked but not judged by their answers.
+    It serves only while the backend has no server left, so a broken route that makes every
+    server give bad answers costs that route and not the site.
+
+    Raises UsageError for values that HAProxy could misread.
+    """
+    blocks = [_global(config), _defaults(config), _public(config), _successor(config, conf.PUBLIC)]
+    blocks.append(_nowhere())
+    for backend in config.backends:
+        if backend.private_bind is not None:
+            blocks.append(_private(config, backend, backend.private_bind))
+            blocks.append(_successor(config, f"_to-{words.identifier(backend.name)}"))
+        own = [server for server in servers if server.backend == backend.name]
+        blocks.append(_servers(config, backend, own))
+        blocks.append(_servers(config, backend, own, floor=True))
+    return "\n\n".join("\n    ".join(block) for block in blocks) + "\n"
+
+
+def _path(config: Config, name: str) -> str:
+    return words.quote(f"{config.run_dir}/{name}", what="the run directory")
+
+
+def _global(config: Config) -> list[str]:
+    stack = words.identifier(config.stack, what="stack name")
+    worker = [] if config.uid is None else [f"uid {int(config.uid)}", f"gid {int(config.uid)}"]
+    return [
+        "global",
+        f"description 'gapless {stack} {conf.digest(config)}'",
+        *worker,
+        f"nbthread {int(config.threads)}",
+        f"maxconn {int(config.maxconn)}",
+        f"stats socket {_path(config, conf.STATS_SOCKET)} mode 600 level admin expose-fd listeners",
+        "stats timeout 60s",
+        f"server-state-file {_path(config, conf.STATE_FILE)}",
+        # Two stacks on one port would share its traffic in silence; a reload passes the sockets on.
+        "noreuseport",
+        # Sockets on an old worker end with it: this long after a reload at the latest.
+        "hard-stop-after 24h",
+    ]
+
+
+def _defaults(config: Config) -> list[str]:
+    patience = max([60.0, *(backend.timeout for backend in config.backends)])
+    return [
+        "defaults",
+        "mode http",
+        "load-server-state-from-file global",
+        "timeout connect 2s",
+        f"timeout client {words.milliseconds(patience)}",
+        f"timeout server {words.milliseconds(patience)}",
+        "timeout http-request 10s",
+        "timeout http-keep-alive 60s",
+        "timeout queue 5s",
+        "timeout tunnel 24h",
+        "timeout client-fin 10s",
+        "timeout server-fin 10s",
+        # Without these a reload cuts keep-alive clients, and small answers wait for company.
+        "option idle-close-on-response",
+        "option http-no-delay",
+        "option redispatch 1",
+        "retries 3",
+        "retry-on conn-failure empty-response",
+        "http-error status 503 content-type 'text/plain' hdr Retry-After '2' "
+        "hdr Cache-Control 'no-store' string 'Service unavailable, try again in a moment'",
+    ]
+
+
+def _public(config: Config) -> list[str]:
+    lines = [
+        f"frontend {conf.PUBLIC}",
+        f"bind {words.quote(words.bind(config.listen))}",
+        *_inherited(config, conf.PUBLIC),
+        f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",
+    ]
+    passes = ""
+    if config.allow:
+        known = " ".join(words.network(network) for network in config.allow)
+        lines.append(f"acl allowed src -m ip -- {known}")
+        passes = " !allowed"
+    if config.maintenance_page is None:
+        body = "content-type 'text/plain' string 'Down for maintenance, back soon'"
+    else:
+        body = (
+            f"content-type 'text/html; charset=utf-8' file {_path(config, conf.MAINTENANCE_PAGE)}"
+        )
+    lines += [
+        f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
+        f" if maintenance !retired{passes}",
+        *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
+        "http-request set-header X-Forwarded-For %[src]",
+        "http-request set-header X-Real-IP %[src]",
+        "http-request set-header X-Forwarded-Proto http",
+        "http-request set-header X-Forwarded-Host %[req.hdr(host)]",
+        "http-request set-header X-Forwarded-Port %[dst_port]",
+        "http-request del-header X-Forwarded-Prefix",
+        "http-request set-header X-Request-ID %[uuid()]",
+    ]
+    lines.append(f"use_backend {_next(conf.PUBLIC)} if retired")
+    for rule in sorted(config.rules, key=lambda rule: words.precedence(rule.path, rule.host)):
+        name = words.identifier(rule.backend)
+        none_left = words.condition(rule.path, rule.host, _none_left(name))
+        lines.append(f"use_backend {conf.floor(name)}{none_left}")
+        lines.append(f"use_backend {name}{words.condition(rule.path, rule.host)}")
+    return [*lines, "default_backend _nowhere"]
+
+
+def _nowhere() -> list[str]:
+    text = "http-request return status 404 content-type 'text/plain' string 'Not found'"
+    return ["backend _nowhere", text]
+
+
+def _inherited(config: Config, frontend: str) -> list[str]:
+    """How a worker takes over from the one before: see ``_successor``."""
+    owner = "" if config.uid is None else f" uid {int(config.uid)} gid {int(config.uid)}"
+    return [
+        f"bind {_inner(config, frontend)} accept-proxy mode 600{owner}",
+        f"acl retired str(on) -m str -f {_path(config, conf.RETIRED_LIST)}",
+    ]
+
+
+def _successor(config: Config, frontend: str) -> list[str]:
+    """Where a retired worker sends what still comes in on connections that it holds.
+
+    A worker that is on its way out can no longer be told which servers left. So it passes each
+    further request on to its successor, by a socket that was always the present worker's.
+    """
+    return [
+        f"backend {_next(frontend)}",
+        f"server next {_inner(config, frontend)} send-proxy-v2",
+    ]
+
+
+def _next(frontend: str) -> str:
+    return f"_next{frontend}"
+
+
+def _inner(config: Config, frontend: str) -> str:
+    return words.quote(f"unix@{config.run_dir}/edge{frontend}.sock", what="the run directory")
+
+
+def _private(config: Config, backend: Backend, address: str) -> list[str]:
+    name = words.identifier(backend.name)
+    frontend = f"_to-{name}"
+    return [
+        f"frontend {frontend}",
+        f"bind {words.quote(words.bind(address))}",
+        *_inherited(config, frontend),
+        "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
+        f"use_backend {_next(frontend)} if retired",
+        f"use_backend {conf.floor(name)} if {_none_left(name)}",
+        f"default_backend {name}",
+    ]
+
+
+def _none_left(name: str) -> str:
+    return f"{{ nbsrv({name}) eq 0 }}"
+
+
+def _servers(
+    config: Config, backend: Backend, servers: Sequence[Server], *, floor: bool = False
+) -> list[str]:
+    name = words.identifier(backend.name)
+    lines = [
+        f"backend {conf.FLOOR if floor else ''}{name}",
+        # Where clients stay, only new ones are dealt out, and leastconn deals fast answers to the
+        # same server again and again: what counts there is that each gets as many clients.
+        f"balance {'roundrobin' if backend.sticky else 'leastconn'}",
+        f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
+        f"timeout server {words.milliseconds(backend.timeout)}",
+        f"timeout check {words.milliseconds(backend.check_timeout)}",
+        "http-request disable-l7-retry unless METH_GET",
+    ]
+    if backend.sticky:
+        cookie = words.identifier(f"{config.stack}-{backend.name}")
+        lines.append(f"cookie {cookie} insert indirect nocache httponly attr 'SameSite=Lax'")
+    if backend.check is not None:
+        lines += [
+            "option httpchk",
+            f"http-check send meth GET uri {words.word(backend.check)} hdr Host localhost",
+            "http-check expect status 200-399",
+        ]
+    for server in servers:
+        keywords = judging.server_words(backend, server, floor=floor)
+        quoted = (words.quote(word, what="a server") for word in keywords)
+        state = "" if server.enabled else " disabled"
+        lines.append(f"server {words.identifier(server.name)} {' '.join(quoted)}{state}")
+    return lines
