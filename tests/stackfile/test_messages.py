@@ -20,7 +20,6 @@ ADDED: list[tuple[str, list[str]]] = [
     ("replica = 3", ['6: [service.web] unknown key "replica"; did you mean "replicas"?']),
     ("live = '/x'", ['6: [service.web] "live" is not implemented in this version']),
     ("limits = { cpu = 1 }", ['6: [service.web] "limits" is not implemented in this version']),
-    ("scale = { max = 9 }", ['6: [service.web] "scale" is not implemented in this version']),
     ("listen = '*:1'", ['6: [service.web] unknown key "listen"; it belongs in [edge]']),
     (
         "standbys = 1",

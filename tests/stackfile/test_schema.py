@@ -135,6 +135,14 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
         tree["service"]["web"]["run"] = "app --port 9000"
     if path[2:3] == ["ready"] and path[-1] in ("every", "timeout", "after"):
         here["path"] = "/health/ready"
+    if path[2:3] == ["scale"]:
+        tree["service"]["web"]["reserve"] = {"cpu": 1, "memory": "512M"}
+        tree["data"]["cache"] = {"type": "redis"}
+        scale = tree["service"]["web"]["scale"]
+        scale.setdefault("max", 10)
+        scale.setdefault("rps", 100)
+        if path[-1] in ("queue", "backlog"):
+            scale |= {"queue": "cache:default", "backlog": 100}
     if key.key == "drill.host":
         tree["service"]["web"]["route"] = {"host": value}
     if path[0] == "for":

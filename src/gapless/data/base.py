@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from gapless.model.process import Process
 
@@ -92,3 +92,15 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Drop the connection that probes keep. The store stays usable."""
+
+
+@runtime_checkable
+class Backlog(Protocol):
+    """A store that holds queues and can tell how long they are (``scale.queue``)."""
+
+    async def backlog(self, queue: str) -> int:
+        """Tasks of that queue that are not done: waiting, and taken but not acknowledged.
+
+        ``queue`` is what follows the colon of ``scale.queue``; one that does not exist (yet)
+        holds 0. Takes at most ``PROBE_SECONDS``. Raises DataFault when it cannot tell.
+        """

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from gapless.model.scale import Scale
 from gapless.model.units import Bytes, Command, EnvName, Model, Seconds, UrlPath
 
 
@@ -108,6 +109,9 @@ class Service(Model):
     reserve: Reserve = Reserve()
     """Guaranteed cpu and memory of one replica."""
 
+    scale: Scale | None = None
+    """Replicas follow the load, from replicas up to scale.max; absent: a fixed number."""
+
     @property
     def http(self) -> bool:
         """Whether the edge stands before it (stackfile.md, rule 2)."""
@@ -134,9 +138,39 @@ class Service(Model):
             problems.append("a fixed port allows one replica: use ${port} in run instead")
         if self.switch == "atomic" and self.singleton:
             problems.append("switch = atomic and singleton contradict each other")
+        problems += self._scale_faults()
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _scale_faults(self) -> list[str]:
+        """What of ``scale`` contradicts the rest of the table."""
+        scale = self.scale
+        if scale is None:
+            return []
+        faults = []
+        if self.singleton:
+            faults.append("scale and singleton contradict each other")
+        if self.port is not None:
+            faults.append("scale needs more replicas than a fixed port allows: use ${port} in run")
+        if self.replicas != "cpus":
+            if scale.max < self.replicas:
+                faults.append(f"scale.max is {scale.max} and replicas {self.replicas}")
+            if scale.min is not None and scale.min > self.replicas:
+                faults.append(f"scale.min is {scale.min} and replicas {self.replicas}")
+            if self.replicas == 0 and scale.queue is None:
+                faults.append("scale from replicas = 0 needs a queue: nothing else can wake it")
+        if not self.http:
+            asked = [k for k in ("rps", "connections", "latency") if getattr(scale, k) is not None]
+            faults += [
+                f"scale.{key} needs an HTTP service (one whose run uses ${{socket}} or ${{port}})"
+                for key in asked
+            ]
+        if scale.cpu is not None and self.reserve.cpu is None:
+            faults.append("scale.cpu is a percentage of reserve.cpu, which is missing")
+        if scale.memory is not None and self.reserve.memory is None:
+            faults.append("scale.memory is a percentage of reserve.memory, which is missing")
+        return faults
 
 
 class Job(Model):

@@ -12,12 +12,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([KMGT]?)i?B?")
+_PERCENT = re.compile(r"([1-9][0-9]{0,2})%")
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*")
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 DURATION_FORM = f"^{_DURATION.pattern}$"
 SIZE_FORM = f"^{_SIZE.pattern}$"
 PATH_FORM = f"^{_URL_PATH.pattern}$"
+PERCENT_FORM = f"^{_PERCENT.pattern}$"
 """The written forms, as the JSON Schema of the file has them."""
 
 
@@ -43,6 +45,8 @@ def parse_size(value: Any) -> int:
 
 def format_duration(seconds: float) -> str:
     """The inverse of ``parse_duration``: ``"60s"`` is ``"1m"``, 0.25 is ``"250ms"``."""
+    if seconds == 0:
+        return "0s"
     for unit in ("d", "h", "m", "s"):
         count = seconds / _SECONDS[unit]
         if count >= 1 and count == int(count):
@@ -56,6 +60,13 @@ def format_size(count: int) -> str:
         if count >= _BYTES[unit] and count % _BYTES[unit] == 0:
             return f"{count // _BYTES[unit]}{unit}"
     return f"{count}B"
+
+
+def parse_percent(value: Any) -> int:
+    """``"70%"`` to 70; from 1 to 999. Raises ValueError."""
+    if isinstance(value, str) and (found := _PERCENT.fullmatch(value)):
+        return int(found[1])
+    raise ValueError(f'must be a percentage such as "70%", got {show(value)}')
 
 
 def parse_command(value: Any) -> tuple[str, ...]:
@@ -108,6 +119,13 @@ Bytes = Annotated[
     int,
     BeforeValidator(parse_size, json_schema_input_type=Annotated[str, Field(pattern=SIZE_FORM)]),
     Field(examples=["512M"]),
+]
+Percent = Annotated[
+    int,
+    BeforeValidator(
+        parse_percent, json_schema_input_type=Annotated[str, Field(pattern=PERCENT_FORM)]
+    ),
+    Field(examples=["70%"]),
 ]
 _Words = Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
 Command = Annotated[tuple[str, ...], BeforeValidator(parse_command, json_schema_input_type=_Words)]

@@ -9,7 +9,7 @@ from typing import Any
 from gapless.errors import Problem
 from gapless.model.service import Service
 from gapless.model.stack import RESERVED, Stack
-from gapless.stackfile import mentions, references, unknown
+from gapless.stackfile import mentions, references, scaling, unknown
 from gapless.stackfile.places import Path
 from gapless.stackfile.report import NAMED, Report
 from gapless.stackfile.source import Tree
@@ -27,6 +27,7 @@ def check(report: Report) -> None:
     _secrets(tree, report)
     _routes(tree, report)
     _services(tree, report)
+    scaling.check(report)
     _cycles(tree, report)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pydantic
 
+from gapless.model import scale
 from gapless.model.stack import Stack
 from gapless.model.units import show
 from gapless.stackfile import overlays, unknown
 from gapless.stackfile.places import Path
-from gapless.stackfile.report import Report
+from gapless.stackfile.report import Report, split
 from gapless.stackfile.source import Tree
 
 PASSES = 4
@@ -24,6 +25,8 @@ FORMS: dict[tuple[str, ...], str] = {
     ("service", "NAME", "route"): 'must be a path such as "/api", a table { host, path } or false',
     ("service", "NAME", "route", "host"): 'must be a host name such as "chat.example.com"',
     ("service", "NAME", "ready"): 'must be a path such as "/health/ready" or a table',
+    ("service", "NAME", "scale"): "must be a table such as { max = 10, rps = 100 }",
+    ("service", "NAME", "scale", "queue"): 'must be STORE:QUEUE such as "cache:default"',
     ("gapless",): "must be 1, the only version of the file format",
     ("drill", "get"): 'must be a list of paths such as ["/health"]',
     ("drill", "post"): 'must be a list of paths such as ["/echo"]',
@@ -31,8 +34,8 @@ FORMS: dict[tuple[str, ...], str] = {
 """What a key must be, where that says more than its type."""
 _NAME_FORM = "must be lower-case letters, digits and hyphens, starting with a letter"
 _ENV_FORM = "must be letters, digits and underscores, not starting with a digit"
-_DEFAULTS_MISLEAD = frozenset({"run", "port", "env"})
-"""Without these a service looks like another kind: what its table then lacks is not its fault."""
+_DEFAULTS_MISLEAD = frozenset({"run", "port", "env"}) | scale.TARGETS
+"""Without these a table looks like another kind: what it then lacks is not its fault."""
 _TYPES: dict[str, str] = {
     "string_type": "must be a string",
     "int_type": "must be a whole number",
@@ -119,7 +122,8 @@ def _add(faults: list[_Fault], report: Report, taken: set[Path]) -> None:
     for fault in faults:
         if fault.kind == "missing":
             if fault.path not in taken:
-                report.add(fault.path[:-1], f'key "{fault.path[-1]}" is missing', key=False)
+                nested = bool(split(fault.path[:-1])[1])
+                report.add(fault.path[:-1], f'key "{fault.path[-1]}" is missing', key=nested)
         elif fault.kind == "extra_forbidden":
             report.add(fault.path, unknown.key(fault.path)[0], key=False)
         elif not fault.path:

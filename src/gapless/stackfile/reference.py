@@ -48,6 +48,18 @@ EXAMPLES: dict[str, str] = {
     "service.NAME.reserve": '{ cpu = 1, memory = "512M" }',
     "service.NAME.reserve.cpu": "1",
     "service.NAME.reserve.memory": '"512M"',
+    "service.NAME.scale": "{ max = 10, rps = 100 }",
+    "service.NAME.scale.max": "10",
+    "service.NAME.scale.min": "1",
+    "service.NAME.scale.cpu": '"70%"',
+    "service.NAME.scale.memory": '"80%"',
+    "service.NAME.scale.rps": "100",
+    "service.NAME.scale.connections": "200",
+    "service.NAME.scale.latency": '"200ms"',
+    "service.NAME.scale.queue": '"cache:default"',
+    "service.NAME.scale.backlog": "100",
+    "service.NAME.scale.up_after": '"0s"',
+    "service.NAME.scale.down_after": '"5m"',
     "job": '{ migrate = { run = "alembic upgrade head", when = "release" } }',
     "job.NAME.run": '"alembic upgrade head"',
     "job.NAME.when": '"release"',
@@ -86,6 +98,7 @@ _FORMS = {
     units.DURATION_FORM: "duration",
     units.SIZE_FORM: "size",
     units.PATH_FORM: "path",
+    units.PERCENT_FORM: "percentage",
 }
 
 

@@ -14,7 +14,7 @@ LATER_KEYS: dict[tuple[str, ...], frozenset[str]] = {
     (): frozenset({"domains", "tls", "backup", "alerts", "notify", "console"}),
     ("service", _ANY): frozenset(
         {
-            "live", "limits", "scale", "user", "image", "build", "rate_limit", "static", "recycle",
+            "live", "limits", "user", "image", "build", "rate_limit", "static", "recycle",
             "gpu", "cors", "concurrency",
         }
     ),
