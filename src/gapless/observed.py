@@ -60,6 +60,12 @@ class Replica:
     """When it was told that it is leaving."""
     signalled_at: float | None = None
     killed_at: float | None = None
+    cores: float | None = None
+    """Mean use between the last two samples; None: not sampled twice yet."""
+    memory: int | None = None
+    """Resident bytes of it and its descendants; None: not sampled yet."""
+    frozen_since: float | None = None
+    """When it was first seen to stand still (stopped by a signal, or a zombie); None: it runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,6 +193,21 @@ async def test_a_stopped_program_is_alive_and_only_kill_ends_it(bench: Bench) ->
     assert (await until(lambda: dead(runtime, "web.1@r1"))).exit == Exit(signal=9)
 
 
+async def test_a_stopped_program_is_told_from_one_that_merely_sleeps(bench: Bench) -> None:
+    runtime = bench.runtime()
+    sees: bool = isinstance(runtime, base.SeesStandstill)
+    assert sees
+    first = await runtime.start(process(bench, "forever"))
+    await runtime.start(process(bench, "forever", "web.2@r1"))
+    await runtime.start(process(bench, "three", "gone"))
+    await until(lambda: dead(runtime, "gone"))
+    ids = ["web.1@r1", "web.2@r1", "gone", "never"]
+    assert await runtime.standstill(ids) == {}
+    assert first.pid
+    bench.pause("web.1@r1", first.pid)
+    assert await runtime.standstill(ids) == {"web.1@r1": "stopped"}
+
+
 async def test_signals_to_the_dead_and_the_unknown_are_no_error(bench: Bench) -> None:
     runtime = bench.runtime()
     await runtime.start(process(bench, "three"))

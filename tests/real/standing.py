@@ -27,7 +27,7 @@ name = "{name}"
 run = ["{python}", "probe_app.py", "--socket", "${{socket}}"]
 replicas = {replicas}
 ready = "/ready"
-start = "4s"
+start = "{start}"
 drain = "5s"
 grace = "2s"
 watch = "{watch}"
@@ -84,15 +84,22 @@ class Standing:
         (self.folder / "mode").write_text(f"{mode} {mark}\n")
 
     def write(
-        self, *, replicas: int = 3, watch: str = "500ms", keys: str = "", more: str = ""
+        self,
+        *,
+        replicas: int = 3,
+        watch: str = "500ms",
+        start: str = "20s",
+        keys: str = "",
+        more: str = "",
     ) -> None:
-        """The stack file."""
+        """The stack file. ``start`` is for a busy machine: what boots gives way to all else."""
         text = TEMPLATE.format(
             name=self.name,
             python=scratch.interpreter(),
             replicas=replicas,
             port=self.port,
             watch=watch,
+            start=start,
             keys=keys,
             more=more,
         )

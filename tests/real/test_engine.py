@@ -76,6 +76,7 @@ async def test_a_bad_version_costs_nothing(stack: Standing, mode: str, reason: s
     await stack.do("up")
     before = stack.pids()
     stack.version(mode, 2)
+    stack.write(start="4s" if mode == "never-ready" else "20s")
     async with Load(stack.url) as load:
         with pytest.raises(errors.Refused) as refusal:
             await stack.do("deploy")

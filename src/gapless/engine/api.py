@@ -16,13 +16,12 @@ from typing import Any
 from aiohttp import web
 
 from gapless import __version__, errors
-from gapless.engine import events, status
+from gapless.engine import events, status, usage
 from gapless.engine.client import BEGIN_BY
 from gapless.engine.controller import Controller
 from gapless.engine.inside import Inside
 from gapless.engine.operations import Operations
 from gapless.engine.planning import Planning
-from gapless.engine.usage import Meter
 
 LAST_WORDS = 5.0
 """Seconds that streams have for their end when the controller ends."""
@@ -39,7 +38,6 @@ class Api:
         self.operations = operations
         self.planning = Planning(controller, operations)
         self.inside = Inside(controller)
-        self.meter = Meter(controller)
         self._tasks: set[asyncio.Task[events.Event]] = set()
         self._runner: web.AppRunner | None = None
 
@@ -135,11 +133,11 @@ class Api:
         }
 
     async def _status(self, _: web.Request) -> dict[str, Any]:
-        return status.report(self.c, await self.meter.read())
+        return status.report(self.c, await self.c.vitals.read())
 
     async def _describe(self, request: web.Request) -> Any:
         name = request.query.get("id", "")
-        whole = status.report(self.c, await self.meter.read())
+        whole = status.report(self.c, await self.c.vitals.read())
         if name == "edge":
             servers = self.c.observed.edge.servers.values()
             return {**whole["edge"], "servers": [_plain(server) for server in servers]}
@@ -152,7 +150,7 @@ class Api:
         raise errors.UsageError(f'nothing is named "{name}"', hint="gapless ps")
 
     async def _top(self, _: web.Request) -> dict[str, Any]:
-        return await self.meter.top()
+        return await usage.top(self.c)
 
     async def _history(self, request: web.Request) -> Any:
         try:

@@ -11,7 +11,7 @@ from gapless.core import plan, record
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.edge import config as edge_config
-from gapless.engine import clock, durable, logfiles, status
+from gapless.engine import clock, durable, logfiles, status, usage
 from gapless.engine.events import Event, Events
 from gapless.engine.execute import Executor
 from gapless.engine.observe import Observer
@@ -19,6 +19,7 @@ from gapless.engine.prober import Prober
 from gapless.engine.site import Site
 from gapless.engine.situation import Situation
 from gapless.engine.stores import StoreWatch
+from gapless.engine.vitals import Sampler
 from gapless.model.desired import Desired
 from gapless.observed import Observed
 
@@ -65,7 +66,8 @@ class Controller:
         self._hints: dict[str, str | None] = {}
         self.prober = Prober(self.wake)
         self.stores = StoreWatch(self.wake, self._why_ended)
-        self.observer = Observer(site, self.prober, self.stores)
+        self.vitals = Sampler(site.runtime, lambda: usage.living(self), self.wake)
+        self.observer = Observer(site, self.prober, self.stores, self.vitals)
         self.executor = Executor(site, self.observer, self.note)
         self.situation = Situation(site)
         self.desired = durable.load_desired(site.paths.record)
@@ -132,6 +134,7 @@ class Controller:
         helpers = [
             asyncio.create_task(self._wake_on_ends()),
             asyncio.create_task(self._housekeeping()),
+            asyncio.create_task(self.vitals.run()),
         ]
         try:
             while not self.stopping:

@@ -14,6 +14,7 @@ from gapless.engine import clock
 from gapless.engine.prober import Prober, Subject
 from gapless.engine.site import Site
 from gapless.engine.stores import StoreWatch
+from gapless.engine.vitals import Sampler
 from gapless.model.desired import Desired, Generation
 from gapless.model.process import Exit, ReplicaId
 from gapless.model.service import Service
@@ -26,10 +27,11 @@ LOST_AFTER = 5.0
 class Observer:
     """Looks, and remembers only what no look can show: failures in a row, and readiness."""
 
-    def __init__(self, site: Site, prober: Prober, stores: StoreWatch) -> None:
+    def __init__(self, site: Site, prober: Prober, stores: StoreWatch, vitals: Sampler) -> None:
         self.site = site
         self.prober = prober
         self.stores = stores
+        self.vitals = vitals
         self._failures: dict[observed.Slot, observed.Failures] = {}
         self._ended: set[str] = set()
 
@@ -88,6 +90,7 @@ class Observer:
         if server is not None and server.admin == "ready" and marks.entered_at is None:
             marks.entered_at = now
         service = self.site.stack(id.release).services[id.service]
+        signs = self.vitals.of(found.id)
         seen = observed.Replica(
             id=id,
             generation=generation,
@@ -102,6 +105,9 @@ class Observer:
             told_at=marks.told_at,
             signalled_at=marks.signalled_at,
             killed_at=marks.killed_at,
+            cores=signs.cores,
+            memory=signs.memory,
+            frozen_since=signs.frozen_since if found.alive else None,
         )
         seen = self._with_readiness(seen, service)
         place = seen.address.socket if seen.address else None

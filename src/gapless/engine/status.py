@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from gapless.core import replica as states
 from gapless.engine import clock
+from gapless.engine.usage import rounded
+from gapless.engine.vitals import Vitals
 from gapless.observed import Replica
-from gapless.runtimes.base import Usage
 
 if TYPE_CHECKING:
     from gapless.engine.controller import Controller
 
 
-def report(c: Controller, usage: Mapping[str, tuple[float, Usage]]) -> dict[str, Any]:
-    """The answer of ``GET /v1/status`` (docs/api.md). ``usage``: id to (cores, use)."""
+def report(c: Controller, usage: Mapping[str, Vitals]) -> dict[str, Any]:
+    """The answer of ``GET /v1/status`` (docs/api.md). ``usage``: id to vital signs."""
     desired = c.desired
     rollout = desired.rollout
     edge = c.observed.edge
@@ -59,7 +60,7 @@ def _names(c: Controller) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _service(c: Controller, name: str, usage: Mapping[str, tuple[float, Usage]]) -> dict[str, Any]:
+def _service(c: Controller, name: str, usage: Mapping[str, Vitals]) -> dict[str, Any]:
     replicas = [r for r in c.observed.replicas if r.id.service == name]
     wanted = wanted_count(c, name)
     return {
@@ -69,7 +70,7 @@ def _service(c: Controller, name: str, usage: Mapping[str, tuple[float, Usage]])
         "drift": c.desired.scale.get(name),
         "stopped": name in c.desired.stopped,
         "replicas": [
-            _replica(c, r, usage.get(str(r.id)))
+            _replica(c, r, usage)
             for r in sorted(replicas, key=lambda r: (r.id.ordinal, r.started_at))
         ],
     }
@@ -97,8 +98,9 @@ def _state(c: Controller, found: Replica) -> str:
     )
 
 
-def _replica(c: Controller, found: Replica, use: tuple[float, Usage] | None) -> dict[str, Any]:
+def _replica(c: Controller, found: Replica, usage: Mapping[str, Vitals]) -> dict[str, Any]:
     failures = c.observed.failures.get((found.id.service, found.id.ordinal))
+    cores, memory = rounded(usage, str(found.id))
     return {
         "id": str(found.id),
         "state": _state(c, found),
@@ -107,8 +109,8 @@ def _replica(c: Controller, found: Replica, use: tuple[float, Usage] | None) -> 
         "address": str(found.address) if found.address else None,
         "started_at": clock.to_unix(found.started_at),
         "restarts": failures.count if failures else 0,
-        "cpu": None if use is None else round(use[0], 3),
-        "memory": None if use is None else use[1].memory,
+        "cpu": cores,
+        "memory": memory,
         "in_flight": found.server.in_flight if found.server else 0,
         "served": found.server.served if found.server else 0,
         "reason": found.probe if not found.ready else "",

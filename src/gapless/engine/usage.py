@@ -1,4 +1,4 @@
-"""Live use of cpu and memory: differences between two readings, taken when somebody asks."""
+"""Live use of cpu and memory as ``ps`` and ``top`` show it: the sampler's samples, by name."""
 
 from __future__ import annotations
 
@@ -6,47 +6,41 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gapless.runtimes.base import Usage
+from gapless.engine.vitals import Vitals
 
 if TYPE_CHECKING:
     from gapless.engine.controller import Controller
 
-WINDOW = 60.0
-"""Seconds after which an old reading says nothing about the present."""
+
+async def top(c: Controller) -> dict[str, Any]:
+    """The answer of ``GET /v1/top``: replicas, stores by their name, and the edge."""
+    return {
+        "at": time.time(),
+        "rows": [_row(id, signs) for id, signs in (await c.vitals.read()).items()],
+    }
 
 
-class Meter:
-    """Cores used since the reading before; 0.0 cores at the first one."""
+def _row(id: str, signs: Vitals) -> dict[str, Any]:
+    name = id.removeprefix("data.")
+    return {
+        "id": name,
+        "service": name.partition(".")[0],
+        "cpu": round(signs.cores or 0.0, 3),
+        "memory": signs.memory,
+    }
 
-    def __init__(self, controller: Controller) -> None:
-        self.c = controller
-        self._last: dict[str, tuple[float, float]] = {}
 
-    async def read(self) -> dict[str, tuple[float, Usage]]:
-        """Id to (cores, use) of all living replicas, stores and the edge."""
-        ids = [str(r.id) for r in self.c.observed.replicas if r.alive]
-        ids += [*self.c.observed.data, "edge"]
-        usage: Mapping[str, Usage] = await self.c.site.runtime.usage(ids)
-        now = time.monotonic()
-        answer = {}
-        for id, used in usage.items():
-            at, before = self._last.get(id, (now, used.cpu_seconds))
-            span = now - at
-            cores = (used.cpu_seconds - before) / span if 0 < span < WINDOW else 0.0
-            answer[id] = (max(0.0, cores), used)
-            self._last[id] = (now, used.cpu_seconds)
-        self._last = {id: known for id, known in self._last.items() if id in usage}
-        return answer
+def living(c: Controller) -> tuple[str, ...]:
+    """Ids, as the runtime knows them, of all programs that the last look found alive."""
+    seen = c.observed
+    ids = [str(r.id) for r in seen.replicas if r.alive]
+    ids += [f"data.{node.name}" for node in seen.data.values() if node.pid is not None]
+    return (*ids, "edge") if seen.edge.pid is not None else tuple(ids)
 
-    async def top(self) -> dict[str, Any]:
-        """The answer of ``GET /v1/top``."""
-        rows = [
-            {
-                "id": id,
-                "service": id.partition(".")[0],
-                "cpu": round(cores, 3),
-                "memory": used.memory,
-            }
-            for id, (cores, used) in (await self.read()).items()
-        ]
-        return {"at": time.time(), "rows": rows}
+
+def rounded(signs: Mapping[str, Vitals], id: str) -> tuple[float | None, int | None]:
+    """Cores and bytes of one program for people; cores are 0.0 until they can be known."""
+    known = signs.get(id)
+    if known is None:
+        return None, None
+    return round(known.cores or 0.0, 3), known.memory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from gapless.model.process import Address, Exit, Process
 
@@ -69,3 +69,15 @@ class Runtime(Protocol):
 
     def log(self, id: str) -> Path:
         """Where its output is. The file outlives the program."""
+
+
+@runtime_checkable
+class SeesStandstill(Protocol):
+    """Capability: it can tell a program that lives from one that lives and cannot do anything."""
+
+    async def standstill(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """Of these, the living ones whose main process stands still, and how: ``stopped`` (a
+        signal or a debugger holds it), ``zombie`` (it has ended, the program has not).
+
+        Cheap enough to ask about hundreds twice a second.
+        """

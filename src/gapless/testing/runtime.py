@@ -155,6 +155,14 @@ class FakeRuntime:
             if (running := self._get(id)) is not None and running.exit is None
         }
 
+    async def standstill(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """See ``SeesStandstill.standstill``."""
+        return {
+            id: "stopped"
+            for id in ids
+            if (running := self._get(id)) is not None and running.exit is None and running.paused
+        }
+
     def address(self, id: str, kind: Literal["socket", "port"]) -> Address:
         """See ``Runtime.address``."""
         if kind == "socket":

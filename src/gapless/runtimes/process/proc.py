@@ -12,6 +12,8 @@ from pathlib import Path
 from gapless.runtimes.base import Usage
 
 TICKS = os.sysconf("SC_CLK_TCK")
+_STILL = {b"T": "stopped", b"t": "stopped", b"Z": "zombie", b"X": "zombie"}
+"""States of ``/proc/PID/stat`` in which a process does nothing and will not by itself."""
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -35,11 +37,24 @@ class Stat:
         return self.state in "ZXx"
 
 
+def _read(path: str) -> bytes:
+    """A short file of /proc; b"": it is gone. Plain calls: this is done by the hundred."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(handle, 4096)
+    except OSError:
+        return b""
+    finally:
+        os.close(handle)
+
+
 def stat(pid: int) -> Stat | None:
     """None when there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_bytes()
-    except OSError:
+    text = _read(f"/proc/{pid}/stat")
+    if not text:
         return None
     # The name stands in brackets and may itself hold brackets and blanks: cut at the last one.
     fields = text[text.rindex(b")") + 2 :].split()
@@ -52,6 +67,17 @@ def stat(pid: int) -> Stat | None:
         cpu=sum(int(fields[n]) for n in (11, 12, 13, 14)),
         start=int(fields[19]),
     )
+
+
+def standstill(leaders: Mapping[str, int]) -> dict[str, str]:
+    """Which of them (id to pid) stand still, and how. Sleeping is not standing still."""
+    found = {}
+    for id, pid in leaders.items():
+        text = _read(f"/proc/{pid}/stat")
+        place = text.rfind(b")") + 2
+        if word := _STILL.get(text[place : place + 1]):
+            found[id] = word
+    return found
 
 
 def scan() -> list[Stat]:
@@ -112,9 +138,8 @@ def _family(roots: Iterable[int], children: Mapping[int, list[int]]) -> set[int]
 
 
 def _memory(pid: int, *, whole: bool) -> int:
-    try:
-        fields = Path(f"/proc/{pid}/statm").read_bytes().split()
-    except OSError:
+    fields = _read(f"/proc/{pid}/statm").split()
+    if not fields:
         return 0
     resident, shared = int(fields[1]), int(fields[2])
     return PAGE * (resident if whole else max(0, resident - shared))

@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -221,10 +222,22 @@ class ProcessRuntime:
         self._remember(everyone)
         return await asyncio.to_thread(proc.usage, leaders, everyone)
 
+    async def standstill(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """See ``SeesStandstill.standstill``. Costs one read of /proc for each id."""
+        leaders = {
+            id: entry.record.pid
+            for id in ids
+            if (entry := self._entries.get(id)) is not None and not entry.ended
+        }
+        return await asyncio.to_thread(proc.standstill, leaders)
+
     def _remember(self, everyone: Sequence[proc.Stat]) -> None:
+        by_session: dict[int, list[proc.Stat]] = defaultdict(list)
+        for found in everyone:
+            by_session[found.session].append(found)
         for entry in self._entries.values():
             if not entry.ended:
-                family = sessions.members(entry.record, everyone)
+                family = sessions.members(entry.record, by_session[entry.record.pid])
                 entry.seen = {(found.pid, found.start) for found in family}
 
     # -- ending ---------------------------------------------------------------------------
