@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 Reply = str | int | None | list["Reply"]
 
-_REPLY_LIMIT = 1024 * 1024
+_REPLY_LIMIT = 64 * 1024 * 1024
+"""Bytes of one value, or values of one list: beyond it, what answers is no server of ours."""
 
 
 class ReplyError(Exception):
@@ -28,6 +29,7 @@ class Target:
     password: str | None = None
     user: str | None = None
     tls: bool = False
+    database: int = 0
 
 
 def command(*words: str) -> bytes:
@@ -88,6 +90,8 @@ class Connection:
             if target.password is not None:
                 user = (target.user,) if target.user else ()
                 await connection.ask("AUTH", *user, target.password)
+            if target.database:
+                await connection.ask("SELECT", str(target.database))
         except BaseException:
             connection.close()
             raise
@@ -98,6 +102,18 @@ class Connection:
         self._writer.write(command(*words))
         await self._writer.drain()
         return await read(self._reader)
+
+    async def ask_all(self, *commands: tuple[str, ...]) -> list[Reply | ReplyError]:
+        """Several commands in one go; an answer each, in their order, refusals among them."""
+        self._writer.write(b"".join(command(*words) for words in commands))
+        await self._writer.drain()
+        answers: list[Reply | ReplyError] = []
+        for _ in commands:
+            try:
+                answers.append(await read(self._reader))
+            except ReplyError as refused:
+                answers.append(refused)
+        return answers
 
     def close(self) -> None:
         """Hang up, at once."""
