@@ -3,6 +3,7 @@
 ``base``      what the engine asks of a store
 ``postgres``  a PostgreSQL server, ``pgconf`` its texts, ``pgclient`` a connection to it
 ``redis``     a Valkey or Redis server, ``redisconf`` its texts, ``redisline`` a connection to it,
+              ``redisqueue`` how deep its queues are, ``redismeter`` a connection to measure them,
               ``resp`` its protocol, ``redis_shell`` a small client
 ``values``    what any server's settings may hold
 ``files``     a folder that services share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from gapless.data import base, pgclient, redisline, resp
+from gapless.data import base, pgclient, redisline, redismeter, resp
 from gapless.errors import DataFault
 
 _SCHEMES = {"postgres": ("postgresql", "postgres"), "redis": ("redis", "rediss", "valkey")}
@@ -23,6 +23,7 @@ class External:
         if type not in _SCHEMES:
             raise DataFault(f"{name}: {type} cannot be external")
         self._parts, self._port = _parse(name, type, url)
+        self._meter: redismeter.Meter | None = None
         self._line = self._connect()
 
     def attributes(self) -> Mapping[str, str]:
@@ -67,8 +68,16 @@ class External:
     def explain(self, log: str) -> str:
         return ""
 
+    async def backlog(self, queue: str) -> int:
+        """See ``data.base.Backlog``."""
+        if self._meter is None:
+            raise DataFault(f"{self.name}: {self._type} holds no queues")
+        return await self._meter.backlog(queue)
+
     async def close(self) -> None:
         await self._line.close()
+        if self._meter is not None:
+            await self._meter.close()
 
     def _connect(self) -> pgclient.Line | redisline.Line:
         parts = self._parts
@@ -78,9 +87,16 @@ class External:
             return pgclient.Line(dsn=plain)
         password = None if parts.password is None else unquote(parts.password)
         user = unquote(parts.username or "") or None
+        number = parts.path.strip("/")
         target = resp.Target(
-            parts.hostname or "", self._port, password, user, parts.scheme == "rediss"
+            host=parts.hostname or "",
+            port=self._port,
+            password=password,
+            user=user,
+            tls=parts.scheme == "rediss",
+            database=int(number) if number.isascii() and number.isdigit() else 0,
         )
+        self._meter = redismeter.Meter(self.name, target)
         return redisline.Line(target)
 
 

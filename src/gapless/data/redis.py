@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gapless.data import base, engines, helper, owned, redisconf, redisline, resp
+from gapless.data import base, engines, helper, owned, redisconf, redisline, redismeter, resp
 from gapless.errors import DataFault
 from gapless.model.data import Data
 from gapless.model.process import Address, Process
@@ -40,6 +40,7 @@ class Redis:
         self._conf = place.home / "redis.conf"
         self._target = resp.Target(_HOST, place.port, place.password)
         self._line = redisline.Line(self._target)
+        self._meter = redismeter.Meter(name, self._target)
 
     def attributes(self) -> Mapping[str, str]:
         place = self._place
@@ -137,8 +138,13 @@ class Redis:
         said: list[str] = bind or found
         return said[-1] if said else ""
 
+    async def backlog(self, queue: str) -> int:
+        """See ``data.base.Backlog``; the queues that ``data.redisqueue`` knows."""
+        return await self._meter.backlog(queue)
+
     async def close(self) -> None:
         await self._line.close()
+        await self._meter.close()
 
     # files
 

@@ -8,7 +8,8 @@ from gapless.data import resp
 from gapless.data.base import PROBE_SECONDS
 from gapless.errors import DataFault
 
-_BROKEN = (OSError, EOFError, resp.Malformed)
+BROKEN = (OSError, EOFError, resp.Malformed)
+"""A connection that ended so is of no more use."""
 
 
 class Line:
@@ -28,14 +29,14 @@ class Line:
             async with asyncio.timeout(PROBE_SECONDS):
                 try:
                     return await self._ping()
-                except _BROKEN:
+                except BROKEN:
                     # The kept one broke: perhaps the server was restarted meanwhile.
                     self._drop()
                     return await self._ping()
         except TimeoutError:
             self._drop()
             return f"no answer within {PROBE_SECONDS:g} s"
-        except (*_BROKEN, resp.ReplyError) as error:
+        except (*BROKEN, resp.ReplyError) as error:
             self._drop()
             return reason(error)
 
@@ -66,7 +67,7 @@ async def once(target: resp.Target, *words: str) -> resp.Reply:
                 connection.close()
     except TimeoutError:
         raise DataFault("Redis did not answer in time") from None
-    except _BROKEN as error:
+    except BROKEN as error:
         raise DataFault(f"Redis: {reason(error)}") from None
 
 

@@ -27,6 +27,8 @@ class Disk:
     password: str = ""
     written: dict[str, str] = field(default_factory=dict)
     in_force: dict[str, str] = field(default_factory=dict)
+    queues: dict[str, int] = field(default_factory=dict)
+    """Queue to tasks that are not done."""
 
     def start(self) -> None:
         """The server starts: it reads its settings."""
@@ -97,6 +99,12 @@ class FakeStore:
 
     def explain(self, log: str) -> str:
         return next((line for line in reversed(log.splitlines()) if "FATAL" in line), "")
+
+    async def backlog(self, queue: str) -> int:
+        """See ``data.base.Backlog``."""
+        if not self._disk.up:
+            raise DataFault(f"{self.name}: queue {queue}: connection refused")
+        return self._disk.queues.get(queue, 0)
 
     async def close(self) -> None:
         pass
