@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gapless import errors, stackfile
 from gapless.drills import probe_app, stage
@@ -28,6 +29,13 @@ PORTS = range(18080, 18980)
 """Below the ephemeral range of Linux."""
 
 
+class Source(Protocol):
+    """What a scratch stack is made from."""
+
+    def write(self, folder: Path, name: str) -> None:
+        """The stack file ``folder/FILE`` of a stack of that name, and what it runs beside it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How the probe service runs. Durations as the stack file writes them."""
@@ -38,6 +46,10 @@ class Settings:
     drain: str = "5s"
     surge: int | str = 1
     sticky: bool = False
+
+    def write(self, folder: Path, name: str) -> None:
+        """See ``Source``."""
+        write_source(folder, name, self)
 
 
 class Scratch(stage.Stage):
@@ -57,12 +69,13 @@ def name_for(stack: str) -> str:
 
 @contextlib.contextmanager
 def stack(
-    name: str, folder: Path, say: stage.Say, settings: Settings, options: Options
+    name: str, folder: Path, say: stage.Say, source: Source, options: Options
 ) -> Iterator[Scratch]:
     """Up and ready on entry, gone on exit. ``folder`` is made and removed. Raises WorkFailed."""
     paths = Paths.of(name)
     sweep(folder, paths)
-    write_source(folder, name, settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    source.write(folder, name)
     loaded = stackfile.load(folder / FILE)
     made = Scratch(Target(folder / FILE, None, loaded.stack), options, paths, say)
     try:
@@ -76,7 +89,6 @@ def stack(
 
 def write_source(folder: Path, name: str, settings: Settings) -> None:
     """The stack file and the probe service beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(probe_app.__file__, folder / "probe_app.py")
     sticky = 'sticky = "cookie"\n' if settings.sticky else ""
     surge = f'"{settings.surge}"' if isinstance(settings.surge, str) else settings.surge
