@@ -6,7 +6,7 @@ import contextlib
 import json
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.error import HTTPError
@@ -30,10 +30,10 @@ class Answer:
         return json.loads(self.body)
 
 
-def ask(base: str, path: str, method: str = "GET", host: str | None = None) -> Answer:
-    request = urllib.request.Request(base + path, method=method)
-    if host is not None:
-        request.add_header("Host", host)
+def ask(
+    base: str, path: str, method: str = "GET", headers: Mapping[str, str] | None = None
+) -> Answer:
+    request = urllib.request.Request(base + path, method=method, headers=dict(headers or {}))
     try:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return _answer(answer.status, answer)

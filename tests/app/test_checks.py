@@ -15,7 +15,7 @@ import redis
 import redis.asyncio
 
 from gapless.app import checks, wsgi
-from gapless.app.checks import Check, Checks
+from gapless.app.checks import Asking, Check, Checks
 from tests.app import servers
 from tests.examples import application, stores
 
@@ -30,8 +30,8 @@ def both() -> Iterator[tuple[stores.Running, stores.Running]]:
 
 async def reasons(asked: dict[str, Check]) -> tuple[set[str], set[str]]:
     """What an event loop and what a thread find, without repetition."""
-    one = await Checks(asked, timeout=2.0, fresh=0).ask()
-    other = await asyncio.to_thread(Checks(asked, timeout=2.0, fresh=0).ask_blocking)
+    one = await Checks(asked, Asking(2.0, 0)).ask()
+    other = await asyncio.to_thread(Checks(asked, Asking(2.0, 0)).ask_blocking)
     return {state.reason for state in one.values()}, {state.reason for state in other.values()}
 
 
@@ -46,14 +46,14 @@ async def test_plain_clients(both: tuple[stores.Running, stores.Running]) -> Non
     db.freeze(True)
     cache.freeze(True)
     try:
-        states = await Checks(asked, timeout=0.5).ask()
+        states = await Checks(asked, Asking(0.5)).ask()
         assert [state.up for state in states.values()] == [False, False]
     finally:
         db.freeze(False)
         cache.freeze(False)
     client.close()
     gone = redis.from_url(f"redis://127.0.0.1:{stores.free_port()}")
-    found = await Checks({"cache": checks.redis(gone)}, timeout=5.0).ask()
+    found = await Checks({"cache": checks.redis(gone)}, Asking(5.0)).ask()
     assert "refused" in found["cache"].reason
 
 
@@ -63,14 +63,12 @@ async def test_clients_of_the_loop(both: tuple[stores.Running, stores.Running]) 
         asyncpg.create_pool(db.url, min_size=0) as pool,
         redis.asyncio.from_url(cache.url) as client,
     ):
-        asked = Checks(
-            {"db": checks.postgres(pool), "cache": checks.redis(client)}, timeout=2.0, fresh=0
-        )
+        asked = Checks({"db": checks.postgres(pool), "cache": checks.redis(client)}, Asking(2.0, 0))
         for _ in range(3):
             assert {state.reason for state in (await asked.ask()).values()} == {""}
         db.freeze(True)
         try:
-            frozen = Checks({"db": checks.postgres(pool)}, timeout=0.3)
+            frozen = Checks({"db": checks.postgres(pool)}, Asking(0.3))
             assert (await frozen.ask())["db"].reason == "no answer within 0.3 s"
         finally:
             db.freeze(False)
@@ -100,7 +98,7 @@ django.setup()
 from django.db import connections
 from gapless.app import checks
 for alias in ("default", "gone"):
-    one = checks.Checks({{"db": checks.django(connections, alias)}}, timeout=10, fresh=0)
+    one = checks.Checks({{"db": checks.django(connections, alias)}}, checks.Asking(10, 0))
     print(one.ask_blocking()["db"].reason, asyncio.run(one.ask())["db"].reason, sep="|")
 """
     told = _run(sys.executable, code)
@@ -113,7 +111,7 @@ import celery
 from gapless.app import checks
 for url in ({both[1].url!r}, "redis://127.0.0.1:{stores.free_port()}"):
     app = celery.Celery("x", broker=url)
-    asked = checks.Checks({{"broker": checks.celery(app)}}, timeout=20)
+    asked = checks.Checks({{"broker": checks.celery(app)}}, checks.Asking(20))
     print("refused" in asked.ask_blocking()["broker"].reason)
 """
     assert _run(str(application.environment() / "python"), code) == ["False", "True"]

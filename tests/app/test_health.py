@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from gapless.app.checks import Check
-from gapless.app.health import Health
+from gapless.app.checks import Asking, Check
+from gapless.app.health import Health, Pages
 from gapless.app.notice import Notice
 from tests.app import servers
 from tests.app.servers import ask
@@ -150,7 +150,7 @@ def db() -> Iterator[Dependency]:
 
 @contextlib.contextmanager
 def standing(serve: Serve, checks: dict[str, Check], notice: Path, **more: Any) -> Iterator[str]:
-    health = Health(checks, notice=Notice(notice), **({"fresh": 0.0, "timeout": 0.2} | more))
+    health = Health(checks, notice=Notice(notice), **({"asking": Asking(0.2, 0.0)} | more))
     with serve(health) as base:
         yield base
 
@@ -237,7 +237,7 @@ def test_who_answers(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert ask(base, "/health/live", "POST").status == 405
         assert ask(base, "/health/nothing").status == 404
         # Probes come by address; what the application thinks of host names is not asked.
-        assert ask(base, "/health/ready", host="10.1.2.3").status == 200
+        assert ask(base, "/health/ready", headers={"Host": "10.1.2.3"}).status == 200
 
 
 @EVERYWHERE
@@ -261,7 +261,7 @@ def test_optional_and_secret_reasons(serve: Serve, db: Dependency, tmp_path: Pat
         answer = ask(base, "/health/ready")
         assert (answer.status, answer.json()["status"]) == (200, "degraded")
         assert answer.json()["checks"]["search"]["reason"] == "cannot reach redis://cache:6379/0"
-    with standing(serve, checks, tmp_path / "n", reasons=False) as base:
+    with standing(serve, checks, tmp_path / "n", pages=Pages(reasons=False)) as base:
         answer = ask(base, "/health/ready")
         assert answer.json()["reason"] == "down: cache"
         assert answer.json()["checks"]["cache"].keys() == {"status", "latency"}
@@ -269,7 +269,7 @@ def test_optional_and_secret_reasons(serve: Serve, db: Dependency, tmp_path: Pat
 
 @EVERYWHERE
 def test_probing_often_asks_rarely(serve: Serve, db: Dependency, tmp_path: Path) -> None:
-    with standing(serve, {"db": db.plain}, tmp_path / "notice", fresh=60.0) as base:
+    with standing(serve, {"db": db.plain}, tmp_path / "notice", asking=Asking(fresh=60.0)) as base:
         assert {ask(base, "/health/ready").status for _ in range(10)} == {200}
         assert db.asked == 1
 
@@ -277,7 +277,7 @@ def test_probing_often_asks_rarely(serve: Serve, db: Dependency, tmp_path: Path)
 async def test_askers_at_once_share_a_look(db: Dependency) -> None:
     from gapless.app.checks import Checks
 
-    checks = Checks({"db": db.coroutine, "other": db.plain}, timeout=5, fresh=0)
+    checks = Checks({"db": db.coroutine, "other": db.plain}, Asking(5, 0))
     db.thaw.clear()
     askers = [asyncio.create_task(checks.ask()) for _ in range(20)]
     await asyncio.sleep(0)

@@ -85,6 +85,16 @@ def test_requests_by_route_and_status(
         assert found[count, "GET", "other", "404"] == 5
 
 
+@pytest.mark.parametrize("serve", [fastapi_app, flask_app])
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded"])
+def test_strangers_get_no_metrics(
+    serve: Callable[[], AbstractContextManager[str]], header: str
+) -> None:
+    with serve() as base:
+        assert ask(base, "/metrics").status == 200
+        assert ask(base, "/metrics", headers={header: "for=10.0.0.1"}).status == 404
+
+
 def test_what_takes_longer_is_in_higher_buckets() -> None:
     own = metrics.Own()
     for seconds in (0.001, 0.005, 0.3, 99.0):

@@ -18,14 +18,20 @@ from urllib.error import HTTPError
 
 from tests.examples import stores
 
+from gapless.engine.releases import library
+
 ROOT = Path(__file__).parents[2]
 CHAT = ROOT / "examples/chat"
 
 
 def environment() -> Path:
-    """The ``bin`` folder of a virtual environment with what the example locks; made once."""
+    """The ``bin`` folder of a virtual environment with what the example locks; made once.
+
+    ``gapless.app`` is in it as it is in that of a release.
+    """
     lock = CHAT / "requirements.txt"
-    tag = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
+    made_of = lock.read_bytes() + f"{sys.version} {library.digest()}".encode()
+    tag = hashlib.sha256(made_of).hexdigest()[:12]
     home = ROOT / "build" / f"chat-{tag}"
     home.parent.mkdir(exist_ok=True)
     with (ROOT / "build/lock").open("w") as guard:
@@ -35,6 +41,10 @@ def environment() -> Path:
             pip = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
             extra = ["--disable-pip-version-check", "--root-user-action", "ignore"]
             subprocess.run([*pip, *extra, "-r", str(lock)], check=True)
+            for path, content in library.files().items():
+                (packages,) = home.glob("lib/python*/site-packages")
+                (packages / path).parent.mkdir(parents=True, exist_ok=True)
+                (packages / path).write_bytes(content)
             (home / "made").touch()
     return home / "bin"
 

@@ -88,7 +88,10 @@ class Person:
 def test_health_says_who_answers(replicas: tuple[str, str]) -> None:
     status, body = ask(replicas[1], "/health/ready")
     assert (status, body["status"], body["down"]) == (200, "ready", [])
-    assert body["checks"] == {"db": "ok", "cache": "ok"}
+    assert {name: one["status"] for name, one in body["checks"].items()} == {
+        "db": "up",
+        "cache": "up",
+    }
     assert (body["server"], body["release"]) == ("web.2@r1", "1")
     assert ask(replicas[0], "/api/whoami")[1]["server"] == "web.1@r1"
 
@@ -168,6 +171,7 @@ async def test_sockets_are_told_to_go_once_the_notice_is_up(
             await ann.io.call("say", {"body": "still here"})
             notice.touch()
             await ann.hears("reconnect")
+            assert ask(leaving, "/health/ready")[1]["status"] == "draining"
             notice.unlink()
             await ann.hears("connect")
 

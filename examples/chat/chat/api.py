@@ -11,9 +11,9 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from chat.live import BODY, NAME, ROOM, Live
-from chat.presence import Presence
 from chat.settings import Settings
 from chat.store import Store
+from gapless.app.presence import Presence
 
 Room = Annotated[str, Path(pattern=ROOM)]
 
@@ -54,7 +54,7 @@ def router(settings: Settings, store: Store, presence: Presence, live: Live) -> 
 
     @routes.get("/rooms/{name}/users")
     async def users(name: Room) -> JSONResponse:
-        return JSONResponse({"room": name, "users": await presence.users(name)})
+        return JSONResponse({"room": name, "users": await presence.there(name)})
 
     @routes.get("/slow")
     async def slow(seconds: Annotated[float, Query(ge=0, le=30)] = 2.0) -> JSONResponse:

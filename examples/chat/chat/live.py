@@ -12,9 +12,9 @@ from typing import Any
 import socketio
 
 from chat import tasks
-from chat.presence import Presence
 from chat.settings import Settings
 from chat.store import Message, Store
+from gapless.app.presence import Presence
 
 ROOM = r"^[a-z0-9][a-z0-9-]{0,31}$"
 BODY = 2000
@@ -56,7 +56,7 @@ class Live:
         await self._tell_users(room)
         return {
             "messages": [message.public() for message in messages],
-            "users": await self._presence.users(room),
+            "users": await self._presence.there(room),
             "server": self._settings.server_id,
         }
 
@@ -74,13 +74,8 @@ class Live:
             await asyncio.to_thread(_ask_for_stats, room)
         return message
 
-    async def tell_to_reconnect(self) -> None:
-        """A word before the sockets are closed; good clients need no more than the close."""
-        for sid in list(self._here):
-            await self.io.emit("reconnect", {}, to=sid)
-
     async def _tell_users(self, room: str) -> None:
-        await self.io.emit("users", await self._presence.users(room), room=room)
+        await self.io.emit("users", await self._presence.there(room), room=room)
 
 
 def _text(data: Any, key: str, limit: int) -> str:

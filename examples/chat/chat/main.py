@@ -13,17 +13,20 @@ from fastapi import FastAPI
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from chat import api, health
+from chat import __version__, api
 from chat.live import Live
-from chat.presence import Presence
 from chat.settings import Settings
-from chat.sockets import Sockets, follow_notice
 from chat.store import Store
+from gapless.app import asgi
+from gapless.app.drain import Drain
+from gapless.app.health import Health
+from gapless.app.metrics import Metrics
+from gapless.app.presence import Presence
 
 STATIC = Path(__file__).resolve().parent.parent / "static"
 
 
-def create(settings: Settings) -> Sockets:
+def create(settings: Settings) -> asgi.App:
     """The ASGI application. Nothing is connected before its lifespan starts."""
     store = Store(settings.database_url, settings.pool)
     cache = redis.asyncio.from_url(
@@ -32,40 +35,30 @@ def create(settings: Settings) -> Sockets:
         socket_connect_timeout=2,
         health_check_interval=30,
     )
-    presence = Presence(cache)
+    presence = Presence(cache, prefix="chat:presence")
     live = Live(settings, store, presence)
+    health = Health({"db": store.ping, "cache": cache.ping}, version=__version__)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await store.open()
-        tasks = [
-            asyncio.create_task(presence.keep()),
-            asyncio.create_task(follow_notice(settings.notice, leave)),
-        ]
+        keeper = asyncio.create_task(presence.keep())
         yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)
         await cache.aclose()
         await store.close()
 
-    async def leave() -> None:
-        await live.tell_to_reconnect()
-        await app.goodbye()
-
     web = FastAPI(title="chat", lifespan=lifespan, docs_url=None, redoc_url=None)
     web.include_router(api.router(settings, store, presence, live))
-    web.include_router(
-        health.router(settings, health.Checks({"db": store.ping, "cache": cache.ping}))
-    )
     web.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @web.get("/")
     async def page() -> FileResponse:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
 
-    app = Sockets(socketio.ASGIApp(live.io, other_asgi_app=web))
-    return app
+    app = Drain(socketio.ASGIApp(live.io, other_asgi_app=web), socketio=live.io)
+    return Metrics().asgi(health.asgi(app))
 
 
 app = create(Settings.of())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +15,6 @@ class Settings:
     redis_url: str = field(repr=False)
     server_id: str = "chat.1"
     release: str = "0"
-    notice: Path = Path("/nowhere")
-    """Appears once this replica is leaving."""
     pool: int = 5
     """Connections to Postgres of one replica. With 3 replicas, 3 more while a deploy runs and
     the workers this stays below the 100 that a server allows out of the box."""
@@ -33,6 +30,5 @@ class Settings:
             environ["REDIS_URL"],
             environ.get("SERVER_ID", "chat.1"),
             environ.get("RELEASE", "0"),
-            Path(environ.get("GAPLESS_NOTICE", "/nowhere")),
             int(environ.get("DATABASE_POOL", "5")),
         )

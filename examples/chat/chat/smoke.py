@@ -38,7 +38,7 @@ def main() -> int:
     if said["id"] not in [message["id"] for message in newest]:
         log.error("message %s was taken in and is not there", said["id"])
         return 1
-    log.info("release %s answers", health["release"])
+    log.info("release %s answers", health.get("release", health["server"]))
     return 0
 
 

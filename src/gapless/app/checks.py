@@ -49,12 +49,24 @@ class State:
 States = Mapping[str, State]
 
 
-class Checks:
-    """``timeout``: seconds for each answer; ``fresh``: seconds for which answers are shared."""
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """``timeout``: seconds for each answer; ``fresh``: seconds for which answers are used again, so
+    that probing often costs nothing."""
 
-    def __init__(self, checks: Mapping[str, Check], timeout: float = 1.0, fresh: float = 0.5):
-        self._checks = {name: _Asked(check, timeout) for name, check in checks.items()}
-        self._fresh = fresh
+    timeout: float = 1.0
+    fresh: float = 0.5
+
+
+ASKING = Asking()
+
+
+class Checks:
+    """What an application depends on, by name."""
+
+    def __init__(self, checks: Mapping[str, Check], asking: Asking = ASKING) -> None:
+        self._checks = {name: _Asked(check, asking.timeout) for name, check in checks.items()}
+        self._fresh = asking.fresh
         self._known: States = {}
         self._at = float("-inf")
         self._look: asyncio.Task[States] | None = None

@@ -11,10 +11,11 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gapless.app import asgi, wsgi
-from gapless.app.checks import Check, Checks, States
+from gapless.app.checks import ASKING, Asking, Check, Checks, States
 from gapless.app.notice import BORN, Notice, ours
 
 _HEADERS = (("content-type", "application/json"), ("cache-control", "no-store"))
@@ -30,44 +31,49 @@ class Leads(Protocol):
     def leading(self) -> bool: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """``prefix``: where the pages are; ``reasons``: whether they tell why something is down. Turn
+    that off where strangers can reach them."""
+
+    prefix: str = "/health"
+    reasons: bool = True
+
+
 class Health:
     """Answers for one process. ``health.asgi(app)`` and ``health.wsgi(app)`` put it in front.
 
     ``checks``    name to check; without an answer from any of these there is no traffic
     ``optional``  checks that are shown and cost no traffic
     ``leases``    shown as ``"leader": {name: whether we lead}``
-    ``notice``    503 while it is up; by default the one that ``Drain`` looks at, too
     ``version``   of the application, shown
-    ``prefix``    where the pages are
-    ``timeout``   seconds for the answer of each check
-    ``fresh``     seconds for which answers are used again, so that probing often costs nothing
-    ``reasons``   whether reasons are told; turn it off where strangers can reach the pages
+    ``notice``    503 while it is up; by default the one that ``Drain`` looks at, too
+    ``asking``    how long checks may take, and how long their answers are used again
+    ``pages``     where the pages are, and whether they tell reasons
     """
 
-    def __init__(  # noqa: PLR0913  # settings, all by name, all with a default
+    def __init__(
         self,
         checks: Mapping[str, Check] | None = None,
         *,
         optional: Mapping[str, Check] | None = None,
         leases: Iterable[Leads] = (),
-        notice: Notice | None = None,
         version: str | None = None,
-        prefix: str = "/health",
-        timeout: float = 1.0,
-        fresh: float = 0.5,
-        reasons: bool = True,
+        notice: Notice | None = None,
+        asking: Asking = ASKING,
+        pages: Pages = Pages(),
     ) -> None:
         needed, extra = checks or {}, optional or {}
         if both := needed.keys() & extra.keys():
             raise ValueError(f"checks and optional both have {', '.join(sorted(both))}")
         self.notice = notice or ours()
-        self._checks = Checks({**needed, **extra}, timeout, fresh)
+        self._checks = Checks({**needed, **extra}, asking)
         self._needed = tuple(needed)
         self._leases = tuple(leases)
         self._version = version
-        self._reasons = reasons
+        self._reasons = pages.reasons
         self._started = False
-        self._pages = {prefix.rstrip("/") + page: page for page in _PAGES}
+        self._pages = {pages.prefix.rstrip("/") + page: page for page in _PAGES}
 
     def asgi(self, app: asgi.App = asgi.missing) -> asgi.App:
         """An ASGI application: the health pages, and ``app`` for everything else."""

@@ -23,6 +23,9 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 OTHER = "other"
 """The label of what is not known: one for all, or strangers could make up any number of labels."""
 
+_FORWARDED = frozenset((b"x-forwarded-for", b"forwarded"))
+_FORWARDED_WSGI = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
+
 SECONDS = "http_request_duration_seconds"
 SOCKETS = "websockets_open"
 _HELP = {SECONDS: "Requests and how long they took.", SOCKETS: "WebSockets that are open."}
@@ -118,6 +121,7 @@ class Metrics:
 
     ``client``  the module ``prometheus_client`` (with its ``multiprocess`` imported), if several
                 processes share an address
+    ``public``  whether requests that came through a load balancer get the page, too
     ``route``   finds the route's pattern in a scope or an environ after the request, for frameworks
                 that leave it nowhere we know; "" or None for unknown
     """
@@ -127,6 +131,7 @@ class Metrics:
         client: Any = None,
         *,
         path: str = "/metrics",
+        public: bool = False,
         route: Callable[[Any], str | None] | None = None,
     ) -> None:
         if client is None and os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
@@ -137,7 +142,7 @@ class Metrics:
                 stacklevel=2,
             )
         self._sums: Sums = Own() if client is None else Client(client)
-        self._path, self._route = path, route
+        self._path, self._route, self._public = path, route, public
 
     async def _request(
         self, app: asgi.App, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send
@@ -188,7 +193,7 @@ class Metrics:
                 await self._socket(app, scope, receive, send)
             elif kind != "http":
                 await app(scope, receive, send)
-            elif self._path in asgi.paths(scope):
+            elif self._path in asgi.paths(scope) and (self._public or not _sent_on(scope)):
                 form, body = self._sums.page()
                 await asgi.respond(send, scope["method"], 200, body, [("content-type", form)])
             else:
@@ -200,7 +205,8 @@ class Metrics:
         """In front of a WSGI application. Counted until its answer is begun."""
 
         def counted(environ: wsgi.Environ, start: wsgi.Start) -> Iterable[bytes]:
-            if self._path in wsgi.paths(environ):
+            outside = any(name in environ for name in _FORWARDED_WSGI)
+            if self._path in wsgi.paths(environ) and (self._public or not outside):
                 form, body = self._sums.page()
                 return wsgi.respond(environ, start, 200, body, [("Content-Type", form)])
             status, pattern = 500, None
@@ -220,6 +226,11 @@ class Metrics:
                 self._took(method, pattern, status, begin)
 
         return counted
+
+
+def _sent_on(scope: asgi.Scope) -> bool:
+    """Whether a load balancer stands between us and who asks."""
+    return any(name in _FORWARDED for name, _ in scope["headers"])
 
 
 def _asgi_route(scope: asgi.Scope) -> str | None:

@@ -3,6 +3,7 @@
 ``store`` the releases of a stack · ``release`` one of them · ``select`` which files belong to one
 · ``snapshot`` copying and digesting them · ``prepare`` making one runnable · ``setup`` running the
 commands · ``environments`` when their outcome may be reused · ``interpreter`` which Python
+· ``library`` gapless.app in them
 · ``owned`` whose the files are in the end · ``work`` blocking work off the loop
 """
 

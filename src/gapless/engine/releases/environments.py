@@ -29,6 +29,9 @@ INPUTS = (
 INSTALLERS = frozenset({"pip", "pip3", "uv", "poetry", "pdm", "pipenv", "npm", "pnpm", "yarn"})
 """Programs of which we know what they read. Any other may read the whole tree."""
 
+OTHERS = frozenset({"npm", "pnpm", "yarn", "bun", "bundle", "composer", "cargo", "go", "mix"})
+"""Programs that make something runnable which is not Python."""
+
 _REFERENCE = re.compile(r"^\s*(?:-r|-c|--requirement|--constraint)[ =]?\s*(\S+)", re.MULTILINE)
 
 
@@ -50,6 +53,11 @@ def _installs(command: Sequence[str]) -> bool:
 def wants_pip(commands: Commands) -> bool:
     """uv brings its own; putting pip into an environment takes seconds."""
     return not all(PurePosixPath(command[0]).name == "uv" for command in commands)
+
+
+def may_be_python(commands: Commands) -> bool:
+    """Whether what the commands make runnable may be Python."""
+    return not all(PurePosixPath(command[0]).name in OTHERS for command in commands)
 
 
 def inputs(root: Path, paths: Sequence[str], commands: Commands) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gapless.engine.releases import environments, interpreter, owned, release, snapshot
+from gapless.engine.releases import environments, interpreter, library, owned, release, snapshot
 from gapless.engine.releases.setup import Builder, Progress, Setup
 from gapless.engine.releases.work import in_thread
 from gapless.errors import EnvironmentFault
@@ -85,6 +85,8 @@ class Environments:
         before = await in_thread(lambda: environments.traces(run.tree))
         await run.make(python, pip=environments.wants_pip(stack.setup))
         await run.run(stack.setup)
+        if environments.may_be_python(stack.setup):
+            await library.lend(run)
         made = await in_thread(lambda: self._judge(stack, inputs, run, before))
         if not made.shared:
             run.progress(f"environment: for this release alone, since {made.why}")
@@ -110,8 +112,9 @@ class Environments:
         pip = environments.wants_pip(stack.setup)
         python = interpreter.find(self._identity_uid(BUILDER), pip=pip)
         files = environments.inputs(root, list(digests), stack.setup)
+        lent = [library.digest()] if environments.may_be_python(stack.setup) else []
         digest = snapshot.total(
-            {path: digests[path] for path in files}, python.identity, json.dumps(stack.setup)
+            {path: digests[path] for path in files}, python.identity, json.dumps(stack.setup), *lent
         )
         return digest, python
 

@@ -83,11 +83,22 @@ class Setup:
             self.progress(f"setup: {shlex.join(command)}")
             await self._run(command, "setup")
 
-    async def compile(self, python: str) -> None:
-        """Byte code beside the sources, since a replica cannot write it. Faults are not ours."""
+    async def compile(self, python: str, folder: Path | None = None) -> None:
+        """Byte code beside the sources (of the tree, unless told), since a replica cannot write it.
+
+        Faults are not ours.
+        """
         quiet = Setup(self.tree, self.venv, self.builder, lambda _: None)
         with contextlib.suppress(Refused):
-            await quiet._run([python, "-I", "-m", "compileall", "-q", "."], "compile")
+            argv = [python, "-I", "-m", "compileall", "-q", str(folder or ".")]
+            await quiet._run(argv, "compile")
+
+    async def ask(self, code: str) -> list[str]:
+        """What the environment's Python prints. Raises Refused."""
+        lines: list[str] = []
+        asking = Setup(self.tree, self.venv, self.builder, lines.append)
+        await asking._run([str(self.venv / "bin" / "python"), "-I", "-c", code], "environment")
+        return [line for line in lines if line]
 
     async def _run(self, command: Sequence[str], what: str) -> None:
         uid = self.builder.uid
