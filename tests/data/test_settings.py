@@ -8,14 +8,12 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as bounds
+from hypothesis import given
 from hypothesis import strategies as some
 
 from gapless.data import pgconf, redisconf
 from gapless.errors import DataFault
 
-UNHURRIED = bounds(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 TEXT = some.text(some.characters(min_codepoint=32, exclude_categories=("Cs", "Cc")))
 
 
@@ -53,7 +51,6 @@ def test_accepted() -> None:
     redisconf.check_settings("db", {"maxmemory": "1gb", "databases": 3, "lazyfree-lazy-del": True})
 
 
-@UNHURRIED
 @given(TEXT)
 def test_postgres_value_ends_where_it_should(value: str) -> None:
     line = pgconf.quoted(value)
@@ -63,7 +60,6 @@ def test_postgres_value_ends_where_it_should(value: str) -> None:
     assert re.sub(r"''|\\\\", lambda found: found[0][0], inner) == value
 
 
-@UNHURRIED
 @given(TEXT)
 def test_redis_value_ends_where_it_should(value: str) -> None:
     line = redisconf.quoted(value)
@@ -71,7 +67,6 @@ def test_redis_value_ends_where_it_should(value: str) -> None:
     assert re.sub(r"\\(.)", r"\1", line[1:-1]) == value
 
 
-@UNHURRIED
 @given(some.dictionaries(some.from_regex(r"[a-z]{1,8}", fullmatch=True), TEXT))
 def test_one_line_a_setting(settings: dict[str, str]) -> None:
     empty = len(pgconf.configuration({}, generated="g").split("\n"))

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as some
 
 from gapless.engine import mask
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 CHARACTERS = some.characters(exclude_categories=["Cs"], exclude_characters="\0*")
 LONG = some.text(CHARACTERS, min_size=mask.SHORT, max_size=40)
 ENCODERS: dict[str, Callable[[str], str]] = {
@@ -44,7 +43,6 @@ def _lower_percent(text: str) -> str:
 
 
 @pytest.mark.parametrize("form", ENCODERS)
-@UNHURRIED
 @given(value=LONG)
 def test_no_form_of_a_value_survives(form: str, value: str) -> None:
     line = ENCODERS[form](value)
@@ -57,7 +55,6 @@ def test_no_form_of_a_value_survives(form: str, value: str) -> None:
     assert masked.endswith(" after")
 
 
-@UNHURRIED
 @given(user=some.text(CHARACTERS, max_size=8), value=some.text(CHARACTERS, min_size=9))
 def test_basic_authorization(user: str, value: str) -> None:
     token = base64.b64encode(f"{user}:{value}".encode()).decode()
@@ -68,7 +65,6 @@ def test_basic_authorization(user: str, value: str) -> None:
     assert len(left) <= len(base64.b64encode(f"{user}:".encode())) + len(mask.STARS) + 8
 
 
-@UNHURRIED
 @given(some.lists(LONG, max_size=5), some.text(CHARACTERS, max_size=80))
 def test_all_values_at_once(values: list[str], text: str) -> None:
     masked = mask.mask(" ".join([text, *values, text]), values)
@@ -77,7 +73,6 @@ def test_all_values_at_once(values: list[str], text: str) -> None:
         assert value not in masked
 
 
-@UNHURRIED
 @given(LONG, some.text(some.sampled_from("0123456789 .:-"), max_size=60))
 def test_innocent_text_stays(value: str, text: str) -> None:
     assume(not any(form in text for form in mask.forms(value)))

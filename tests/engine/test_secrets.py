@@ -19,7 +19,6 @@ from gapless.engine.paths import Paths
 from gapless.errors import Damaged, EnvironmentFault, GaplessError, UsageError
 
 UNHURRIED = settings(
-    deadline=None,
     max_examples=30,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

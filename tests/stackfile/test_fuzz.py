@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapless import stackfile
@@ -22,7 +22,7 @@ VALUES = st.sampled_from(
      "'\\u0000'", '"\\u0000"', "[[[[]]]]", "99999999999999999999", "'/x'", "'10s'", "'1' '2'",
      '"""a\nb"""', "false", "'Ünïcode'"]
 )  # fmt: skip
-ORDERS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ORDERS = settings(max_examples=60)
 
 
 def survive(data: bytes, overlay: str | None) -> None:

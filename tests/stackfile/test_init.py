@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapless import stackfile
@@ -169,7 +169,7 @@ def test_what_cannot_be_read_does_no_harm(tmp_path: Path) -> None:
 TEXTS = st.text(max_size=60)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     st.dictionaries(
         st.sampled_from(["app.py", "a b/x'.py", "requirements.txt", "pyproject.toml", "uv.lock"]),

@@ -6,7 +6,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gapless.stackfile import places
@@ -14,7 +14,6 @@ from gapless.stackfile import places
 from .texts import FULL
 
 # A busy machine must not decide a test.
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def paths(value: Any, path: places.Path = ()) -> set[places.Path]:
@@ -125,7 +124,6 @@ LINES = st.one_of(
 )
 
 
-@UNHURRIED
 @given(st.lists(LINES, max_size=12).map("\n".join))
 @example("a = [\n]\n[[b]]\n[b.c]")
 def test_scanner_and_parser_agree(text: str) -> None:
@@ -136,7 +134,6 @@ def test_scanner_and_parser_agree(text: str) -> None:
     assert set(places.find(text)) == paths(tree)
 
 
-@UNHURRIED
 @given(st.text(alphabet="ab.=[]{}\"'#\n\\, 1"))
 def test_any_text_comes_to_an_end(text: str) -> None:
     for line in places.find(text).values():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gapless import errors, stackfile
@@ -13,7 +13,6 @@ from gapless.stackfile.references import Malformed, Reference
 from .texts import FULL, SMALL, said
 
 # A busy machine must not decide a test.
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +71,6 @@ def test_values_are_encoded_when_asked() -> None:
     assert references.substitute(text, lambda _: "a/b@c%") == "redis://:a%2Fb%40c%25@h/a/b@c%"
 
 
-@UNHURRIED
 @given(st.text(), st.text(), st.text())
 def test_values_are_never_read_for_placeholders(before: str, value: str, after: str) -> None:
     text = f"{before.replace('$', '').replace('{', '')}${{socket}}{after.replace('$', '')}"
@@ -80,7 +78,6 @@ def test_values_are_never_read_for_placeholders(before: str, value: str, after: 
     assert found == text.replace("${socket}", value, 1)
 
 
-@UNHURRIED
 @given(st.text())
 def test_any_text_is_scanned(text: str) -> None:
     pieces = tuple(references.scan(text))
