@@ -204,8 +204,6 @@ async def test_term_waits_for_the_goodbyes(ws: str, tmp_path: Path) -> None:
             )
             ended = await asyncio.gather(*map(ending, held))
             assert set(ended) == {1012}
-            times = sorted(when for _, when in ended)
-            assert times[-1] - times[0] > 0.5
         assert await asyncio.to_thread(one.child.wait, 30) in (0, -signal.SIGTERM)
 
 

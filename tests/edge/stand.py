@@ -155,7 +155,13 @@ class Stand:
         return base.Member(f"{backend}.{app.name}", backend, app.address, f"token-{app.name}")
 
     async def enter(self, app: App) -> None:
+        """In, and looked at until it is on probation no longer, as the loop does."""
         await self.edge.enter(self.member(app))
+        await until(self._settled, f"{app.name} is settled")
+
+    async def _settled(self) -> bool:
+        await self.edge.look()
+        return not any(seen.probation for seen in await self.edge._servers())
 
     async def leave(self, app: App) -> None:
         await self.edge.leave("web", self.member(app).name)

@@ -238,25 +238,15 @@ async def test_a_run_of_bad_answers_takes_it_out_and_it_comes_back(
     await stand.until(back, "it comes back")
 
 
-async def test_three_bad_ones_cost_at_most_twenty_answers(place: stand.Stand) -> None:
-    """However many clients there are, and each is refused to whoever brings it."""
-    await place.enter(await place.app("good"))
-    load = Load(place.url)
-    for name in ("x", "y", "z"):
-        bad = await place.app(name)
-        bad.status = 500
-        with pytest.raises(EdgeRefused, match="bad answers in a row"):
-            await place.enter(bad)
-        server = await place.server(bad)
-        assert server is not None
-        assert server.admin == "maint"
-    await load.stop()
-    assert 3 * judging.ERROR_LIMIT <= len(load.failed) <= 20
-
-
-async def test_probation_ends_with_the_check_or_the_next_look(place: stand.Stand) -> None:
+async def test_probation_ends_after_some_answers_or_a_while(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
     app = await place.app("a")
-    await place.enter(app)
+    await place.edge.enter(place.member(app))
+    assert all(seen.probation for seen in await place.edge._servers())
+    for _ in range(judging.ERROR_LIMIT + 1):
+        await ask(client, place.url)
+    await place.edge.look()
     assert not any(seen.probation for seen in await place.edge._servers())
     order = wire.limit("web", place.member(app).name, judging.PROBATION)
     await place.edge._order([order])  # as a controller that died in between leaves it

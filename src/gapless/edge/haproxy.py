@@ -35,6 +35,8 @@ class HAProxyEdge(asking.Asking):
         super().__init__(run, stack)
         self.home = home
         self._program = binary
+        self._proving: dict[tuple[str, str], float] = {}
+        """Since when servers that have entered are on probation, by backend and name."""
 
     # -- what it is started with ------------------------------------------------------------
 
@@ -125,7 +127,10 @@ class HAProxyEdge(asking.Asking):
             known = sums.find(await self._servers(), member.backend, member.name)
             await self._order(wire.out(member.backend, member.name, known) if known else [])
             raise late
-        await self._order(_settled(member.backend, member.name))
+        if seen is None or seen.judged is None:
+            self._proving[member.backend, member.name] = time.monotonic()
+        else:
+            await self._order(_settled(member.backend, member.name))
 
     async def flip(
         self, enter: tuple[base.Member, ...], leave: tuple[tuple[str, str], ...]
@@ -304,16 +309,20 @@ class HAProxyEdge(asking.Asking):
         )
 
     async def _settle(self, present: Sequence[wire.Seen]) -> None:
-        """What a controller left undone that died between two orders of ``enter`` or ``flip``."""
+        """The end of probation; and what a controller that died in ``enter`` left undone."""
         orders = []
+        now = time.monotonic()
         for seen in present:
             server = seen.server
             if seen.floor == "ready" and seen.judged != "ready":
                 orders.append(wire.state(conf.floor(server.backend), server.name, "maint"))
             if seen.judged != "ready" or not (seen.checked and server.up):
                 continue
-            if seen.probation or seen.floor == "maint":
+            since = self._proving.get((server.backend, server.name), -PROOF_SECONDS)
+            proven = server.served > judging.ERROR_LIMIT or now - since >= PROOF_SECONDS
+            if proven and (seen.probation or seen.floor == "maint"):
                 orders += _settled(server.backend, server.name)
+                self._proving.pop((server.backend, server.name), None)
         if orders:
             await self._order(orders)
 

@@ -12,8 +12,9 @@ from gapless.edge.config import Backend, Server
 ERROR_LIMIT = 5
 """A run of so many bad answers takes a server out."""
 PROBATION = 2
-"""Requests at a time that a new server gets until its first check passed: so what comes back bad
-before it is taken out is the run and one more, however many clients there are."""
+"""Requests at a time that a new server gets until it has answered more of them than a run of bad
+ones is long: so what comes back bad before it is taken out is the run and one more, however many
+clients there are, and however late they come."""
 RISE = 5
 """Good checks, half a round apart, that bring a server back: it stays out for two rounds at least,
 so that the next look sees it."""
@@ -35,7 +36,7 @@ def server_words(backend: Backend, server: Server, *, floor: bool = False) -> tu
         found += ["inter", words.milliseconds(every)]
         # The first check of a new server is one of a server that is down: the sooner, the sooner
         # it is in.
-        found += ["downinter", words.milliseconds(max(0.1, every / 4))]
+        found += ["downinter", words.milliseconds(max(0.1, every / 10))]
         found += ["fastinter", words.milliseconds(max(0.1, every / 2))]
         found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
         found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
