@@ -20,9 +20,9 @@ from tests.drills.stand import free_port, wait_for
 class Probe:
     """One running probe service on a port."""
 
-    def __init__(self, *more: str, file: str = probe_app.__file__) -> None:
+    def __init__(self, *more: str, file: str = probe_app.__file__, **env_more: str) -> None:
         self.port = free_port()
-        env = {**os.environ, "SERVER_ID": "web.1@r1"}
+        env = {**os.environ, "SERVER_ID": "web.1@r1", **env_more}
         argv = [sys.executable, file, "--port", str(self.port), *more]
         self.child = subprocess.Popen(argv, env=env)
         wait_for("the probe", self._answers)
@@ -95,3 +95,20 @@ def test_term_lets_what_is_in_flight_finish(probes: list[Probe]) -> None:
     assert connection.getresponse().status == 200
     connection.close()
     assert probe.child.wait(timeout=10) == 0
+
+
+def test_it_turns_bad_and_good_again_while_it_runs(probes: list[Probe]) -> None:
+    probes.append(probe := Probe())
+    assert probe.ask("POST", "/turn?bad")[0] == 200
+    assert probe.ask("GET", "/")[0] == 500
+    assert probe.ask("GET", "/ready")[0] == 200
+    assert probe.ask("POST", "/turn?good")[0] == 200
+    assert probe.ask("GET", "/")[0] == 200
+
+
+def test_it_records_each_time_it_does_something(probes: list[Probe], tmp_path: Path) -> None:
+    ledger = tmp_path / "runs"
+    probes.append(probe := Probe(PROBE_LEDGER=str(ledger)))
+    for _ in range(2):
+        assert probe.ask("POST", "/once?s=0", b"x")[0] == 200
+    assert ledger.read_text() == "-\n-\n"

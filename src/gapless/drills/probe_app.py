@@ -7,6 +7,8 @@ deploy versions of it. It serves on a Unix socket (``--socket``) or a port (``--
     GET  /            200 with the replica's id
     GET  /slow?s=2    200; half of the body at once, the rest after so many seconds
     POST /echo        200 with the body that came
+    ANY  /once?s=0.1  notes the request's id in the file $PROBE_LEDGER, waits, and answers 200
+    POST /turn?bad    from now on this replica is ``bad`` (or ``good``); /ready is as before
 
 ``--mode`` (or the first word of the file ``mode`` beside this one) is ``good``, ``crash`` (ends
 with code 3 at start), ``never-ready``, or ``bad`` (ready, but answers 500 to all else).
@@ -23,6 +25,7 @@ import sys
 from pathlib import Path
 
 MODES = ("good", "crash", "never-ready", "bad")
+TURNS = ("good", "bad")
 SLOWEST = 30.0
 LARGEST = 16 * 1024**2
 
@@ -75,6 +78,8 @@ class Server:
         body = await reader.readexactly(length) if length else b""
         if target.startswith("/slow") and self.mode == "good":
             return await self._slowly(target, headers, writer)
+        if target.startswith("/once"):
+            await once(target, headers)
         status, text = await self._handle(method, target, body)
         last = self.stopping.is_set() or headers.get("connection", "").lower() == "close"
         writer.write(self._answer(status, text, last=last))
@@ -96,16 +101,19 @@ class Server:
         return not last
 
     async def _handle(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
-        path, _, _ = target.partition("?")
+        path, _, query = target.partition("?")
         if path == "/ready":
             if self.mode == "never-ready":
                 return 503, b"never ready: this version was made to be like that\n"
             return 200, b"ready\n"
+        if path == "/turn" and method == "POST" and query in TURNS:
+            self.mode = query
+            return 200, query.encode() + b"\n"
         if self.mode == "bad":
             return 500, b"bad: this version was made to be like that\n"
         if path == "/echo":
             return (200, body) if method == "POST" else (405, b"POST only\n")
-        if path == "/":
+        if path in ("/", "/once"):
             return 200, self.replica.encode() + b"\n"
         return 404, b"no such page\n"
 
@@ -124,6 +132,19 @@ class Server:
             if not busy:
                 writer.close()
         await asyncio.gather(*self._clients, return_exceptions=True)
+
+
+async def once(target: str, headers: dict[str, str]) -> None:
+    """Work that must not be done twice: it is on record before its answer is under way."""
+    seconds = float(target.partition("s=")[2] or "0.1")
+    record(headers.get("x-request-id", "-"))
+    await asyncio.sleep(min(seconds, SLOWEST))
+
+
+def record(id: str) -> None:
+    """One line in a file that all replicas share, written at once: a kill cannot cut it."""
+    with Path(os.environ["PROBE_LEDGER"]).open("a", encoding="ascii") as ledger:
+        ledger.write(f"{id}\n")
 
 
 async def serve(mode: str, socket: str | None, port: int | None) -> None:

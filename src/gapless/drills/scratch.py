@@ -25,6 +25,7 @@ from gapless.engine.client import Client
 from gapless.engine.paths import Paths
 
 FILE = "gapless.toml"
+LEDGER = "ledger"
 PORTS = range(18080, 18980)
 """Below the ephemeral range of Linux."""
 
@@ -46,6 +47,8 @@ class Settings:
     drain: str = "5s"
     surge: int | str = 1
     sticky: bool = False
+    ledger: bool = False
+    """Whether it keeps a record of what it did: see ``probe_app``, ``Scratch.ledger``."""
 
     def write(self, folder: Path, name: str) -> None:
         """See ``Source``."""
@@ -60,6 +63,11 @@ class Scratch(stage.Stage):
         place = self.target.file.parent / "mode"
         _, _, turn = (place.read_text("utf-8") if place.exists() else "good 0").partition(" ")
         place.write_text(f"{mode} {int(turn or 0) + 1}\n", encoding="utf-8")
+
+    def ledger(self) -> tuple[str, ...]:
+        """The ids of requests as the probe service noted them, once for each time it did one."""
+        lines = [file.read_text("ascii") for file in self.paths.data.glob(f"{LEDGER}/files*/runs")]
+        return tuple("".join(lines).split())
 
 
 def name_for(stack: str) -> str:
@@ -91,6 +99,8 @@ def write_source(folder: Path, name: str, settings: Settings) -> None:
     """The stack file and the probe service beside it."""
     shutil.copyfile(probe_app.__file__, folder / "probe_app.py")
     sticky = 'sticky = "cookie"\n' if settings.sticky else ""
+    env = f'env = {{ PROBE_LEDGER = "${{{LEDGER}.path}}/runs" }}\n' if settings.ledger else ""
+    data = f'[data.{LEDGER}]\ntype = "files"\n' if settings.ledger else ""
     surge = f'"{settings.surge}"' if isinstance(settings.surge, str) else settings.surge
     text = f"""\
 gapless = 1
@@ -104,7 +114,8 @@ start = "{settings.start}"
 watch = "{settings.watch}"
 drain = "{settings.drain}"
 surge = {surge}
-{sticky}
+{sticky}{env}
+{data}
 [edge]
 listen = "127.0.0.1:{free_port()}"
 

@@ -15,11 +15,28 @@ PROBATION = 2
 """Requests at a time that a new server gets until it has answered more of them than a run of bad
 ones is long: so what comes back bad before it is taken out is the run and one more, however many
 clients there are, and however late they come."""
-RISE = 5
-"""Good checks, half a round apart, that bring a server back: it stays out for two rounds at least,
-so that the next look sees it."""
+RISE = 9
+"""Good checks, a quarter of a round apart, that bring a server back: it stays out for two rounds at
+least, so that the next look sees it."""
+QUICK = 4
+"""Once a check has failed there are so many checks in a round: one that refuses connections or is
+not ready is out after a round and a half at the latest."""
+FIRST = 10
+"""A server that is out is checked so many times in a round: the first check of a new one is one
+of these, and the sooner it comes, the sooner it is in."""
+QUICKEST = 0.1
+"""Seconds between two checks at least."""
 FLOOR_ROUNDS = 5
 """A server on the floor is checked once in so many rounds of the others."""
+RETRY_ON = ("conn-failure", "empty-response")
+"""When a request goes to another server: nothing was sent yet (any method), or the connection
+ended before the first byte of an answer (``REPEATABLE`` alone). Never after a bad answer, which is
+one, nor after a timeout: whoever is slow would be asked again and again."""
+RETRIES = 3
+REPEATABLE = ("METH_GET", "METH_OPTIONS")
+"""HAProxy's names for the safe methods of RFC 9110, 9.2.1 (``METH_GET`` is GET and HEAD). PUT and
+DELETE may be repeated by whoever knows what they mean (9.2.2), but not behind a client's back: a
+second DELETE is answered 404, and a PUT between two others would undo the later one."""
 IDLE_SECONDS = 5
 """Idle connections to servers are given up in rounds of this length."""
 
@@ -34,10 +51,8 @@ def server_words(backend: Backend, server: Server, *, floor: bool = False) -> tu
         found += ["downinter", words.milliseconds(every), "fall", "1", "rise", "1"]
     else:
         found += ["inter", words.milliseconds(every)]
-        # The first check of a new server is one of a server that is down: the sooner, the sooner
-        # it is in.
-        found += ["downinter", words.milliseconds(max(0.1, every / 10))]
-        found += ["fastinter", words.milliseconds(max(0.1, every / 2))]
+        found += ["downinter", words.milliseconds(max(QUICKEST, every / FIRST))]
+        found += ["fastinter", words.milliseconds(max(QUICKEST, every / QUICK))]
         found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
         found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
     found += ["pool-purge-delay", f"{IDLE_SECONDS}s"]

@@ -77,8 +77,8 @@ def _defaults(config: Config) -> list[str]:
         "option idle-close-on-response",
         "option http-no-delay",
         "option redispatch 1",
-        "retries 3",
-        "retry-on conn-failure empty-response",
+        f"retries {judging.RETRIES}",
+        f"retry-on {' '.join(judging.RETRY_ON)}",
         "http-error status 503 content-type 'text/plain' hdr Retry-After '2' "
         "hdr Cache-Control 'no-store' string 'Service unavailable, try again in a moment'",
     ]
@@ -187,7 +187,7 @@ def _servers(
         f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
         f"timeout server {words.milliseconds(backend.timeout)}",
         f"timeout check {words.milliseconds(backend.check_timeout)}",
-        "http-request disable-l7-retry unless METH_GET",
+        f"http-request disable-l7-retry unless {' or '.join(judging.REPEATABLE)}",
     ]
     if backend.sticky:
         cookie = words.identifier(f"{config.stack}-{backend.name}")
