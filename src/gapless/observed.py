@@ -121,6 +121,44 @@ class Failures:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A number at a time: a recommended count, or by how many a count was changed (signed)."""
+
+    at: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What was found for one target of ``scale``: ``wanted`` replicas, as ``measured`` is so.
+
+    Both figures are in the unit of the target: whole percent (cpu, memory), seconds (latency),
+    or a figure of one replica. ``wanted`` None: it cannot be told, see ``fault``.
+    """
+
+    metric: str
+    target: float
+    measured: float = 0.0
+    wanted: int | None = None
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one service's load asks for.
+
+    ``wanted``: the recommendation of ``measures`` together; None: none can be made.
+    ``earlier``: those before it. ``changes``: what became of them.
+    """
+
+    at: float
+    measures: tuple[Measure, ...]
+    wanted: int | None
+    earlier: tuple[Moment, ...] = ()
+    changes: tuple[Moment, ...] = ()
+
+
 Slot = tuple[str, int]
 
 
@@ -137,4 +175,6 @@ class Observed:
     """(service, ordinal, release) to the highest attempt number ever used."""
     faults: Mapping[str, str] = field(default_factory=dict)
     """Subject (replica, job, store or ``edge``) to why its last step failed."""
+    loads: Mapping[str, Load] = field(default_factory=dict)
+    """By service, of those that follow their load."""
     cpus: int = 1
