@@ -56,8 +56,16 @@ class Replica:
     """When the edge last acknowledged it as ready; None: never, or out again."""
     left_at: float | None = None
     """When the edge acknowledged that it gets no new work."""
+    sockets: int | None = None
+    """WebSockets and other tunnels that the edge still carries to it; None: nobody asked."""
     told_at: float | None = None
     """When it was told that it is leaving."""
+    told_sockets: int | None = None
+    """How many sockets it had when it was told."""
+    told_rate: float | None = None
+    """Sockets a second that it was asked not to exceed."""
+    shut_at: float | None = None
+    """When the edge last shut some of its sockets."""
     signalled_at: float | None = None
     killed_at: float | None = None
     cores: float | None = None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Protocol
 
+import aiohttp
 import pytest
 from tests.edge import stand
 
 from gapless.edge import base, config
 from gapless.errors import EdgeRefused
 from gapless.testing.edge import Desk, FakeEdge
+
+Still = Callable[[], Awaitable[tuple[int, int]]]
+"""How many sockets, and how many requests, are still there."""
 
 
 class Bench(Protocol):
@@ -24,6 +30,9 @@ class Bench(Protocol):
     async def stop(self) -> None: ...
     async def member(self, name: str, backend: str = "web") -> base.Member: ...
     def unready(self, name: str) -> None: ...
+    def clients(
+        self, name: str, sockets: int, requests: int
+    ) -> contextlib.AbstractAsyncContextManager[Still]: ...
 
 
 class Real:
@@ -47,6 +56,38 @@ class Real:
         for app in self.place.apps:
             app.ready = app.ready and app.name != name
 
+    @contextlib.asynccontextmanager
+    async def clients(self, name: str, sockets: int, requests: int) -> AsyncIterator[Still]:
+        """WebSockets that listen, and requests whose answer is held back."""
+        app = next(app for app in self.place.apps if app.name == name)
+        await self.place.enter(app)
+        async with aiohttp.ClientSession(self.place.url) as session:
+            opened = [await session.ws_connect("/ws") for _ in range(sockets)]
+            ends = [asyncio.create_task(one.receive()) for one in opened]
+            asked = [asyncio.create_task(session.get("/held")) for _ in range(requests)]
+
+            async def held() -> bool:
+                return bool(app.held == requests)
+
+            async def still() -> tuple[int, int]:
+                here = (await self.edge().sockets()).get(f"web.{name}", 0)
+
+                async def told() -> bool:
+                    return bool(sum(not end.done() for end in ends) == here)
+
+                await stand.until(told, "clients hear of it")
+                return here, sum(not one.done() for one in asked)
+
+            await stand.until(held, "requests are held")
+            yield still
+            app.release.set()
+            for answer in await asyncio.gather(*asked):
+                assert answer.status == 200
+            for end in ends:
+                end.cancel()
+            for one in opened:
+                await one.close()
+
 
 class Fake:
     def __init__(self, wanted: config.Config) -> None:
@@ -69,6 +110,17 @@ class Fake:
 
     def unready(self, name: str) -> None:
         self.desk.check_fails("web", f"web.{name}")
+
+    @contextlib.asynccontextmanager
+    async def clients(self, name: str, sockets: int, requests: int) -> AsyncIterator[Still]:
+        self.desk.carries("web", f"web.{name}", sockets)
+        self.desk.busy("web", f"web.{name}", sockets + requests)
+
+        async def still() -> tuple[int, int]:
+            here = self.desk.sockets[("web", f"web.{name}")]
+            return here, self.desk.in_flight[("web", f"web.{name}")] - here
+
+        yield still
 
 
 @pytest.fixture(params=["fake", "haproxy"])
@@ -219,6 +271,23 @@ async def test_counters_name_the_frontend_and_each_backend(edge: Any) -> None:
     counters = await edge.counters()
     assert set(counters) == {"", "web", "api"}
     assert counters[""] == base.Counters(0, 0, 0, 0)
+
+
+async def test_sockets_are_told_from_requests_and_shut_by_number(bench: Bench, edge: Any) -> None:
+    a, b = await bench.member("a"), await bench.member("b")
+    await edge.enter(a)
+    assert await edge.sockets() == {}
+    async with bench.clients("a", sockets=9, requests=2) as still:
+        await edge.enter(b)
+        await edge.leave("web", a.name)
+        assert await edge.sockets() == {a.name: 9}
+        assert await edge.shut({a.name: 4, "web.nobody": 3}) == {a.name: 5}
+        assert await still() == (5, 2)
+        assert await edge.sockets() == {a.name: 5}
+        assert (await edge.look()).servers[a.name].in_flight == 7
+        left = await edge.shut({a.name: 50})
+        assert left.get(a.name, 0) == 0
+        assert await still() == (0, 2)
 
 
 async def test_nothing_can_be_done_to_a_dead_edge(bench: Bench, edge: Any) -> None:

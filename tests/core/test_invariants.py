@@ -54,6 +54,9 @@ def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
             for id in entering:
                 if not find(before, id).ready:
                     raise Broken(f"{id} enters the edge and is not ready")
+        case plan.ShutSockets(counts=counts):
+            for id, count in counts:
+                _check_shut(before, find(before, id), count)
         case plan.StartReplica(id=id):
             _check_start(before, id, ever)
         case plan.StopData() | plan.CreateData() if before.desired.vector:
@@ -84,6 +87,17 @@ def _check_signal(world: World, found: Replica) -> None:
         and not replica.late(found, service, world.now)
     ):
         raise Broken(f"{found.id} is given up before {rollout.kind} {rollout.id} has held")
+
+
+def _check_shut(world: World, found: Replica, count: int) -> None:
+    service, server = world.own_service(found), found.server
+    assert service is not None
+    if server is None or server.admin != "maint" or found.told_at is None:
+        raise Broken(f"{found.id} loses sockets and was not told")
+    if found.sockets is None or not 0 < count <= found.sockets:
+        raise Broken(f"{count} sockets of {found.id} are shut, and it has {found.sockets}")
+    if world.now < found.told_at + 0.2 * min(service.drain, 10.0):
+        raise Broken(f"{found.id} loses sockets before it could act")
 
 
 def _check_start(world: World, id: ReplicaId, ever: set[ReplicaId]) -> None:
@@ -131,12 +145,12 @@ def happen(world: World, event: str, pick: int) -> World:
     if not alive:
         return world
     found = alive[pick % len(alive)]
-    changed = _struck(world, found, event)
+    changed = _struck(world, found, event, pick)
     replicas = tuple(changed if r.id == found.id else r for r in world.observed.replicas)
     return replace(world, observed=replace(world.observed, replicas=replicas))
 
 
-def _struck(world: World, found: Replica, event: str) -> Replica:
+def _struck(world: World, found: Replica, event: str, pick: int) -> Replica:
     server = found.server
     match event:
         case "ready" if found.signalled_at is None:
@@ -154,9 +168,9 @@ def _struck(world: World, found: Replica, event: str) -> Replica:
         case "trip" if server is not None and server.admin == "ready":
             return replace(found, server=replace(server, up=False, tripped=True))
         case "busy" if server is not None and server.takes_work:
-            return replace(found, server=replace(server, in_flight=3))
+            return replace(found, server=replace(server, in_flight=3), sockets=pick % 4)
         case "quiet" if server is not None:
-            return replace(found, server=replace(server, in_flight=0))
+            return replace(found, server=replace(server, in_flight=0), sockets=0)
     return found
 
 
@@ -281,6 +295,7 @@ def test_the_checks_catch_what_they_are_for() -> None:
     planted: list[tuple[World, plan.Step, str]] = [
         (REST, plan.Signal(web), "while the edge gives it work"),
         (_leaving(REST, 2), plan.Signal(web), "with 2 in flight"),
+        (_leaving(REST, 2), plan.ShutSockets(((web, 1),)), "was not told"),
         (_leaving(deploying, 0), plan.Signal(web), "given up before deploy 2 has held"),
         (unready, plan.Enter(web), "is not ready"),
         (unready, plan.Flip((web,), ()), "is not ready"),

@@ -49,6 +49,11 @@ def moments(
     return [(n + chance()) * step for n in range(count)]
 
 
+def paced(pace: Pace, announced: float | None) -> Pace:
+    """The pace, at the rate of the notice where that is lower: others leave at the same time."""
+    return pace if announced is None else Pace(min(pace.rate, announced), pace.window)
+
+
 class _Guest(Protocol):
     """Someone to say goodbye to."""
 
@@ -177,12 +182,16 @@ class Drain:
         if self._clients is not None:
             self._clients.look()
         begin = loop.time()
-        due = moments(len(guests), self._pace, self.notice.drain(), random.random)
+        rate = self.notice.rate()
+        pace = paced(self._pace, rate)
+        due = moments(len(guests), pace, self.notice.drain(), random.random)
         for guest, moment in zip(guests, due, strict=True):
             while (left := begin + moment - loop.time()) > 0:
                 await asyncio.sleep(min(left, LOOK))
                 if not self.notice.up:
                     return
+            if self.notice.rate() != rate:
+                return  # others leave as well by now: the next wave keeps the new pace
             # A loop that was held up goes on from here: catching up would break the pace.
             begin += max(0.0, -left - SLIP)
             if guest.here:

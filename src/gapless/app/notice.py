@@ -1,7 +1,8 @@
 """How an application learns that it is leaving: a file that gapless puts up, or TERM.
 
 The file's name is in ``GAPLESS_NOTICE``. It appears before the replica is signalled, says how long
-the replica will be waited for (``{"drain": seconds}``), and goes again when the replica is needed
+the replica will be waited for and how fast its clients may be sent away (``{"drain": seconds,
+"rate": a second}``), and goes again when the replica is needed
 after all. TERM is for good.
 """
 
@@ -49,10 +50,18 @@ class Notice:
 
     def drain(self) -> float | None:
         """Seconds we will be waited for, as the file says; None when it does not say."""
+        return self._number("drain")
+
+    def rate(self) -> float | None:
+        """Goodbyes a second that this process may say at most; None when the file says nothing."""
+        rate = self._number("rate")
+        return rate if rate else None
+
+    def _number(self, name: str) -> float | None:
         if self._path is None:
             return None
         try:
-            told = json.loads(self._path.read_bytes())["drain"]
+            told = json.loads(self._path.read_bytes())[name]
         except (OSError, ValueError, KeyError, TypeError):
             return None
         good = isinstance(told, int | float) and not isinstance(told, bool) and told >= 0

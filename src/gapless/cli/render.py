@@ -116,6 +116,11 @@ def troubles(status: Answer) -> Iterator[str]:
     """Reasons of what is not as it should be, a line each."""
     for service in status.get("services", ()):
         for replica in service.get("replicas", ()):
+            if replica.get("sockets") and (until := replica.get("drains_until")):
+                yield (
+                    f"{replica['id']}: {replica['sockets']:,} sockets left, "
+                    f"drains until {clock(until)} at the latest"
+                )
             if reason := replica.get("reason"):
                 yield f"{replica['id']}: {reason}"
         if (drift := service.get("drift")) is not None:
@@ -164,9 +169,9 @@ def verdict(result: Answer) -> str:
     """The closing line of a deploy: what clients felt, as the edge counted it."""
     if result.get("requests") is None:
         return ""
-    if not result["requests"]:
-        return "no request came meanwhile"
-    parts = [f"{result.get('failed', 0):,} of {result['requests']:,} requests failed"]
+    parts = ["no request came meanwhile"]
+    if result["requests"]:
+        parts = [f"{result.get('failed', 0):,} of {result['requests']:,} requests failed"]
     if unknown := result.get("unknown"):
         parts.append(f"{unknown:,} unknown")
     p99, before = result.get("p99_ms"), result.get("baseline_p99_ms")

@@ -179,13 +179,28 @@ class Flip(Step):
 
 @dataclass(frozen=True, slots=True)
 class Tell(Step):
-    """Let it know that it is leaving: now it may ask its long-lived clients to come back."""
+    """Let it know that it is leaving: now it may ask its long-lived clients to come back.
+
+    ``rate``: so many a second at most; None: as it likes.
+    """
 
     id: ReplicaId
+    rate: float | None = field(default=None, compare=False)
 
     @property
     def text(self) -> str:
         return f"{self.id} tell to send clients away"
+
+
+@dataclass(frozen=True, slots=True)
+class ShutSockets(Step):
+    """End so many WebSockets and other tunnels at the edge, by replica; requests go on."""
+
+    counts: tuple[tuple[ReplicaId, int], ...]
+
+    @property
+    def text(self) -> str:
+        return f"edge shut sockets: {', '.join(f'{n} of {id}' for id, n in self.counts)}"
 
 
 @dataclass(frozen=True, slots=True)

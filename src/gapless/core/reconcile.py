@@ -6,7 +6,7 @@ maintenance and healing differ only in the record they leave.
 
 from __future__ import annotations
 
-from gapless.core import plan, restart, rollout
+from gapless.core import goodbye, plan, restart, rollout
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.stack import Stack
@@ -30,6 +30,7 @@ def reconcile(world: World) -> plan.Decision:
     else:
         for name in world.service_names(desired.vector):
             services.steady(agenda, world, name, desired.vector.get(name), _cause(world, name))
+    goodbye.arrange(agenda, world)
     return agenda.decision()
 
 

@@ -44,7 +44,7 @@ def settle(world: World) -> World:
         elif found.alive and not found.ready:
             found = replace(found, ready=True, ready_since=world.now, ever_ready=True)
         if found.server is not None and found.server.in_flight:
-            found = replace(found, server=replace(found.server, in_flight=0))
+            found = replace(found, server=replace(found.server, in_flight=0), sockets=0)
         replicas.append(found)
     jobs = tuple(replace(job, state="succeeded") for job in world.observed.jobs)
     return _observe(world, replicas=tuple(replicas), jobs=jobs)
@@ -54,8 +54,12 @@ def apply(world: World, step: plan.Step) -> World:
     """The world right after the step, the durable record included."""
     world = _apply_record(world, step)
     match step:
-        case plan.Tell(id=id):
-            return _change(world, id, told_at=world.now)
+        case plan.Tell(id=id, rate=rate):
+            return _told(world, id, rate)
+        case plan.ShutSockets(counts=counts):
+            for id, count in counts:
+                world = _shut(world, id, count)
+            return world
         case plan.StartReplica() | plan.Forget() | plan.Signal() | plan.Kill():
             return _apply_process(world, step)
         case plan.Enter() | plan.Leave() | plan.Flip() | plan.RemoveServer():
@@ -134,13 +138,34 @@ def _apply_member(world: World, step: plan.Step) -> World:
     return world
 
 
+def _find(world: World, id: ReplicaId) -> Replica:
+    return next(r for r in world.observed.replicas if r.id == id)
+
+
+def _told(world: World, id: ReplicaId, rate: float | None) -> World:
+    found = _find(world, id)
+    if found.told_at is not None:
+        return _change(world, id, told_rate=rate)
+    return _change(world, id, told_at=world.now, told_sockets=found.sockets, told_rate=rate)
+
+
+def _shut(world: World, id: ReplicaId, count: int) -> World:
+    found = _find(world, id)
+    if found.server is None or found.sockets is None:
+        return world
+    shut = min(count, found.sockets)
+    server = replace(found.server, in_flight=max(0, found.server.in_flight - shut))
+    return _change(world, id, server=server, sockets=found.sockets - shut, shut_at=world.now)
+
+
 def _enter(world: World, id: ReplicaId) -> World:
     server = EdgeServer(id.server, id.service, "ready", up=True)
-    return _change(world, id, server=server, entered_at=world.now, left_at=None, told_at=None)
+    fresh = {"told_at": None, "told_sockets": None, "told_rate": None, "shut_at": None}
+    return _change(world, id, server=server, entered_at=world.now, left_at=None, **fresh)
 
 
 def _leave(world: World, id: ReplicaId) -> World:
-    found = next(r for r in world.observed.replicas if r.id == id)
+    found = _find(world, id)
     if found.server is None:
         return world
     server = replace(found.server, admin="maint", up=False)

@@ -11,6 +11,8 @@ from gapless.edge import sums, talk, wire
 
 OLD_SECONDS = 0.3
 OLD_ATTEMPTS = 5
+LISTING_SECONDS = 2.0
+"""An old worker may have thousands of sessions to list."""
 BATCH_BYTES = 12_000
 """HAProxy reads a line of commands into one buffer of 16 KiB."""
 
@@ -59,12 +61,12 @@ class Asking:
         except talk.SilentError as silent:
             raise talk.refused(wire.WORKERS, str(silent)) from None
 
-    async def _through_master(self, pid: int, *orders: str) -> str:
+    async def _through_master(self, pid: int, *orders: str, patience: float = OLD_SECONDS) -> str:
         """Ask an old worker. One that ends just then is never heard of again: nothing is left."""
         line = wire.line(orders, worker=pid)
         for _ in range(OLD_ATTEMPTS):
             try:
-                return await talk.exchange(self._master, line, OLD_SECONDS)
+                return await talk.exchange(self._master, line, patience)
             except errors.EdgeRefused:
                 if pid not in (await self._known_workers()).old:
                     return ""

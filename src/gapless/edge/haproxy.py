@@ -11,13 +11,25 @@ of 0 before a first ``ready`` HAProxy 2.8 dies of a forged cookie).
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from gapless import errors, observed
-from gapless.edge import asking, base, binary, files, judging, sums, talk, wire, words
+from gapless.edge import (
+    asking,
+    base,
+    binary,
+    carrying,
+    files,
+    judging,
+    sums,
+    talk,
+    wire,
+    words,
+)
 from gapless.edge import config as conf
 from gapless.model.process import Process
 
@@ -182,6 +194,32 @@ class HAProxyEdge(asking.Asking):
             answer = await self._through_master(pid, wire.SESSIONS)
             for id in wire.sessions(answer, backend, name):
                 await self._through_master(pid, wire.end_session(id))
+
+    async def sockets(self) -> Mapping[str, int]:
+        """One listing of each worker's sessions."""
+        return carrying.count(await self._tunnels())
+
+    async def shut(self, counts: Mapping[str, int]) -> Mapping[str, int]:
+        """One listing, and the orders right after it: ids are given to others before long."""
+        listed = await self._tunnels()
+        orders, left = carrying.draw(listed, counts, random.sample)
+        for pid, ids in orders.items():
+            texts = [wire.end_session(id) for id in ids]
+            for batch in sums.batches(texts, asking.BATCH_BYTES):
+                if pid is None:
+                    # One that has ended by itself in the meantime is refused, and that is fine.
+                    await self._answer(batch)
+                else:
+                    await self._through_master(pid, *batch)
+        return left
+
+    async def _tunnels(self) -> carrying.Listed:
+        """By worker; None is the present one."""
+        listed: carrying.Listed = {None: wire.tunnels(await self._answer([wire.SESSIONS]))}
+        for pid in (await self._known_workers()).old:
+            answer = await self._through_master(pid, wire.SESSIONS, patience=asking.LISTING_SECONDS)
+            listed[pid] = wire.tunnels(answer)
+        return listed
 
     async def remove(self, backend: str, name: str) -> bool:
         """Forget it; False while anything is attached. Raises EdgeRefused while in rotation."""

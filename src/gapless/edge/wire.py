@@ -31,6 +31,7 @@ TOTALS = "show stat -1 3 -1"
 INFO = "show info"
 WORKERS = "show proc"
 SESSIONS = "show sess"
+_ANALYSED = ",an=00h,"
 TABLE = "# pxname,"
 """How every table begins."""
 
@@ -227,6 +228,21 @@ def sessions(answer: str, backend: str, name: str) -> list[str]:
     wanted = [f" be={each} srv={words.identifier(name)} " for each in own]
     lines = (text for text in answer.splitlines() if any(each in text for each in wanted))
     return [text.partition(":")[0] for text in lines if text.startswith("0x")]
+
+
+def tunnels(answer: str) -> dict[str, list[str]]:
+    """Parse ``show sess``: the ids of WebSockets and other tunnels, by server name.
+
+    A tunnel is what has been analysed to the end on both sides; a request or an answer that is
+    under way, of whatever length, still has an analyser that counts its body.
+    """
+    found: dict[str, list[str]] = {}
+    for text in answer.splitlines():
+        if text.count(_ANALYSED) == 2 and text.startswith("0x"):
+            name = text.partition(" srv=")[2].partition(" ")[0]
+            if not name.startswith("<"):
+                found.setdefault(name, []).append(text.partition(":")[0])
+    return found
 
 
 def end_session(id: str) -> str:

@@ -272,7 +272,8 @@ class Controller:
         self.events.publish({"event": "note", "text": text})
 
     def _tell(self, step: plan.Step, number: int, state: str, error: str) -> None:
-        if not isinstance(step, plan.Forget) or error:
+        # Neither housekeeping nor what happens several times a second is news.
+        if not isinstance(step, plan.Forget | plan.ShutSockets) or error:
             self.site.journal.add(step.text, cause=step.cause, outcome=error or state)
             self.events.publish(
                 {

@@ -87,6 +87,9 @@ class Marks:
     entered_at: float | None = None
     left_at: float | None = None
     told_at: float | None = None
+    told_sockets: int | None = None
+    told_rate: float | None = None
+    shut_at: float | None = None
     signalled_at: float | None = None
     killed_at: float | None = None
     ever_ready: bool = False

@@ -43,8 +43,10 @@ class Executor:
                 await self._leave(id)
             case plan.Flip(enter=enter, leave=leave):
                 await self._flip(enter, leave)
-            case plan.Tell(id=id):
-                self._tell(id)
+            case plan.Tell(id=id, rate=rate):
+                self._tell(id, rate, observed)
+            case plan.ShutSockets(counts=counts):
+                await self._shut(dict(counts))
             case plan.Signal(id=id):
                 self.site.notebook.of(str(id)).signalled_at = clock.now()
                 self.site.notebook.save()
@@ -98,21 +100,33 @@ class Executor:
         marks = self.site.notebook.of(str(id))
         marks.entered_at, marks.left_at, marks.ever_ready = clock.now(), None, True
         if marks.told_at is not None:
-            marks.told_at = None
+            marks.told_at = marks.told_sockets = marks.told_rate = marks.shut_at = None
             self.site.notice(str(id)).unlink(missing_ok=True)
 
     def _left(self, id: ReplicaId) -> None:
         marks = self.site.notebook.of(str(id))
         marks.entered_at, marks.left_at = None, clock.now()
 
-    def _tell(self, id: ReplicaId) -> None:
+    def _tell(self, id: ReplicaId, rate: float | None, observed: Observed) -> None:
         """Put up the notice that the replica may watch for (docs/stackfile.md)."""
         service = self.site.stack(id.release).services[id.service]
         notice = self.site.notice(str(id))
         notice.parent.mkdir(mode=0o711, exist_ok=True)
-        durable.write(notice, json.dumps({"drain": service.drain}), sync=False)
+        told = {"drain": service.drain} | ({} if rate is None else {"rate": round(rate, 3)})
+        durable.write(notice, json.dumps(told), sync=False)
         notice.chmod(0o644)
-        self.site.notebook.of(str(id)).told_at = clock.now()
+        marks = self.site.notebook.of(str(id))
+        marks.told_rate = rate
+        if marks.told_at is None:
+            marks.told_at = clock.now()
+            marks.told_sockets = next((r.sockets for r in observed.replicas if r.id == id), None)
+        self.site.notebook.save()
+
+    async def _shut(self, counts: dict[ReplicaId, int]) -> None:
+        wanted = {id.server: count for id, count in counts.items()}
+        self.observer.saw_sockets(await self.site.edge.shut(wanted))
+        for id in counts:
+            self.site.notebook.of(str(id)).shut_at = clock.now()
         self.site.notebook.save()
 
     async def _forget(self, id: ReplicaId, observed: Observed) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from gapless import observed
+from gapless.core import goodbye, restart
 from gapless.core import replica as states
-from gapless.core import restart
 from gapless.edge import config as edge_config
 from gapless.engine import clock
 from gapless.engine.prober import Prober, Subject
@@ -20,6 +21,8 @@ from gapless.model.process import Exit, ReplicaId
 from gapless.model.service import Service
 from gapless.runtimes.base import Found
 
+SOCKETS_KNOWN = 0.25
+"""Seconds for which a count of sockets is taken as the present one."""
 LOST_AFTER = 5.0
 """Seconds after its start from which an edge without a socket has lost it."""
 
@@ -34,6 +37,8 @@ class Observer:
         self.vitals = vitals
         self._failures: dict[observed.Slot, observed.Failures] = {}
         self._ended: set[str] = set()
+        self._sockets: Mapping[str, int] = {}
+        self._sockets_until = 0.0
 
     def clear_failures(self, names: set[str]) -> None:
         """A new version is a new chance: no back-off is carried over to it."""
@@ -58,6 +63,7 @@ class Observer:
             if found.labels.get("kind") == "replica"
         )
         self._note_ends(replicas)
+        replicas = await self._with_sockets(replicas)
         return observed.Observed(
             replicas=replicas,
             edge=edge,
@@ -69,6 +75,27 @@ class Observer:
             attempts={_slot(text): number for text, number in self.site.notebook.attempts.items()},
             cpus=os.cpu_count() or 1,
         )
+
+    async def _with_sockets(
+        self, replicas: tuple[observed.Replica, ...]
+    ) -> tuple[observed.Replica, ...]:
+        """Those on their way out with the sockets they still have; asked only for them, and
+        so seldom that the answer costs the edge a tenth of its time at most."""
+        if not any(map(goodbye.leaves, replicas)):
+            return replicas
+        now = clock.now()
+        if now >= self._sockets_until:
+            sockets = await self.site.edge.sockets()
+            self.saw_sockets(sockets, clock.now() - now)
+        return tuple(
+            replace(r, sockets=self._sockets.get(r.id.server, 0)) if goodbye.leaves(r) else r
+            for r in replicas
+        )
+
+    def saw_sockets(self, sockets: Mapping[str, int], took: float = 0.0) -> None:
+        """What the edge carries now, known for a while."""
+        self._sockets = sockets
+        self._sockets_until = clock.now() + max(SOCKETS_KNOWN, 10 * took)
 
     def _told_to_stop(self, id: str) -> float | None:
         marks = self.site.notebook.marks.get(id)
@@ -103,6 +130,9 @@ class Observer:
             entered_at=marks.entered_at if server is not None else None,
             left_at=marks.left_at,
             told_at=marks.told_at,
+            told_sockets=marks.told_sockets,
+            told_rate=marks.told_rate,
+            shut_at=marks.shut_at,
             signalled_at=marks.signalled_at,
             killed_at=marks.killed_at,
             cores=signs.cores,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gapless import errors
-from gapless.core import sizing
+from gapless.core import goodbye, sizing
 from gapless.engine import machine, preflight, rollouts, status, wishes
 from gapless.engine.controller import Controller
 from gapless.engine.folder import Folder
@@ -250,7 +250,7 @@ class Operations:
     # -- a rollout to its end ---------------------------------------------------------------------
 
     async def _roll(self, rollout: Rollout, body: Body) -> dict[str, Any]:
-        before = await self._counters()
+        before, sockets = await self._counters(), await self._sockets()
         self.c.observer.clear_failures(set(rollout.target))
         self.site.journal.add(
             f"{rollout.kind} {rollout.id}",
@@ -275,7 +275,24 @@ class Operations:
             "release": self.c.desired.stack,
             "rollout": rollout.id,
             **counted,
+            "detail": {"sockets": await self._moved(sockets)},
         }
+
+    async def _sockets(self) -> int:
+        """Long connections at present."""
+        with contextlib.suppress(errors.GaplessError):
+            return sum((await self.site.edge.sockets()).values())
+        return 0
+
+    async def _moved(self, before: int) -> dict[str, Any]:
+        """What has become of them: those that are left are with replicas on their way out."""
+        leaving = [r for r in self.c.observed.replicas if goodbye.leaves(r)]
+        draining = 0
+        with contextlib.suppress(errors.GaplessError):
+            now = await self.site.edge.sockets() if leaving else {}
+            draining = sum(now.get(r.id.server, 0) for r in leaving)
+        total = max(before, draining)
+        return {"total": total, "moved": total - draining, "draining": draining}
 
     def _failed(self, rollout: Rollout, reason: str, counted: Mapping[str, Any]) -> None:
         first = not rollout.base

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gapless.core import goodbye
 from gapless.core import replica as states
 from gapless.engine import clock
 from gapless.engine.usage import rounded
@@ -112,9 +113,19 @@ def _replica(c: Controller, found: Replica, usage: Mapping[str, Vitals]) -> dict
         "cpu": cores,
         "memory": memory,
         "in_flight": found.server.in_flight if found.server else 0,
+        "sockets": found.sockets,
+        "drains_until": _drains_until(c, found),
         "served": found.server.served if found.server else 0,
         "reason": found.probe if not found.ready else "",
     }
+
+
+def _drains_until(c: Controller, found: Replica) -> float | None:
+    """When it is signalled at the latest, if it is on its way out with work in flight."""
+    if _state(c, found) != "draining" or found.left_at is None or not goodbye.leaves(found):
+        return None
+    drain = c.site.stack(found.id.release).services[found.id.service].drain
+    return clock.to_unix(found.left_at + drain)
 
 
 def settled(c: Controller, services: tuple[str, ...], *, exact: bool) -> bool:

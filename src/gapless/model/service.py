@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from gapless.model.scale import Scale
-from gapless.model.units import Bytes, Command, EnvName, Model, Seconds, UrlPath
+from gapless.model.units import Bytes, Command, EnvName, Model, Rate, Seconds, UrlPath
 
 
 class Probe(Model):
@@ -92,6 +92,8 @@ class Service(Model):
     """A replica that is not ready this long after its start has failed."""
     drain: Seconds = 30.0
     """How long work in flight may take to finish once the replica gets no new work."""
+    goodbye: Rate = 200.0
+    """So many long connections a second are sent away at most, where drain leaves the time."""
     grace: Seconds = 10.0
     """Time between TERM and KILL (HTTP services; others finish their work within drain)."""
     watch: Seconds = 5.0

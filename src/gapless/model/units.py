@@ -14,12 +14,14 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([KMGT]?)i?B?")
 _PERCENT = re.compile(r"([1-9][0-9]{0,2})%")
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*")
+_RATE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)/(s|m|h)")
 _BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 DURATION_FORM = f"^{_DURATION.pattern}$"
 SIZE_FORM = f"^{_SIZE.pattern}$"
 PATH_FORM = f"^{_URL_PATH.pattern}$"
 PERCENT_FORM = f"^{_PERCENT.pattern}$"
+RATE_FORM = f"^{_RATE.pattern}$"
 """The written forms, as the JSON Schema of the file has them."""
 
 
@@ -41,6 +43,18 @@ def parse_size(value: Any) -> int:
     if isinstance(value, str) and (found := _SIZE.fullmatch(value)):
         return int(float(found[1]) * _BYTES[found[2]])
     raise ValueError(f'must be a size such as "512M" or "2G", got {show(value)}')
+
+
+def parse_rate(value: Any) -> float:
+    """``"200/s"``, ``"30/m"``, ``"5000/h"`` to so many a second, above 0. Raises ValueError."""
+    if isinstance(value, str) and (found := _RATE.fullmatch(value)) and float(found[1]) > 0:
+        return float(found[1]) / _SECONDS[found[2]]
+    raise ValueError(f'must be a rate such as "200/s" or "30/m", got {show(value)}')
+
+
+def format_rate(rate: float) -> str:
+    """The inverse of ``parse_rate``: 200.0 is ``"200/s"``."""
+    return f"{rate:g}/s" if rate >= 1 else f"{rate * 60:g}/m"
 
 
 def format_duration(seconds: float) -> str:
@@ -126,6 +140,11 @@ Percent = Annotated[
         parse_percent, json_schema_input_type=Annotated[str, Field(pattern=PERCENT_FORM)]
     ),
     Field(examples=["70%"]),
+]
+Rate = Annotated[
+    float,
+    BeforeValidator(parse_rate, json_schema_input_type=Annotated[str, Field(pattern=RATE_FORM)]),
+    Field(examples=["100/s"]),
 ]
 _Words = Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
 Command = Annotated[tuple[str, ...], BeforeValidator(parse_command, json_schema_input_type=_Words)]

@@ -40,6 +40,7 @@ EXAMPLES: dict[str, str] = {
     "service.NAME.ready.after": "3",
     "service.NAME.start": '"60s"',
     "service.NAME.drain": '"60s"',
+    "service.NAME.goodbye": '"100/s"',
     "service.NAME.grace": '"10s"',
     "service.NAME.watch": '"5s"',
     "service.NAME.surge": '"all"',
@@ -97,6 +98,7 @@ _OVERLAY = {"for": "by name", "for.NAME": "", "for.NAME.unset": ""}
 _FORMS = {
     units.DURATION_FORM: "duration",
     units.SIZE_FORM: "size",
+    units.RATE_FORM: "rate",
     units.PATH_FORM: "path",
     units.PERCENT_FORM: "percentage",
 }

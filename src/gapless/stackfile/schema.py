@@ -88,6 +88,8 @@ def _default(made: Schema) -> None:
         made["default"] = units.format_duration(value)
     elif made.get("pattern") == units.SIZE_FORM:
         made["default"] = units.format_size(value)
+    elif made.get("pattern") == units.RATE_FORM:
+        made["default"] = units.format_rate(value)
 
 
 def _partial(node: Any) -> Any:

@@ -38,6 +38,7 @@ class Desk:
     pid: int = 1
     servers: dict[Key, _Server] = field(default_factory=dict)
     in_flight: dict[Key, int] = field(default_factory=dict)
+    sockets: dict[Key, int] = field(default_factory=dict)
     unready: dict[Key, str] = field(default_factory=dict)
     tripped: set[Key] = field(default_factory=set)
     totals: dict[str, base.Counters] = field(default_factory=dict)
@@ -47,6 +48,11 @@ class Desk:
     def busy(self, backend: str, name: str, requests: int) -> None:
         """So many requests are in flight on it."""
         self.in_flight[(backend, words.identifier(name))] = requests
+
+    def carries(self, backend: str, name: str, sockets: int) -> None:
+        """So many tunnels lead to it, and nothing else is in flight."""
+        key = (backend, words.identifier(name))
+        self.sockets[key] = self.in_flight[key] = sockets
 
     def check_fails(self, backend: str, name: str, why: str = "L7STS/503") -> None:
         """Its checks fail from now on; ``why`` empty: they pass."""
@@ -64,6 +70,7 @@ class Desk:
         self.stopped, self.running = True, None
         self.servers.clear()
         self.in_flight.clear()
+        self.sockets.clear()
         self.tripped.clear()
 
 
@@ -126,6 +133,21 @@ class FakeEdge:
         self.desk.tripped.discard(key)
         self.desk.log.append(f"remove {backend}/{key[1]}")
         return True
+
+    async def sockets(self) -> Mapping[str, int]:
+        """As the desk says."""
+        self._config()
+        return {name: count for (_, name), count in self.desk.sockets.items() if count}
+
+    async def shut(self, counts: Mapping[str, int]) -> Mapping[str, int]:
+        """At once."""
+        self._config()
+        asked = {words.identifier(name): count for name, count in counts.items()}
+        for key in list(self.desk.sockets):
+            shut = min(self.desk.sockets[key], asked.get(key[1], 0))
+            self.desk.sockets[key] -= shut
+            self.desk.in_flight[key] -= shut
+        return await self.sockets()
 
     async def flip(
         self, enter: tuple[base.Member, ...], leave: tuple[tuple[str, str], ...]
