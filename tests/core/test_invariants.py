@@ -105,7 +105,8 @@ def _check_start(world: World, id: ReplicaId, ever: set[ReplicaId]) -> None:
         raise Broken(f"{id} was used before")
     ever.add(id)
     stack = world.stacks[id.release]
-    if stack.services[id.service].singleton and any(r.alive for r in world.of(id.service)):
+    # A dead one that is not cleared away counts: what it started may work on.
+    if stack.services[id.service].singleton and world.of(id.service):
         raise Broken(f"{id} would be a second {id.service}")
 
 
@@ -292,6 +293,7 @@ def test_the_checks_catch_what_they_are_for() -> None:
     position = next(n for n, r in enumerate(REST.observed.replicas) if r.id == web)
     unready = happen(REST, "unready", position)
     deploying = worlds.deploying(REST, worlds.stack())
+    first = next(n for n, r in enumerate(REST.observed.replicas) if r.id.service == "beat")
     planted: list[tuple[World, plan.Step, str]] = [
         (REST, plan.Signal(web), "while the edge gives it work"),
         (_leaving(REST, 2), plan.Signal(web), "with 2 in flight"),
@@ -302,6 +304,7 @@ def test_the_checks_catch_what_they_are_for() -> None:
         (REST, plan.Leave(web), "falls from 3 to 2"),
         (REST, plan.StartReplica(web, generation), "was used before"),
         (REST, plan.StartReplica(beat, generation), "would be a second beat"),
+        (happen(REST, "die", first), plan.StartReplica(beat, generation), "would be a second beat"),
         (REST, plan.StopData("db"), "alters existing data"),
     ]
     for world, step, said in planted:

@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from gapless.core import plan, restart, simulate
+from gapless.core import service as services
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
+from gapless.model.process import Exit
 from gapless.observed import Failures
 from tests.core import worlds
 
@@ -43,6 +45,25 @@ def short_of_one(failures: int) -> World:
 def test_what_had_been_ready_is_replaced_at_once() -> None:
     starts = [s for s in reconcile(short_of_one(0)).steps if isinstance(s, plan.StartReplica)]
     assert [(s.id.service, s.id.ordinal) for s in starts] == [("web", 1)]
+
+
+def test_a_dead_singleton_is_cleared_away_before_the_next_one_starts() -> None:
+    world = worlds.at_rest(worlds.stack())
+    beat = world.of("beat")[0]
+    dead = replace(beat, alive=False, ready=False, exit=Exit(signal=9))
+    replicas = tuple(dead if r.id == beat.id else r for r in world.observed.replicas)
+    world = replace(world, observed=replace(world.observed, replicas=replicas))
+    steps = reconcile(world).steps
+    assert steps == (plan.Forget(beat.id),)
+    world = simulate.apply(world, steps[0])
+    assert [step.text for step in reconcile(world).steps] == ["beat.1@r1.2 start"]
+
+
+def test_an_id_that_is_seen_is_not_given_again_where_the_notebook_is_lost() -> None:
+    world = worlds.at_rest(worlds.stack())
+    world = replace(world, observed=replace(world.observed, attempts={}))
+    beat = world.of("beat")[0]
+    assert services.next_id(world, "beat", 1, beat.generation).attempt == beat.id.attempt + 1
 
 
 def test_a_crash_loop_waits_and_says_why() -> None:

@@ -18,6 +18,7 @@ from gapless import errors
 from gapless.cli import change, follow, out, render
 from gapless.cli.session import Session
 from gapless.engine import client, offline
+from gapless.runtimes.process import records
 
 BOOT = 30.0
 """Seconds that a controller may take to answer."""
@@ -162,6 +163,8 @@ def _spawn(session: Session, stream: IO[bytes]) -> subprocess.Popen[bytes]:
             stdout=stream,
             stderr=stream,
             cwd="/",
+            # Not one of the programs of a stack within which somebody types this.
+            env={**os.environ, records.MARK: f"controller/{session.stack_id}"},
             start_new_session=True,
         )
     except OSError as error:

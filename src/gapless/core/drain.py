@@ -11,6 +11,8 @@ from gapless.core import plan
 from gapless.model.service import Service
 from gapless.observed import Replica
 
+DRAIN = 30.0
+"""Seconds for work in flight of a replica whose table is not kept."""
 KILL_AGAIN = 5.0
 """Seconds between two KILLs of one replica: the first can fail to land, never to be right."""
 
@@ -29,7 +31,7 @@ def retire(
     ``drain``: seconds that override the service's (``down`` does not wait as long).
     """
     http = service.http if service else replica.server is not None
-    drain_time = drain if drain is not None else (service.drain if service else 30.0)
+    drain_time = drain if drain is not None else (service.drain if service else DRAIN)
     grace = service.grace if service else 10.0
     if not replica.alive:
         if replica.server is not None and replica.server.admin != "maint":

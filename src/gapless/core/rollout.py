@@ -73,9 +73,9 @@ def switch(agenda: plan.Agenda, world: World, rollout: Rollout, name: str) -> bo
     ready_at = [replica.available_at(r, table) for r in new.values()]
     available = sum(at is not None and at <= world.now for at in ready_at)
     cause = _cause(rollout)
-    _older(agenda, world, rollout, name)
     if table.singleton:
-        return _switch_singleton(agenda, world, rollout, name, old, new)
+        return _switch_singleton(agenda, world, rollout, name, new)
+    _older(agenda, world, rollout, name)
     if available < count:
         wanted = _surge(rollout, table, count, len(new) - available)
         missing = [n for n in range(1, count + 1) if n not in new][:wanted]
@@ -147,22 +147,22 @@ def _switch_singleton(
     world: World,
     rollout: Rollout,
     name: str,
-    old: Sequence[Replica],
     new: dict[int, Replica],
 ) -> bool:
+    """Stop-first: the new one starts when all others, dead ones too, have been cleared away."""
     generation = rollout.target[name]
     table = world.service(name, generation)
     assert table is not None
     count = world.count(name, generation, scaled=rollout.kind != "deploy")
-    if old:
-        for found in old:
-            drain.retire(agenda, found, world.own_service(found), "a singleton, stop-first")
+    others = [r for r in world.of(name) if r not in new.values()]
+    for found in others:
+        drain.retire(agenda, found, world.own_service(found), "a singleton, stop-first")
+    if others:
         return False
     if count == 0:
         return True
     if not new:
-        if not any(r.alive for r in world.of(name)):
-            services.fill(agenda, world, name, generation, new, [1], _cause(rollout))
+        services.fill(agenda, world, name, generation, new, [1], _cause(rollout))
         return False
     services.enter_ready(agenda, world, table, list(new.values()))
     at = replica.available_at(new[1], table)

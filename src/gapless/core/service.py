@@ -4,7 +4,8 @@ It also is how a rollout is undone (steady at the base) and how its old replicas
 commit (steady at the target): there is no other code for either.
 
 Invariants: serving replicas never fall below the count on account of a step here; a singleton
-starts only when no other replica of it lives.
+starts only when every other replica of it has been cleared away, which is done only once nothing
+that it started is left: a dead leader's children would go on with its work.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def steady(
     if service.singleton:
         for found in surplus:
             drain.retire(agenda, found, world.own_service(found), cause)
-        if kept or not any(r.alive for r in replicas):
+        if kept or not replicas:
             fill(agenda, world, name, generation, kept, range(1, count + 1), cause)
         enter_ready(agenda, world, service, kept.values())
         return
@@ -102,7 +103,13 @@ def fill(
 def next_id(world: World, name: str, ordinal: int, generation: Generation) -> ReplicaId:
     """An id never used before for that ordinal and release."""
     used = world.observed.attempts.get((name, ordinal, generation.release), 0)
-    return ReplicaId(name, ordinal, generation.release, used + 1)
+    # What is there counts as well: the notebook may have been lost.
+    there = [
+        r.id.attempt
+        for r in world.of(name)
+        if (r.id.ordinal, r.id.release) == (ordinal, generation.release)
+    ]
+    return ReplicaId(name, ordinal, generation.release, max([used, *there]) + 1)
 
 
 def enter_ready(

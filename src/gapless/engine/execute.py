@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from gapless import errors
-from gapless.core import plan
+from gapless.core import drain, plan
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
 from gapless.engine import clock, durable
@@ -109,10 +109,11 @@ class Executor:
 
     def _tell(self, id: ReplicaId, rate: float | None, observed: Observed) -> None:
         """Put up the notice that the replica may watch for (docs/stackfile.md)."""
-        service = self.site.stack(id.release).services[id.service]
+        service = self.site.table(id)
         notice = self.site.notice(str(id))
         notice.parent.mkdir(mode=0o711, exist_ok=True)
-        told = {"drain": service.drain} | ({} if rate is None else {"rate": round(rate, 3)})
+        seconds = service.drain if service else drain.DRAIN
+        told = {"drain": seconds} | ({} if rate is None else {"rate": round(rate, 3)})
         durable.write(notice, json.dumps(told), sync=False)
         notice.chmod(0o644)
         marks = self.site.notebook.of(str(id))

@@ -19,7 +19,7 @@ from gapless.engine.vitals import Sampler
 from gapless.model.desired import Desired, Generation
 from gapless.model.process import Exit, ReplicaId
 from gapless.model.service import Service
-from gapless.runtimes.base import Found
+from gapless.runtimes.base import LOST, Found
 
 SOCKETS_KNOWN = 0.25
 """Seconds for which a count of sockets is taken as the present one."""
@@ -58,9 +58,7 @@ class Observer:
                 edge = replace(edge, state="dead", pid=None, servers={})
         edge = replace(edge, stopping_at=self._told_to_stop("edge"))
         replicas = tuple(
-            self._replica(found, edge)
-            for found in founds.values()
-            if found.labels.get("kind") == "replica"
+            self._replica(found, edge) for found in founds.values() if _is_replica(found)
         )
         self._note_ends(replicas)
         replicas = await self._with_sockets(replicas)
@@ -108,7 +106,9 @@ class Observer:
 
     def _replica(self, found: Found, edge: observed.Edge) -> observed.Replica:
         id = ReplicaId.parse(found.id)
-        generation = Generation(id.release, int(found.labels.get("epoch", "0")))
+        # One whose labels are lost is of no generation that anybody wants: it is replaced.
+        unknown = "-1" if LOST in found.labels else "0"
+        generation = Generation(id.release, int(found.labels.get("epoch", unknown)))
         server = edge.servers.get(id.server)
         marks = self.site.notebook.of(found.id)
         now = clock.now()
@@ -116,7 +116,7 @@ class Observer:
             marks.left_at = now
         if server is not None and server.admin == "ready" and marks.entered_at is None:
             marks.entered_at = now
-        service = self.site.stack(id.release).services[id.service]
+        service = self.site.table(id)
         signs = self.vitals.of(found.id)
         seen = observed.Replica(
             id=id,
@@ -139,6 +139,8 @@ class Observer:
             memory=signs.memory,
             frozen_since=signs.frozen_since if found.alive else None,
         )
+        if service is None:
+            return replace(seen, ready=server is not None and server.up, ever_ready=True)
         seen = self._with_readiness(seen, service)
         place = seen.address.socket if seen.address else None
         if seen.ready and place and not Path(place).exists():
@@ -233,6 +235,17 @@ class Observer:
                     stopping_at=self._told_to_stop(f"data.{name}"),
                 )
         return nodes
+
+
+def _is_replica(found: Found) -> bool:
+    """Also one whose labels are lost: its id says it."""
+    if LOST not in found.labels:
+        return found.labels.get("kind") == "replica"
+    try:
+        ReplicaId.parse(found.id)
+    except ValueError:
+        return False
+    return True
 
 
 def probe_text(seen: observed.Replica) -> str:

@@ -50,6 +50,13 @@ class Site:
             self.stacks[release] = self.releases.load_stack(release)
         return self.stacks[release]
 
+    def table(self, id: ReplicaId) -> Service | None:
+        """The table that a replica was started from; None: of a release that is not kept."""
+        try:
+            return self.stack(id.release).services.get(id.service)
+        except errors.UsageError:
+            return None
+
     # -- ports and addresses ----------------------------------------------------------------
 
     def port(self, owner: str) -> int:

@@ -73,7 +73,8 @@ class Situation:
     ) -> World:
         """The world of this moment. ``extra``: stacks that are no releases yet (for plans)."""
         numbers = {gen.release for gen in desired.vector.values()}
-        numbers |= {r.generation.release for r in observed.replicas}
+        # One of a release that is not kept any more goes away by the default times.
+        numbers |= {r.generation.release for r in observed.replicas if self.site.table(r.id)}
         if desired.stack is not None:
             numbers.add(desired.stack)
         if desired.rollout is not None:
@@ -130,7 +131,8 @@ class Situation:
         used: dict[str, edge_config.Backend] = {}
         for found in observed.replicas:
             name = found.id.service
-            if name not in known and found.server is not None:
+            kept = found.generation.release in stacks
+            if name not in known and found.server is not None and kept:
                 config = self._config(found.generation.release, stacks)
                 used |= {b.name: b for b in config.backends if b.name == name}
         return tuple(used.values())

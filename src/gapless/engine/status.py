@@ -94,9 +94,7 @@ def _loaded(c: Controller, generation: Any) -> bool:
 def _state(c: Controller, found: Replica) -> str:
     rollout = c.desired.rollout
     parked = rollout is not None and rollout.base.get(found.id.service) == found.generation
-    return states.state(
-        found, c.site.stack(found.id.release).services[found.id.service], parked=parked
-    )
+    return states.state(found, c.site.table(found.id), parked=parked)
 
 
 def _replica(c: Controller, found: Replica, usage: Mapping[str, Vitals]) -> dict[str, Any]:

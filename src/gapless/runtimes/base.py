@@ -9,6 +9,9 @@ from typing import Literal, Protocol, runtime_checkable
 
 from gapless.model.process import Address, Exit, Process
 
+LOST = "lost"
+"""Label of a program of ours whose record was lost: only its id and its pid are known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -53,7 +56,11 @@ class Runtime(Protocol):
         """Send it (KILL: to the whole group, stopped programs included). Already dead: no error."""
 
     async def forget(self, id: str) -> None:
-        """Drop the record of a dead program; its log stays. Alive: raises RuntimeFault."""
+        """Drop the record of a dead program; its log stays.
+
+        On return nothing that it started is left either. Raises RuntimeFault when it is alive, or
+        when what it left cannot be ended.
+        """
 
     async def usage(self, ids: Sequence[str]) -> Mapping[str, Usage]:
         """Present use; ids that are gone are left out."""

@@ -57,6 +57,15 @@ class Accounts:
                 self._known[identity] = self._claim(f"{self.stack}/{identity}")
             return self._known[identity]
 
+    def owned(self) -> set[int]:
+        """All uids that programs of this stack can have, ours among them."""
+        found = {os.geteuid()}
+        for claim in self.claims.glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if claim.read_text().startswith(f"{self.stack}/"):
+                    found.add(int(claim.name))
+        return found
+
     def home(self, identity: str, uid: int) -> tuple[Path, Path]:
         """Its home and temporary directory, made and owned. Raises EnvironmentFault."""
         found = []

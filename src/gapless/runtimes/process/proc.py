@@ -30,11 +30,15 @@ class Stat:
     """Own and waited-for children's, user and system."""
     start: int
     """Since boot; with the pid it names a process for as long as the machine is up."""
+    threads: int = 1
 
     @property
     def dead(self) -> bool:
-        """A zombie serves nobody, whoever forgot to reap it."""
-        return self.state in "ZXx"
+        """A zombie serves nobody, whoever forgot to reap it.
+
+        Unless only its first thread has ended: then the others work on under a zombie's name.
+        """
+        return self.state in "ZXx" and self.threads <= 1
 
 
 def _read(path: str) -> bytes:
@@ -66,6 +70,7 @@ def stat(pid: int) -> Stat | None:
         session=int(fields[3]),
         cpu=sum(int(fields[n]) for n in (11, 12, 13, 14)),
         start=int(fields[19]),
+        threads=int(fields[17]),
     )
 
 
@@ -95,10 +100,29 @@ def boot() -> str:
 
 def marked(pid: int, mark: str) -> bool:
     """Whether the environment a process was started with holds ``NAME=value``."""
+    name, _, value = mark.partition("=")
+    return variable(pid, name) == value
+
+
+def variable(pid: int, name: str) -> str | None:
+    """A variable of the environment that a process was started with; None: absent, or hidden."""
     try:
-        return mark.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
-        return False
+        return None
+    begin = name.encode() + b"="
+    for line in environment.split(b"\0"):
+        if line.startswith(begin):
+            return line[len(begin) :].decode(errors="replace")
+    return None
+
+
+def owner(pid: int) -> int | None:
+    """The uid of a process; None when it is gone."""
+    try:
+        return os.stat(f"/proc/{pid}").st_uid  # noqa: PTH116  # hot
+    except OSError:
+        return None
 
 
 def usage(leaders: Mapping[str, int], processes: Iterable[Stat]) -> dict[str, Usage]:

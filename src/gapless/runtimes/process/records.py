@@ -7,6 +7,7 @@ killed at any instant leaves the old one, the new one or none, never half of one
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import urllib.parse
@@ -47,6 +48,11 @@ class Record:
         return None if self.address is None else Address.parse(self.address)
 
 
+def home(state: Path) -> str:
+    """Tells stacks of one name under different roofs apart, within their programs' marks."""
+    return hashlib.sha256(os.fsencode(state.resolve())).hexdigest()[:8]
+
+
 def file_name(id: str) -> str:
     """An id as the name of a file. Raises RuntimeFault for one that cannot be."""
     name = urllib.parse.quote(id, safe="@+:=,")
@@ -62,6 +68,7 @@ class Records:
         self.procs = state / "procs"
         self.exits = state / "exits"
         self.stack = stack
+        self.home = home(state)
 
     def make(self) -> None:
         """Create the directories. Raises EnvironmentFault."""

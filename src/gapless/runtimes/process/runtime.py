@@ -11,7 +11,7 @@ import contextlib
 import os
 import select
 import signal
-from collections import defaultdict
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +24,7 @@ from gapless.runtimes.process import (
     accounts,
     addresses,
     logs,
+    lost,
     priority,
     proc,
     records,
@@ -38,6 +39,15 @@ KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "L
 """What a program inherits of the controller's environment; everything else it must be given."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A start under way. ``at``: seconds of CLOCK_BOOTTIME."""
+
+    process: Process
+    task: asyncio.Task[Found]
+    at: float
 
 
 @dataclass(slots=True)
@@ -67,7 +77,8 @@ class ProcessRuntime:
         self._accounts = accounts.Accounts(state, stack)
         self._addresses = addresses.Addresses(run, stack, lambda: self.identity_uid(EDGE))
         self._entries: dict[str, _Entry] = {}
-        self._starting: dict[str, asyncio.Task[Found]] = {}
+        self._starting: dict[str, _Start] = {}
+        self._searched = False
         self._ended: asyncio.Queue[str] = asyncio.Queue()
 
     # -- starting -------------------------------------------------------------------------
@@ -78,12 +89,13 @@ class ProcessRuntime:
 
         Cancelled, the start goes on: the next ``start`` or ``look`` finds it.
         """
-        task = self._starting.get(process.id)
-        if task is None:
+        start = self._starting.get(process.id)
+        if start is None:
             task = asyncio.create_task(self._start(process))
-            self._starting[process.id] = task
+            start = _Start(process, task, time.clock_gettime(time.CLOCK_BOOTTIME))
+            self._starting[process.id] = start
             task.add_done_callback(lambda _: self._starting.pop(process.id, None))
-        return await asyncio.shield(task)
+        return await asyncio.shield(start.task)
 
     async def _start(self, process: Process) -> Found:
         records.file_name(process.id)
@@ -143,9 +155,16 @@ class ProcessRuntime:
     # -- looking --------------------------------------------------------------------------
 
     async def look(self) -> Sequence[Found]:
-        """See ``Runtime.look``; sorted by id. The first look adopts what an earlier one started."""
+        """See ``Runtime.look``; sorted by id. The first look adopts what an earlier one started,
+        also where its record is lost (``lost``).
+        """
+        if not self._searched:
+            await asyncio.to_thread(lost.recover, self._records, self._accounts.owned())
+            self._searched = True
         self._adopt_all()
-        return [self._found(self._entries[id]) for id in sorted(self._entries)]
+        begun = [_begun(start) for id, start in self._starting.items() if id not in self._entries]
+        found = [self._found(entry) for entry in self._entries.values()]
+        return sorted((*found, *begun), key=lambda one: one.id)
 
     def _adopt_all(self) -> None:
         fresh = [name for name in self._records.names() if name not in self._entries]
@@ -232,12 +251,10 @@ class ProcessRuntime:
         return await asyncio.to_thread(proc.standstill, leaders)
 
     def _remember(self, everyone: Sequence[proc.Stat]) -> None:
-        by_session: dict[int, list[proc.Stat]] = defaultdict(list)
-        for found in everyone:
-            by_session[found.session].append(found)
+        census = sessions.Census(everyone)
         for entry in self._entries.values():
             if not entry.ended:
-                family = sessions.members(entry.record, by_session[entry.record.pid])
+                family = sessions.members(entry.record, census, entry.seen, marked=False)
                 entry.seen = {(found.pid, found.start) for found in family}
 
     # -- ending ---------------------------------------------------------------------------
@@ -262,7 +279,11 @@ class ProcessRuntime:
             priority.set_group(entry.record.pid, priority.NORMAL)
 
     async def forget(self, id: str) -> None:
-        """See ``Runtime.forget``. What a dead program left running in its session is killed."""
+        """See ``Runtime.forget``. What a dead program left running is killed, all of it.
+
+        On return none of its processes is left, in its session or out of it (``sessions``); this
+        is what a successor that must be alone waits for.
+        """
         self._adopt_all()
         entry = self._entries.get(id)
         if entry is None:
@@ -320,6 +341,12 @@ class ProcessRuntime:
         ``logs.FORGOTTEN``. Raises EnvironmentFault.
         """
         return self.logs.rotate(limit, keep, known=frozenset(self._entries))
+
+
+def _begun(start: _Start) -> Found:
+    """One whose start takes long: nobody may take it for absent and start another."""
+    process = start.process
+    return Found(process.id, True, start.at, dict(process.labels), address=process.address)
 
 
 def _open(record: records.Record) -> int | None:

@@ -47,7 +47,7 @@ def spawn(process: Process, place: Place, records: Records) -> Record:
     with ours, theirs:
         pid = _fork(process, place, theirs)
         theirs.close()
-        record = _record(process, place, pid, records.stack)
+        record = _record(process, place, pid, records)
         try:
             records.save(record)
             _release(process, place, record, ours, records)
@@ -105,7 +105,7 @@ def _open_log(place: Place) -> int:
     return log
 
 
-def _record(process: Process, place: Place, pid: int, stack: str) -> Record:
+def _record(process: Process, place: Place, pid: int, records: Records) -> Record:
     if process.background:
         priority.set_group(pid, priority.BACKGROUND)
     found = proc.stat(pid)
@@ -116,11 +116,11 @@ def _record(process: Process, place: Place, pid: int, stack: str) -> Record:
         )
     return Record(
         id=process.id,
-        stack=stack,
+        stack=records.stack,
         pid=pid,
         start=found.start,
         boot=proc.boot(),
-        nonce=secrets.token_hex(8),
+        nonce=f"{records.home}-{secrets.token_hex(8)}",
         labels=dict(process.labels),
         address=None if process.address is None else str(process.address),
         record_exit=process.record_exit,
