@@ -3,6 +3,7 @@
 ``base``     what the engine asks of one
 ``config``   the edge's configuration as a value: pure
 ``judging``  how a server is judged, which requests may go to another one: pure
+``breaker``  bad answers that come slowly: pure
 ``render``   the configuration as HAProxy text: pure
 ``words``    foreign values as words that HAProxy cannot misread: pure
 ``wire``     HAProxy's runtime API as commands and parsed answers: pure

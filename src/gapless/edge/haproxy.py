@@ -22,6 +22,7 @@ from gapless.edge import (
     asking,
     base,
     binary,
+    breaker,
     carrying,
     files,
     judging,
@@ -47,6 +48,7 @@ class HAProxyEdge(asking.Asking):
         super().__init__(run, stack)
         self.home = home
         self._program = binary
+        self._breaker = breaker.Breaker()
         self._proving: dict[tuple[str, str], float] = {}
         """Since when servers that have entered are on probation, by backend and name."""
 
@@ -90,7 +92,7 @@ class HAProxyEdge(asking.Asking):
         info = self._info(answer)
         present = wire.servers(answer)
         await self._settle(present)
-        found = {seen.server.name: seen.server for seen in present}
+        found = {seen.server.name: seen.server for seen in await self._break(present)}
         for pid in workers.old:
             for seen in await self._old_servers(pid):
                 found[seen.server.name] = sums.with_old(found.get(seen.server.name), seen.server)
@@ -363,6 +365,18 @@ class HAProxyEdge(asking.Asking):
                 self._proving.pop((server.backend, server.name), None)
         if orders:
             await self._order(orders)
+
+    async def _break(self, present: Sequence[wire.Seen]) -> list[wire.Seen]:
+        """Take out what gave bad answers one after the other; as it is then."""
+        trips = self._breaker.look(seen.server for seen in present)
+        await self._order([wire.trip(server.backend, server.name) for server in trips])
+        judged = []
+        for seen in present:
+            server = replace(seen.server, up=False) if seen.server in trips else seen.server
+            if why := self._breaker.reason(server):
+                server = replace(server, tripped=True, check=f"{why}; {server.check}")
+            judged.append(replace(seen, server=server))
+        return judged
 
     async def _await_worker(self, before: wire.Workers, digest: str) -> None:
         deadline = time.monotonic() + talk.ANSWER_SECONDS

@@ -1,7 +1,7 @@
 """How a server is judged, and which requests may be sent to another one. Pure.
 
 The figures decide how long a replica that is dead, hung or wrong goes on getting requests; who
-notices what, and how fast, is in docs/decisions/0010.
+notices what, and how fast, is in docs/decisions/0016.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from gapless.edge.config import Backend, Server
 
 ERROR_LIMIT = 5
 """A run of so many bad answers takes a server out."""
+SLOW_LIMIT = 3
+"""A run of so many takes it out, too, where checks came between them and no good answer did: see
+``breaker``."""
 PROBATION = 2
 """Requests at a time that a new server gets until it has answered more of them than a run of bad
 ones is long: so what comes back bad before it is taken out is the run and one more, however many

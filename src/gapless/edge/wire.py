@@ -132,6 +132,11 @@ def limit(backend: str, name: str, requests: int) -> str:
     return command("set", "maxconn", "server", target(backend, name), str(requests))
 
 
+def trip(backend: str, name: str) -> str:
+    """Out of rotation until enough checks in a row are good."""
+    return command("set", "server", target(backend, name), "health", "down")
+
+
 def shutdown(backend: str, name: str) -> str:
     """End what a server still has in flight."""
     return command("shutdown", "sessions", "server", target(backend, name))

@@ -1,0 +1,66 @@
+"""Bad answers that come slowly. Pure: what looks tell, and which servers are to go.
+
+HAProxy forgets a run of bad answers at each good check, so alone it takes a server out only when
+``judging.ERROR_LIMIT`` of them come between two checks. At a few requests a second they never do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gapless.edge import judging
+from gapless.observed import EdgeServer
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """``good`` and ``bad``: answers of a server in all; ``run``: bad ones since a good one."""
+
+    good: int
+    bad: int
+    run: int = 0
+
+
+def follow(before: Run | None, good: int, bad: int) -> Run:
+    """After one more look. What came between two looks has no order: one good one ends a run.
+
+    Figures that fell are those of another worker, which counts anew.
+    """
+    if before is None or good < before.good or bad < before.bad:
+        return Run(good, bad)
+    if good > before.good:
+        return Run(good, bad)
+    return Run(good, bad, before.run + bad - before.bad)
+
+
+class Breaker:
+    """Follows all servers of an edge; forgets those that are gone or out."""
+
+    def __init__(self) -> None:
+        self._runs: dict[Key, Run] = {}
+        self._out: dict[Key, str] = {}
+
+    def look(self, servers: Iterable[EdgeServer]) -> list[EdgeServer]:
+        """Those that must leave rotation now, until enough of their checks are good."""
+        runs, trips = {}, []
+        for server in servers:
+            key = (server.backend, server.name)
+            if not server.takes_work:
+                continue
+            self._out.pop(key, None)
+            found = follow(self._runs.get(key), server.served - server.bad, server.bad)
+            if found.run >= judging.SLOW_LIMIT:
+                self._out[key] = f"{found.run} bad answers in a row, {server.bad} in all"
+                trips.append(server)
+            else:
+                runs[key] = found
+        self._runs = runs
+        return trips
+
+    def reason(self, server: EdgeServer) -> str:
+        """Why a server that is down was taken out here; "" when it was not."""
+        down = server.admin == "ready" and not server.up
+        return self._out.get((server.backend, server.name), "") if down else ""
