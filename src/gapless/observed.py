@@ -110,14 +110,24 @@ class DataNode:
     """Its table has changed since the server was told: settings may be put in force."""
 
 
+RunState = Literal["running", "succeeded", "failed", "unknown"]
+
+
 @dataclass(frozen=True, slots=True)
 class JobRun:
-    """A job of a rollout. ``unknown``: it ended and nobody saw how."""
+    """A run of a job. ``unknown``: it ended and nobody saw how."""
 
     job: str
     rollout: int
-    state: Literal["running", "succeeded", "failed", "unknown"]
+    """Of a rollout: its number. 0: by a schedule. Negative: a one-off, by hand."""
+    state: RunState
     reason: str = ""
+    id: str = ""
+    release: int = 0
+    due: float | None = None
+    """By a schedule: the moment (seconds since 1970) that it was due at."""
+    signalled_at: float | None = None
+    killed_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

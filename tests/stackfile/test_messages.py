@@ -157,16 +157,36 @@ ADDED: list[tuple[str, list[str]]] = [
     ("[[data]]\ntype = 'redis'", ['6: [data] must be a table, got [{"type": "redis"}]']),
     # jobs and data
     (
-        "[job.j]\nrun = 'x'\nwhen = '0 3 * * *'",
+        "[job.j]\nrun = 'x'\nwhen = '0 25 * * *'",
+        ["8: [job.j] when: not a schedule: bad hour"],
+    ),
+    (
+        "[job.j]\nrun = 'x'\nwhen = '0 0 31 2 *'",
+        ["8: [job.j] when: not a schedule: bad day-of-month"],
+    ),
+    (
+        "[job.j]\nrun = 'x'\nwhen = '0 3 * * * *'",
         [
-            '8: [job.j] when: a schedule ("0 3 * * *") is not implemented in this version',
+            "8: [job.j] when: a schedule has 5 fields (minute, hour, day of month, month, "
+            "day of week), got 6"
+        ],
+    ),
+    (
+        "[job.j]\nrun = 'x'\nwhen = '0 3 * * *'\nzone = 'Europe/Berln'",
+        ['9: [job.j] zone: must be a time zone, got "Europe/Berln"; did you mean "Europe/Berlin"?'],
+    ),
+    (
+        "[job.j]\nrun = 'x'\nwhen = 'manual'\nzone = 'UTC'\ncatch_up = '1h'",
+        [
+            "9: [job.j] zone is of a schedule alone",
+            "10: [job.j] catch_up is of a schedule alone",
         ],
     ),
     (
         "[job.j]\nrun = 'x'\nwhen = 'relase'",
         [
-            '8: [job.j] when: must be "release", "after-release" or "manual", got "relase"; '
-            'did you mean "release"?'
+            '8: [job.j] when: must be "release", "after-release", "manual" or a schedule such as '
+            '"0 3 * * *", got "relase"; did you mean "release"?'
         ],
     ),
     (

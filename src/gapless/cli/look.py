@@ -56,6 +56,9 @@ def ps(session: Session) -> None:
     if stores := render.data_rows(answer):
         out.data("")
         out.show_table(render.DATA_HEADS, stores)
+    if jobs := render.job_rows(answer):
+        out.data("")
+        out.show_table(render.JOB_HEADS, jobs)
     if reasons := list(render.troubles(answer)):
         out.data("")
         for line in reasons:

@@ -23,6 +23,7 @@ REPLICA_HEADS = (
     "IN FLIGHT",
 )
 DATA_HEADS = ("DATA", "TYPE", "STATE", "ROLE", "ADDRESS")
+JOB_HEADS = ("JOB", "STATE", "SCHEDULE", "LAST DUE", "OUTCOME", "NEXT DUE")
 
 
 def span(seconds: float) -> str:
@@ -110,6 +111,26 @@ def data_rows(status: Answer) -> list[tuple[str, ...]]:
         )
         for node in status.get("data", ())
     ]
+
+
+def job_rows(status: Answer) -> list[tuple[str, ...]]:
+    """All jobs with a schedule; times are local."""
+    rows: list[tuple[str, ...]] = []
+    for job in status.get("jobs", ()):
+        last = job.get("last") or {}
+        outcome = ", ".join(str(last[key]) for key in ("state", "reason") if last.get(key))
+        schedule = f"{job.get('schedule') or ''} {job.get('zone') or ''}".strip()
+        rows.append(
+            (
+                str(job["name"]),
+                _dash(job.get("state")),
+                _dash(schedule),
+                clock(last.get("due")),
+                _dash(outcome),
+                clock(job.get("next")),
+            )
+        )
+    return rows
 
 
 def troubles(status: Answer) -> Iterator[str]:

@@ -7,7 +7,9 @@ A step is one small act on the world, quick to do and safe to repeat. The execut
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
+from gapless.model import cron
 from gapless.model.desired import Generation, Phase
 from gapless.model.process import ReplicaId
 
@@ -127,6 +129,83 @@ class RunJob(Step):
     @property
     def text(self) -> str:
         return f"{self.job}@r{self.release} run"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDue(Step):
+    """The run that a schedule asks for; ``due`` (seconds since 1970) names it for good."""
+
+    job: str
+    release: int
+    due: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.job}@r{self.release} run, due {cron.show(self.due)}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndJob(Step):
+    """Ask a run of a job to end (TERM), or make it (KILL)."""
+
+    job: str
+    run: str
+    kill: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"{self.run} {'kill' if self.kill else 'stop'}"
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetRun(Step):
+    """Clear what a run that is noted leaves. Its log stays."""
+
+    job: str
+    run: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.run} clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Step):
+    """A job's schedule is counted from this moment on; "": it has none any more."""
+
+    job: str
+    schedule: str
+    after: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.job} {'schedule ' + self.schedule if self.schedule else 'unschedule'}"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRun(Step):
+    """Make durable that a run that was due has begun, or how it ended."""
+
+    job: str
+    due: float
+    state: Literal["running", "succeeded", "failed", "unknown"]
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.job} {self.state}, due {cron.show(self.due)}"
+
+
+@dataclass(frozen=True, slots=True)
+class SkipRun(Step):
+    """What was due up to here is not going to run."""
+
+    job: str
+    due: float
+
+    @property
+    def text(self) -> str:
+        return f"{self.job} skip, due {cron.show(self.due)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,6 +358,12 @@ class Settle(Step):
     @property
     def text(self) -> str:
         return f"rollout {self.rollout}: undone"
+
+
+Recorded = Advance | Undo | Commit | Settle | Count | NoteRun | SkipRun
+"""Steps that change the record and nothing else."""
+Timed = RunDue | EndJob | ForgetRun
+"""Steps of schedules: no rollout stands or falls with them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ maintenance and healing differ only in the record they leave.
 
 from __future__ import annotations
 
-from gapless.core import goodbye, plan, restart, rollout
+from gapless.core import goodbye, plan, restart, rollout, schedule
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.stack import Stack
@@ -21,6 +21,7 @@ def reconcile(world: World) -> plan.Decision:
     agenda = plan.Agenda(world.now)
     _edge(agenda, world)
     _data(agenda, world)
+    schedule.advance(agenda, world)
     desired = world.desired
     if not desired.running:
         for name in world.service_names({}):
@@ -106,7 +107,8 @@ def _may_stop(agenda: plan.Agenda, name: str, told_at: float | None) -> bool:
 def _unused(world: World) -> bool:
     """Whether a store that no stack in force names may stop: nobody is left who could use it."""
     if not world.desired.running:
-        return not world.observed.replicas
+        jobs = any(run.state == "running" for run in world.observed.jobs)
+        return not world.observed.replicas and not jobs
     return world.desired.rollout is None and not any(
         r.generation != world.desired.vector.get(r.id.service) for r in world.observed.replicas
     )

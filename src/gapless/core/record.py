@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gapless.core import plan
-from gapless.model.desired import Desired, Outcome, Past
+from gapless.model.desired import Desired, Outcome, Past, Schedule
 
 
 def apply(desired: Desired, step: plan.Step) -> Desired:
     """The record after the step; unchanged for steps that only touch the world."""
+    if isinstance(step, plan.Count | plan.NoteRun | plan.SkipRun):
+        return _scheduled(desired, step)
     rollout = desired.rollout
     if rollout is None:
         return desired
@@ -42,6 +44,24 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
                 outcome=Outcome(rollout.id, rollout.kind, True),
             )
     return desired
+
+
+def _scheduled(desired: Desired, step: plan.Count | plan.NoteRun | plan.SkipRun) -> Desired:
+    book = dict(desired.schedules)
+    known = book.get(step.job, Schedule("", 0.0))
+    match step:
+        case plan.Count(job=job, schedule="", after=after):
+            book.pop(job, None)
+        case plan.Count(job=job, schedule=counted, after=after):
+            if known.due > after:  # of a clock that was wrong
+                known = Schedule("", 0.0)
+            book[job] = replace(known, counted=counted, after=after)
+        case plan.NoteRun(job=job, due=due, state=state, reason=reason):
+            after = max(known.after, due)
+            book[job] = replace(known, after=after, due=due, state=state, reason=reason)
+        case plan.SkipRun(job=job, due=due):
+            book[job] = replace(known, after=max(known.after, due))
+    return replace(desired, schedules=book)
 
 
 def interrupted(desired: Desired, reason: str) -> Desired:

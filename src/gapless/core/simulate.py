@@ -46,7 +46,10 @@ def settle(world: World) -> World:
         if found.server is not None and found.server.in_flight:
             found = replace(found, server=replace(found.server, in_flight=0), sockets=0)
         replicas.append(found)
-    jobs = tuple(replace(job, state="succeeded") for job in world.observed.jobs)
+    jobs = tuple(
+        replace(job, state="succeeded") if job.state == "running" else job
+        for job in world.observed.jobs
+    )
     return _observe(world, replicas=tuple(replicas), jobs=jobs)
 
 
@@ -71,11 +74,29 @@ def apply(world: World, step: plan.Step) -> World:
         case plan.ApplyData(name=name):
             node = replace(world.observed.data[name], stale=False)
             return _observe(world, data={**world.observed.data, name: node})
-        case plan.RunJob(job=job, rollout=number):
-            runs = (*world.observed.jobs, JobRun(job, number, "running"))
-            return _observe(world, jobs=runs)
+        case plan.RunJob() | plan.RunDue() | plan.EndJob() | plan.ForgetRun():
+            return _observe(world, jobs=_runs(world, step))
         case _:
             return _apply_edge(world, step)
+
+
+def _runs(
+    world: World, step: plan.RunJob | plan.RunDue | plan.EndJob | plan.ForgetRun
+) -> tuple[JobRun, ...]:
+    jobs = world.observed.jobs
+    match step:
+        case plan.RunJob(job=job, rollout=number):
+            return (*jobs, JobRun(job, number, "running"))
+        case plan.RunDue(job=job, release=release, due=due):
+            id = f"{job}@r{release}.{due:.0f}"
+            if any(run.id == id for run in jobs):
+                return jobs
+            return (*jobs, JobRun(job, 0, "running", id=id, release=release, due=due))
+        case plan.EndJob(run=id):
+            ended = (replace(r, state="failed", signalled_at=world.now) for r in jobs if r.id == id)
+            return (*(r for r in jobs if r.id != id), *ended)
+        case plan.ForgetRun(run=id):
+            return tuple(run for run in jobs if run.id != id)
 
 
 def _apply_record(world: World, step: plan.Step) -> World:

@@ -38,6 +38,8 @@ class World:
     now: float
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     edge_configs: EdgeConfigs = EdgeConfigs()
+    wall: float = 0.0
+    """Seconds since 1970, for schedules alone: somebody may set this clock."""
 
     def service(self, name: str, generation: Generation | None) -> Service | None:
         """The service's table in that generation's release."""

@@ -10,6 +10,11 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def wall() -> float:
+    """Seconds since 1970, by a clock that may be set: for schedules and for people."""
+    return time.time()
+
+
 def to_unix(at: float) -> float:
     """The wall-clock time (unix seconds) of a moment of this clock."""
     return time.time() - (now() - at)

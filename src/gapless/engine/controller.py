@@ -142,8 +142,10 @@ class Controller:
                 delay = await self._round()
                 self._round_done.set()
                 self._round_done = asyncio.Event()
+                # Not wait_for: up to Python 3.11 it loses a cancellation that meets the wake-up.
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), delay)
+                    async with asyncio.timeout(delay):
+                        await self._wake.wait()
         finally:
             self._over = True
             self._round_done.set()
@@ -206,7 +208,7 @@ class Controller:
         try:
             if isinstance(step, plan.Undo):
                 self._blame(step)
-            if isinstance(step, plan.Advance | plan.Undo | plan.Commit | plan.Settle):
+            if isinstance(step, plan.Recorded):
                 self._keep(record.apply(self.desired, step))
             else:
                 await self._bounded(step)
@@ -227,6 +229,13 @@ class Controller:
             raise errors.WorkFailed(f"{step.text}: no end within {limit:g} s") from None
 
     def _failed(self, step: plan.Step, number: int, error: errors.GaplessError) -> None:
+        if isinstance(step, plan.RunDue):
+            # It is not begun again and again: the next time it is due is soon enough.
+            lost = plan.NoteRun(step.job, step.due, "failed", self.mask(error.message))
+            self._keep(record.apply(self.desired, lost))
+        if isinstance(step, plan.Timed):
+            self._tell(step, number, "failed", error.message)
+            return
         self._faults[step.subject] = error.message
         self._hints[step.subject] = error.hint
         if isinstance(step, plan.StartReplica):
@@ -273,7 +282,9 @@ class Controller:
 
     def _tell(self, step: plan.Step, number: int, state: str, error: str) -> None:
         # Neither housekeeping nor what happens several times a second is news.
-        if not isinstance(step, plan.Forget | plan.ShutSockets) or error:
+        silent = isinstance(step, plan.Forget | plan.ForgetRun | plan.ShutSockets)
+        silent |= isinstance(step, plan.NoteRun) and step.state == "running"
+        if not silent or error:
             self.site.journal.add(step.text, cause=step.cause, outcome=error or state)
             self.events.publish(
                 {
@@ -324,7 +335,9 @@ class Controller:
         for found in await self.site.runtime.look():
             over = found.labels.get("kind") == "job" and not found.alive
             number = found.labels.get("rollout", "")
-            if over and number != current and not number.startswith("-"):  # not a one-off
+            if "due" in found.labels or number.startswith("-"):
+                continue  # a schedule's goes once it is noted, a one-off's with who waits for it
+            if over and number != current:
                 await self.site.runtime.forget(found.id)
 
     @property

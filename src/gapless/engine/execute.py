@@ -12,7 +12,7 @@ from gapless import errors
 from gapless.core import drain, plan
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
-from gapless.engine import clock, durable
+from gapless.engine import clock, durable, jobs
 from gapless.engine.observe import Observer
 from gapless.engine.site import Site
 from gapless.model.process import Address, ReplicaId
@@ -60,6 +60,8 @@ class Executor:
             case plan.RunJob(job=job, rollout=rollout, release=release):
                 process = self.site.job(job, release, str(rollout))
                 await self.site.runtime.start(replace(process, background=self.gentle))
+            case plan.RunDue() | plan.EndJob() | plan.ForgetRun():
+                await self._job(step)
             case plan.CreateData() | plan.StartData() | plan.StopData() | plan.ApplyData():
                 await self._data(step)
             case _:
@@ -155,6 +157,23 @@ class Executor:
             if found.id == id:
                 return found
         raise errors.RuntimeFault(f"{id}: is gone")
+
+    # -- jobs -------------------------------------------------------------------------------
+
+    async def _job(self, step: plan.RunDue | plan.EndJob | plan.ForgetRun) -> None:
+        match step:
+            case plan.RunDue(job=job, release=release, due=due):
+                process = self.site.due_job(job, release, due)
+                await jobs.start(self.site, replace(process, background=True))
+            case plan.EndJob(run=id, kill=kill):
+                marks = self.site.notebook.of(id)
+                marks.signalled_at = marks.signalled_at or clock.now()
+                marks.killed_at = clock.now() if kill else None
+                self.site.notebook.save()
+                await self.site.runtime.signal(id, "KILL" if kill else "TERM")
+            case plan.ForgetRun(run=id):
+                await self.site.runtime.forget(id)
+                self.site.notebook.marks.pop(id, None)
 
     # -- stores -----------------------------------------------------------------------------
 

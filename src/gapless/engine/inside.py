@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gapless import errors
-from gapless.engine import logfiles
+from gapless.engine import jobs, logfiles
 from gapless.model.process import Process
 
 if TYPE_CHECKING:
@@ -29,13 +29,20 @@ class Inside:
         name = str(body.get("name") or "")
         argv = tuple(str(word) for word in body.get("argv") or ())
         process = self._process(name, argv)
+        declared = name in self.c.site.stack(self.c.desired.stack or 0).jobs and not argv
         runtime = self.c.site.runtime
         log = runtime.log(process.id)
         offset = logfiles.size(log)
         self.c.site.journal.add(
             f"run {name}", cause=" ".join(argv[:1]), actor=str(body.get("actor") or "operator")
         )
-        await runtime.start(process)
+        if not declared:
+            await runtime.start(process)
+        elif other := await jobs.start(self.c.site, process):
+            raise errors.Refused(
+                f"run {name}: {other} is under way; a job never runs twice at once",
+                hint=f"gapless logs -f {name}",
+            )
         try:
             while True:
                 found = next((f for f in await runtime.look() if f.id == process.id), None)

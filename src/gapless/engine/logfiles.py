@@ -33,7 +33,7 @@ class LogFile:
         try:
             replica = ReplicaId.parse(self.id)
         except ValueError:
-            return (self.id, self.id.removeprefix("data."))
+            return (self.id, self.id.removeprefix("data."), self.id.partition("@")[0])
         return (self.id, f"{replica.service}.{replica.ordinal}", replica.service)
 
     def answers_to(self, name: str) -> bool:
@@ -42,7 +42,9 @@ class LogFile:
 
 def find(paths: Paths) -> list[LogFile]:
     """All logs of a stack, the one changed last at the end; empty ones of the dead left out."""
-    living = {program.id for program in offline.programs(paths) if program.alive}
+    programs = [program for program in offline.programs(paths) if program.alive]
+    living = {program.id for program in programs}
+    living |= {program.labels["job"] for program in programs if "due" in program.labels}
     found = []
     for path in paths.logs.glob(f"*{SUFFIX}"):
         name = urllib.parse.unquote(path.name.removesuffix(SUFFIX))

@@ -11,7 +11,7 @@ from gapless import observed
 from gapless.core import goodbye, restart
 from gapless.core import replica as states
 from gapless.edge import config as edge_config
-from gapless.engine import clock
+from gapless.engine import clock, jobs
 from gapless.engine.prober import Prober, Subject
 from gapless.engine.site import Site
 from gapless.engine.stores import StoreWatch
@@ -67,7 +67,9 @@ class Observer:
             edge=edge,
             data=self._data(desired, founds),
             jobs=tuple(
-                _job(found) for found in founds.values() if found.labels.get("kind") == "job"
+                jobs.run_of(found, self.site.notebook.marks.get(found.id))
+                for found in founds.values()
+                if found.labels.get("kind") == "job"
             ),
             failures=dict(self._failures),
             attempts={_slot(text): number for text, number in self.site.notebook.attempts.items()},
@@ -251,18 +253,6 @@ def _is_replica(found: Found) -> bool:
 def probe_text(seen: observed.Replica) -> str:
     """The last probe as the tail of a sentence."""
     return f" (last probe: {seen.probe})" if seen.probe else ""
-
-
-def _job(found: Found) -> observed.JobRun:
-    rollout = int(found.labels.get("rollout", "0"))
-    name = found.labels.get("job", found.id)
-    if found.alive:
-        return observed.JobRun(name, rollout, "running")
-    if found.exit is None or (found.exit.code is None and found.exit.signal is None):
-        return observed.JobRun(name, rollout, "unknown", "nobody saw its end")
-    if found.exit.code == 0:
-        return observed.JobRun(name, rollout, "succeeded")
-    return observed.JobRun(name, rollout, "failed", str(found.exit))
 
 
 def _slot(text: str) -> tuple[str, int, int]:

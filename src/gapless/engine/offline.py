@@ -118,6 +118,7 @@ def status(paths: Paths) -> Status:
         "rollout": _rollout(wanted.get("rollout")),
         "services": [_service(name, found, serving) for name, found in sorted(services.items())],
         "data": _stores(everything),
+        "jobs": _jobs(everything, wanted),
     }
 
 
@@ -127,6 +128,7 @@ def anything_runs(answer: Status) -> bool:
     stores = answer["data"]
     return (
         any(part["pid"] is not None for part in (*replicas, *stores))
+        or any(job["state"] == "running" for job in answer["jobs"])
         or answer["edge"]["pid"] is not None
     )
 
@@ -326,6 +328,26 @@ def _stores(everything: list[Program]) -> list[dict[str, Any]]:
         for program in everything
         if program.labels.get("kind") == "data"
     ]
+
+
+def _jobs(everything: list[Program], wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Those that a schedule starts; without a controller none is to come."""
+    living = {program.labels.get("job") for program in everything if program.alive}
+    found = []
+    for name, known in sorted((wanted.get("schedules") or {}).items()):
+        expression, _, zone = str(known.get("counted") or "").rpartition(" ")
+        last = {key: known.get(key) for key in ("due", "state", "reason")}
+        found.append(
+            {
+                "name": name,
+                "schedule": expression,
+                "zone": zone,
+                "state": "running" if name in living else "stopped",
+                "next": None,
+                "last": last if last["state"] else None,
+            }
+        )
+    return found
 
 
 def _numbers(wanted: Mapping[str, Any]) -> dict[str, int]:

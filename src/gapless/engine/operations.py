@@ -318,6 +318,7 @@ class Operations:
         stack = self._stack()
         protected = {gen.release for gen in self.c.desired.vector.values()}
         protected |= {r.generation.release for r in self.c.observed.replicas}
+        protected |= {run.release for run in self.c.observed.jobs}
         protected.add(self.c.desired.stack or 0)
         if self.c.desired.previous is not None:
             protected |= {gen.release for gen in self.c.desired.previous.vector.values()}

@@ -6,9 +6,10 @@ addresses. Values of secrets pass through here into process environments and now
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gapless import data, errors
@@ -41,6 +42,8 @@ class Site:
     stores: dict[str, data_base.Store] = field(default_factory=dict)
     tables: dict[str, Data] = field(default_factory=dict)
     """The table that each known store was opened with."""
+    job_gate: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a run of a job is begun: never two of one job."""
     stale: set[str] = field(default_factory=set)
     """Stores whose table has changed since their server was told."""
 
@@ -219,10 +222,16 @@ class Site:
             env=self._environment(stack, table, release, own),
             cwd=self._cwd(release, table.cwd),
             identity=name,
-            labels={"kind": "job", "job": name, "rollout": label},
+            labels={"kind": "job", "job": name, "rollout": label, "release": str(release)},
             record_exit=True,
             timeout=table.timeout if isinstance(table, Job) else None,
         )
+
+    def due_job(self, name: str, release: int, due: float) -> Process:
+        """The process of a scheduled run: all runs of a job write to one log."""
+        process = self.job(name, release, f"{due:.0f}")
+        labels = {**process.labels, "rollout": "0", "due": f"{due:.0f}"}
+        return replace(process, labels=labels, log=name)
 
     def _argv(
         self, stack: Stack, words: tuple[str, ...], own: Mapping[str, str]

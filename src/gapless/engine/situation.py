@@ -90,6 +90,7 @@ class Situation:
             stacks=stacks,
             observed=observed,
             now=clock.now(),
+            wall=clock.wall(),
             needs=self._stores_needed(desired, stacks),
             edge_configs=EdgeConfigs(**configs),
         )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gapless.core import goodbye
 from gapless.core import replica as states
-from gapless.engine import clock
+from gapless.engine import clock, jobs
 from gapless.engine.usage import rounded
 from gapless.engine.vitals import Vitals
 from gapless.observed import Replica
@@ -50,6 +50,7 @@ def report(c: Controller, usage: Mapping[str, Vitals]) -> dict[str, Any]:
             }
             for node in c.observed.data.values()
         ],
+        "jobs": jobs.report(c),
     }
 
 
@@ -150,6 +151,7 @@ def nothing_runs(c: Controller) -> bool:
         and c.world is not None
         and c.world.desired == c.desired
         and not observed.replicas
+        and not any(run.state == "running" for run in observed.jobs)
         and observed.edge.state in ("absent", "dead")
         and all(n.pid is None for n in observed.data.values())
     )

@@ -50,5 +50,9 @@ def maintained(desired: Desired, stack: Stack, on: bool) -> Desired:
 
 
 def down(desired: Desired) -> Desired:
-    """Everything stopped, a rollout forgotten; what was set by hand holds for the next ``up``."""
-    return replace(desired, running=False, rollout=None)
+    """Everything stopped, a rollout forgotten; what was set by hand holds for the next ``up``.
+
+    What schedules ask for meanwhile is not wanted, so they are counted anew then.
+    """
+    schedules = {name: replace(known, counted="") for name, known in desired.schedules.items()}
+    return replace(desired, running=False, rollout=None, schedules=schedules)

@@ -77,6 +77,22 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """How far the schedule of one job is dealt with. Moments are seconds since 1970.
+
+    ``state``, ``due`` and ``reason`` are of its last run; "": it has none.
+    """
+
+    counted: str
+    """The schedule (and zone) that it is counted by; another one is counted anew. "": none."""
+    after: float
+    """What was due up to here has run, was skipped, or never was wanted."""
+    due: float = 0.0
+    state: Literal["", "running", "succeeded", "failed", "unknown"] = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """The record. ``running`` False: everything is to stop (data kept)."""
 
@@ -94,5 +110,7 @@ class Desired:
     """What ``rollback`` without an argument goes back to."""
     inputs: str = ""
     """Digest of the secrets that what runs has got: a changed one is a reason to deploy."""
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    """By job."""
     counter: int = 0
     """Source of rollout ids and epochs; only grows."""

@@ -75,6 +75,8 @@ class Process:
     """True: the exit code must survive the controller's death (jobs)."""
     timeout: float | None = None
     """Seconds after which a job is killed by whoever watches it."""
+    log: str | None = None
+    """Whose log it goes on with; None: its own."""
     background: bool = False
     """True: it gives way to what serves until it is called to the foreground."""
     stop: Literal["TERM", "INT"] = "TERM"

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from gapless.model import cron
 from gapless.model.scale import Scale
-from gapless.model.units import Bytes, Command, EnvName, Model, Rate, Seconds, UrlPath
+from gapless.model.units import (
+    Bytes,
+    Command,
+    EnvName,
+    Model,
+    Rate,
+    Seconds,
+    UrlPath,
+    show,
+)
 
 
 class Probe(Model):
@@ -59,6 +70,32 @@ def _route(value: Any) -> Any:
     return {"path": value} if isinstance(value, str) else value
 
 
+WORDS = ("release", "after-release", "manual")
+
+
+def _when(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a word or a schedule, got {show(value)}")
+    if value in WORDS:
+        return value
+    if len(value.split()) < 2:
+        words = ", ".join(f'"{word}"' for word in WORDS)
+        near = difflib.get_close_matches(value, WORDS, 1)
+        meant = f'; did you mean "{near[0]}"?' if near else ""
+        raise ValueError(
+            f'must be {words} or a schedule such as "0 3 * * *", got {show(value)}{meant}'
+        )
+    return cron.parse(value)
+
+
+When = Annotated[
+    str,
+    BeforeValidator(
+        _when,
+        json_schema_input_type=Literal["release", "after-release", "manual"]
+        | Annotated[str, Field(pattern=r"^\s*\S+(\s+\S+){4}\s*$")],
+    ),
+]
 ProbeField = Annotated[Probe, BeforeValidator(_probe, json_schema_input_type=UrlPath | Probe)]
 
 
@@ -180,8 +217,15 @@ class Job(Model):
 
     run: Command
     """The command: a list, or a string split as shell words; no shell runs it."""
-    when: Literal["release", "after-release", "manual"] = "manual"
-    """"release": once a deploy, before traffic. "after-release": smoke test; failing, it undoes."""
+    when: When = "manual"
+    """"release": once a deploy, before traffic. "after-release": smoke test; failing, it undoes.
+
+    "manual": by gapless run alone. Five fields such as "0 3 * * *": by that schedule (cron).
+    """
+    zone: Annotated[str, AfterValidator(cron.parse_zone)] = "UTC"
+    """The time zone of a schedule, such as "Europe/Berlin"."""
+    catch_up: Seconds = 86_400.0
+    """A scheduled run that was missed begins once, late, if it is late by no more than this."""
     timeout: Seconds = 600.0
     """A job that runs longer has failed."""
     reversible: bool = True
@@ -192,3 +236,16 @@ class Job(Model):
     """Environment of this job alone, over the common one."""
     secrets: tuple[EnvName, ...] | None = None
     """Names of the secrets this job sees; absent: all of the root's."""
+
+    @property
+    def schedule(self) -> str | None:
+        """Its cron expression; None for a job that no clock starts."""
+        return None if self.when in WORDS else self.when
+
+    @model_validator(mode="after")
+    def _logical(self) -> Self:
+        if self.schedule is None:
+            given = [key for key in ("zone", "catch_up") if key in self.model_fields_set]
+            if given:
+                raise ValueError("; ".join(f"{key} is of a schedule alone" for key in given))
+        return self

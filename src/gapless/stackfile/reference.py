@@ -64,6 +64,8 @@ EXAMPLES: dict[str, str] = {
     "job": '{ migrate = { run = "alembic upgrade head", when = "release" } }',
     "job.NAME.run": '"alembic upgrade head"',
     "job.NAME.when": '"release"',
+    "job.NAME.zone": '"Europe/Berlin"',
+    "job.NAME.catch_up": '"6h"',
     "job.NAME.timeout": '"10m"',
     "job.NAME.reversible": "false",
     "job.NAME.cwd": '"backend"',

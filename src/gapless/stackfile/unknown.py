@@ -28,7 +28,6 @@ LATER_VALUES: dict[tuple[str, ...], frozenset[str]] = {
     ("data", _ANY, "type"): frozenset({"rabbitmq", "kafka"}),
 }
 LATER = "is not implemented in this version"
-_CRON_FIELDS = 5
 
 
 def general(path: Path) -> tuple[str, ...]:
@@ -64,8 +63,6 @@ def value(path: Path, found: object) -> str | None:
         return None
     if found in LATER_VALUES.get(place, ()):
         return f"{show(found)} {LATER}"
-    if place == ("job", _ANY, "when") and len(found.split()) == _CRON_FIELDS:
-        return f"a schedule ({show(found)}) {LATER}"
     return None
 
 

@@ -120,7 +120,7 @@ class ProcessRuntime:
         uid = None if process.identity is None else self.identity_uid(process.identity)
         shared = None if uid is None else self.shared_group()
         place = spawn.Place(
-            log=self.log(process.id),
+            log=self.log(process.log or process.id),
             uid=uid,
             groups=() if shared is None else (shared,),
             base=self._base(process.identity, uid),
