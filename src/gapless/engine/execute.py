@@ -57,10 +57,7 @@ class Executor:
                 await self.site.runtime.signal(str(id), "KILL")
             case plan.Forget(id=id):
                 await self._forget(id, observed)
-            case plan.RunJob(job=job, rollout=rollout, release=release):
-                process = self.site.job(job, release, str(rollout))
-                await self.site.runtime.start(replace(process, background=self.gentle))
-            case plan.RunDue() | plan.EndJob() | plan.ForgetRun():
+            case plan.RunJob() | plan.RunDue() | plan.EndJob() | plan.ForgetRun():
                 await self._job(step)
             case plan.CreateData() | plan.StartData() | plan.StopData() | plan.ApplyData():
                 await self._data(step)
@@ -160,8 +157,11 @@ class Executor:
 
     # -- jobs -------------------------------------------------------------------------------
 
-    async def _job(self, step: plan.RunDue | plan.EndJob | plan.ForgetRun) -> None:
+    async def _job(self, step: plan.RunJob | plan.RunDue | plan.EndJob | plan.ForgetRun) -> None:
         match step:
+            case plan.RunJob(job=job, rollout=rollout, release=release):
+                process = self.site.job(job, release, str(rollout))
+                await self.site.runtime.start(replace(process, background=self.gentle))
             case plan.RunDue(job=job, release=release, due=due):
                 process = self.site.due_job(job, release, due)
                 await jobs.start(self.site, replace(process, background=True))
