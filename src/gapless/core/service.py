@@ -189,6 +189,7 @@ def _all_out(agenda: plan.Agenda, world: World, replicas: Sequence[Replica], cau
     for found in replicas:
         own = world.own_service(found)
         limit = None
-        if not world.desired.running and own is not None:
+        if not world.desired.running and own is not None and own.http:
+            # A client comes back; a task that is cut may be lost, so workers get all their time.
             limit = min(own.drain, DOWN_DRAIN)
         drain.retire(agenda, found, own, cause, drain=limit)

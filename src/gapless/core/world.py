@@ -12,7 +12,7 @@ from gapless.model.stack import Stack
 from gapless.observed import Observed, Replica
 
 DOWN_DRAIN = 10.0
-"""Seconds that ``down`` waits for work in flight at most, whatever the service says."""
+"""Seconds that ``down`` waits for requests in flight at most, whatever the service says."""
 
 
 @dataclass(frozen=True, slots=True)
