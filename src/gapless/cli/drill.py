@@ -29,6 +29,12 @@ from gapless.cli.session import Session, duration
     metavar="N",
     help="Drill controller: kills during deploys; 0: one at every step.",
 )
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Drills that strike again and again (crash: 10, hang: 3): how often.",
+)
 @click.pass_obj
 def drill(session: Session, /, name: str | None, **given: Any) -> int:
     """Prove a promise against the running stack; without NAME: list what can be proved.
@@ -52,6 +58,7 @@ def drill(session: Session, /, name: str | None, **given: Any) -> int:
         slow=_path("--slow", given["slow"]) if given["slow"] else None,
         strict=given["strict"],
         points=given["points"],
+        rounds=given["rounds"],
     )
     if target.production and not session.yes:
         question = f"{session.stack_id} is production. Disturb it under load to prove {name}?"
@@ -122,6 +129,7 @@ def report(outcome: Any) -> list[str]:
             f"{fault['mode']}: exit {fault['exit']} after {fault['seconds']} s, "
             f"{bad} of {fault['requests']:,} failed: {fault['message']}"
         )
+    lines += outcome.detail.get("told") or ()
     failures = (outcome.detail.get("failures") or ())[:5]
     lines += ["  {method} {path}: {kind}: {text} ({phase})".format(**one) for one in failures]
     verdict = "held" if outcome.held else "NOT HELD"

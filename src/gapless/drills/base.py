@@ -32,6 +32,8 @@ class Options:
     strict: bool = False
     points: int = 5
     """Drill ``controller``: kills during deploys; 0: one at every step."""
+    rounds: int | None = None
+    """Drills that strike the same blow again and again: how often."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ class Run:
     ) -> tuple[wire.Connection | None, bool]:
         """One request. Gives the connection to go on with, and whether the answer was good."""
         jar = self._jars.get(stream.name)
+        sent = time.time()
         data = wire.request(
             stream.method,
             stream.path,
@@ -202,10 +203,10 @@ class Run:
             silent = connection is None or connection.silent
             text = f"no complete answer within {self.spec.timeout:g} s"
             fault = wire.Failure("timeout", text, before_byte=silent)
-            self._failed(stream, count, connection, fault)
+            self._failed(stream, count, connection, fault, sent)
             return None, False
         except wire.Failure as failure:
-            self._failed(stream, count, connection, failure)
+            self._failed(stream, count, connection, failure, sent)
             return None, False
         except asyncio.CancelledError:
             count.unknown += 1
@@ -218,7 +219,7 @@ class Run:
             kind = f"{answer.status // 100}xx"
             text = f"HTTP {answer.status}"
             fault = wire.Failure(kind, text, before_byte=False)
-            self._failed(stream, count, connection, fault, answer)
+            self._failed(stream, count, connection, fault, sent, answer)
             return connection if connection.open else None, False
         return connection if connection.open else None, True
 
@@ -228,6 +229,7 @@ class Run:
         count: figures.Count,
         connection: wire.Connection | None,
         failure: wire.Failure,
+        sent: float,
         answer: wire.Answer | None = None,
     ) -> None:
         if failure.kind == "generator":
@@ -244,7 +246,8 @@ class Run:
             server = answer.headers.get(self.spec.server_header) if answer else None
             failures.append(
                 {
-                    "at": round(time.time(), 3),
+                    "sent": round(sent, 4),
+                    "at": round(time.time(), 4),
                     "phase": self.phase,
                     "stream": stream.name,
                     "method": stream.method,

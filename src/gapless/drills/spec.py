@@ -56,7 +56,7 @@ class Spec(units.Model):
     requests: Annotated[int, Field(ge=1)] | None = None
     timeout: Annotated[float, Field(gt=0, le=600)] = 30.0
     server_header: str = "x-served-by"
-    keep_failures: Annotated[int, Field(ge=0, le=1000)] = 50
+    keep_failures: Annotated[int, Field(ge=0, le=1000)] = 200
 
     def target(self) -> tuple[str, int]:
         """Host and port to connect to. Raises UsageError unless it is this machine's."""

@@ -20,6 +20,8 @@ class Replica:
     started_at: float | None = None
     release: int | None = None
     served: int | None = None
+    address: str | None = None
+    """A socket's path, or host and port."""
 
     @property
     def slot(self) -> str:
@@ -120,6 +122,7 @@ def _replica(service: str, each: Mapping[str, Any]) -> Replica:
         started_at=each.get("started_at"),
         release=_number(each.get("release")),
         served=each.get("served"),
+        address=each.get("address"),
     )
 
 
