@@ -93,3 +93,23 @@ def test_a_failing_smoke_test_undoes(state: Bad) -> None:
     assert after.desired.vector == before.desired.vector
     assert after.desired.outcome is not None
     assert not after.desired.outcome.held
+
+
+def test_who_does_not_serve_just_now_is_not_parked_before_its_successor() -> None:
+    """All are out because the database is: they may be back before anything new is ready."""
+    world = until_job(deployed(), "migrate")
+    world = simulate.settle(world)
+    assert world.desired.rollout is not None
+    rolling = replace(world.desired.rollout, phase="rolling")
+    out = tuple(
+        replace(r, ready=False, server=replace(r.server, up=False)) if r.server else r
+        for r in world.observed.replicas
+    )
+    world = replace(
+        world,
+        desired=replace(world.desired, rollout=rolling),
+        observed=replace(world.observed, replicas=out),
+    )
+    steps = reconcile(world).steps
+    assert [step.text for step in steps if isinstance(step, plan.Leave)] == []
+    assert any(isinstance(step, plan.StartReplica) for step in steps)

@@ -115,12 +115,16 @@ def _park(
     available: int,
     count: int,
 ) -> bool:
-    """Old replicas leave the edge as far as enough others serve; True when all are out."""
+    """Old replicas leave the edge as far as enough others serve; True when all are out.
+
+    One that does not serve just now (what it depends on is away) stays as long: it may be back
+    before the others are there.
+    """
     inside = [r for r in old if replica.in_edge(r)]
     serving = sum(r.server is not None and r.server.takes_work for r in inside)
     for found in sorted(inside, key=lambda r: r.id.ordinal):
         takes_work = found.server is not None and found.server.takes_work
-        if takes_work and available + serving - 1 < count:
+        if available + serving - takes_work < count:
             continue
         serving -= takes_work
         agenda.do(plan.Leave(found.id, park=rollout.park, cause=_cause(rollout)))

@@ -159,13 +159,17 @@ class Observer:
             known = self.prober.health(id)
             return replace(seen, ready=False, ever_ready=marks.ever_ready, probe=known.last)
         if service.http and states.in_edge(seen):
-            self.prober.leave(id)
             server = seen.server
             assert server is not None  # noqa: S101  # in_edge says so
             if server.up:
+                self.prober.leave(id)
                 self.prober.assume_ready(id)
+            else:
+                # The edge decides; but all it knows of an answer is the status, and not the reason.
+                self._watch(seen, service)
             marks.ever_ready = True
-            text = server.check or self.prober.health(id).last
+            known = self.prober.health(id)
+            text = known.last if known.last and not (known.ready or server.up) else server.check
             return replace(
                 seen, ready=server.up, ready_since=seen.entered_at, ever_ready=True, probe=text
             )

@@ -144,7 +144,7 @@ class Operations:
             preflight.data_unchanged(self._stack().data, loaded.stack)
             preflight.address_free(self.site, self.c.observed.edge, loaded.stack, self._stack())
             if not body.get("force"):
-                preflight.dependency_up(self.c.desired, self.c.observed, loaded.stack)
+                preflight.dependencies_up(self.c.desired, self.c.observed, self._stack())
                 if await self.folder.unchanged(loaded):
                     number = self.c.desired.stack
                     return {"unchanged": True, "message": f"r{number} is what the folder holds"}

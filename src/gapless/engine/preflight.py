@@ -125,9 +125,21 @@ def data_unchanged(old: Mapping[str, Data], stack: Stack) -> None:
             )
 
 
-def dependency_up(desired: Desired, observed: Observed, stack: Stack) -> None:
-    """Every replica alive, once ready and unready now: something they share is down."""
-    for name, service in stack.services.items():
+def dependencies_up(desired: Desired, observed: Observed, current: Stack) -> None:
+    """Whether what the stack in force depends on is there. Raises Refused with its name.
+
+    A store that does not answer; or, where every replica of a service is alive, was ready and is
+    not any more, something that they share.
+    """
+    for name in current.data:
+        node = observed.data.get(name)
+        if node is not None and node.state in ("starting", "stopped", "failed"):
+            raise errors.Refused(
+                f"{name} is not there ({node.reason or node.state}), and what uses it would not"
+                " get ready",
+                hint="gapless ps shows when it is back; gapless deploy --force does not ask",
+            )
+    for name, service in current.services.items():
         alive = [
             r
             for r in observed.replicas

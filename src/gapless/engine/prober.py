@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,8 @@ EAGER_SHARE = 0.05
 """They come rarer as time goes by: a boot is noticed within this share of its own length."""
 BODY = 200
 """Characters of an answer that are kept as the reason."""
+READ = 4096
+"""Bytes of an answer that are read."""
 ALIVE_FOR = 0.5
 """A program without a probe counts as ready once it has lived this long (seconds)."""
 
@@ -133,13 +136,23 @@ async def _http(subject: Subject, probe: Probe, session: aiohttp.ClientSession) 
     limit = aiohttp.ClientTimeout(total=probe.timeout)
     try:
         async with session.get(url, timeout=limit, allow_redirects=False) as answer:
-            body = (await answer.content.read(BODY)).decode("utf-8", "replace").strip()
             ok = 200 <= answer.status < 400
-            return ok, f"GET {probe.path}: {answer.status}" + ("" if ok else f', "{body}"')
+            text = f"GET {probe.path}: {answer.status}"
+            return ok, text if ok else f'{text}, "{reason(await answer.content.read(READ))}"'
     except TimeoutError:
         return False, f"GET {probe.path}: no answer within {probe.timeout:g} s"
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return False, f"GET {probe.path}: {_short(error)}"
+
+
+def reason(body: bytes) -> str:
+    """What an answer gives as its reason: the "reason" of a JSON object, or how it begins."""
+    text = body.decode("utf-8", "replace").strip()
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, dict) and isinstance(found.get("reason"), str):
+            text = found["reason"]
+    return " ".join(text.split())[:BODY]
 
 
 async def _connect(address: Address) -> tuple[bool, str]:
