@@ -136,6 +136,7 @@ PLANTED: list[tuple[str, Any, Any, str]] = [
     ("controller", CONTROLLER, kill(edge_after=8), "edge pid"),
     ("controller", CONTROLLER, replace(CONTROLLER, kills=()), "never killed"),
     ("controller", CONTROLLER, replace(CONTROLLER, during=0), "no kill met a deploy"),
+    ("controller", CONTROLLER, replace(CONTROLLER, broken="web: not ready"), "failed by itself"),
     ("bad-deploy", BAD, fault("crash", exit=0), "crash: exit 0 instead of 4"),
     ("bad-deploy", BAD, fault("crash", failed={"5xx": 1}), "crash: 1 of 900"),
     ("bad-deploy", BAD, fault("never-ready", failed={"cut": 1}), "never-ready: 1 of 900"),

@@ -14,7 +14,7 @@ from gapless import errors
 from gapless.drills import base, mix, rollback, traffic, verdict
 from gapless.drills import state as states
 from gapless.drills.base import Outcome, Target
-from gapless.drills.stage import Stage
+from gapless.drills.stage import End, Stage
 from gapless.drills.state import State
 from gapless.drills.verdict import Reasons, Traffic
 
@@ -47,11 +47,13 @@ class Kill:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """``during``: kills that met a deploy under way."""
+    """``during``: kills that met a deploy under way. ``broken``: how a deploy failed that nobody
+    had killed yet; "": none did."""
 
     traffic: Traffic
     kills: tuple[Kill, ...]
     during: int = 1
+    broken: str = ""
 
 
 def judge(table: Table, strict: bool = False) -> Reasons:
@@ -60,6 +62,8 @@ def judge(table: Table, strict: bool = False) -> Reasons:
         reasons.append("the controller was never killed")
     if not table.during:
         reasons.append("no kill met a deploy under way")
+    if table.broken:
+        reasons.append(f"a deploy failed by itself: {table.broken}")
     for kill in table.kills:
         short = [f"{name} (-{number})" for name, number in (kill.missing or {}).items()]
         for what, found in (
@@ -84,6 +88,7 @@ def run(stage: Stage) -> Outcome:
     mix.check(chosen)
     strangers = programs(stage) - {one.pid for one in before.replicas}
     kills: list[Kill] = []
+    broken: list[str] = []
     stage.later("the controller", lambda: rollback.back(stage, before))
 
     def all_kills(_: int) -> int:
@@ -92,7 +97,8 @@ def run(stage: Stage) -> Outcome:
         for step in points(stage):
             old = stage.look()
             text = interrupted_deploy(stage, step)
-            if text is None:
+            if isinstance(text, End):
+                broken += [text.message] if text.exit != 0 else []
                 handed += states.handovers(old, stage.settle())
                 break
             time.sleep(ALONE)
@@ -104,7 +110,7 @@ def run(stage: Stage) -> Outcome:
         return handed
 
     whole = traffic.under_load(stage, chosen, stage.options.requests or 1, all_kills)
-    table = Table(whole.traffic(), tuple(kills), during=len(kills) - 1)
+    table = Table(whole.traffic(), tuple(kills), len(kills) - 1, "".join(broken))
     detail = {**whole.detail(), "kills": [asdict(kill) for kill in kills]}
     return Outcome(NAME, judge(table, stage.options.strict), table.traffic, detail)
 
@@ -161,16 +167,16 @@ def checked(when: str, stage: Stage, old: State, new: State, strangers: set[int 
     )
 
 
-def interrupted_deploy(stage: Stage, step: int) -> str | None:
+def interrupted_deploy(stage: Stage, step: int) -> str | End:
     """Deploy and kill the controller after so many steps; the step's text.
 
-    None: the deploy was done before that.
+    An end: the deploy was over before that.
     """
     done = 0
     with contextlib.suppress(errors.NoController):
         for event in stage.begin("/v1/deploy", services=[], force=True, wait=True, drill=True):
             if event.get("event") == "end":
-                return None
+                return End.of(event)
             if event.get("event") == "step":
                 done += 1
                 if done == step:

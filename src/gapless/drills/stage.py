@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from gapless import errors
 from gapless.drills.base import Options, Target
@@ -41,6 +41,18 @@ class End:
     steps: tuple[str, ...] = ()
     log: tuple[str, ...] = ()
     """The last lines of the replica that is to blame."""
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any], steps: Sequence[str] = ()) -> Self:
+        """From the last event of a stream."""
+        return cls(
+            exit=int(event.get("exit", 1)),
+            message=str(event.get("message") or ""),
+            hint=event.get("hint"),
+            result=event.get("result") or {},
+            steps=tuple(steps),
+            log=tuple(str(line) for line in event.get("log") or ()),
+        )
 
 
 class Stage:
@@ -82,14 +94,7 @@ class Stage:
             if event.get("event") == "step":
                 steps.append(str(event.get("text")))
             elif event.get("event") == "end":
-                return End(
-                    exit=int(event.get("exit", 1)),
-                    message=str(event.get("message") or ""),
-                    hint=event.get("hint"),
-                    result=event.get("result") or {},
-                    steps=tuple(steps),
-                    log=tuple(str(line) for line in event.get("log") or ()),
-                )
+                return End.of(event, steps)
         raise errors.NoController(
             f"{self.paths.stack}: the controller hung up before the end", hint="gapless up -d"
         )
