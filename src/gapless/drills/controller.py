@@ -98,7 +98,8 @@ def run(stage: Stage) -> Outcome:
             old = stage.look()
             text = interrupted_deploy(stage, step)
             if isinstance(text, End):
-                broken += [text.message] if text.exit != 0 else []
+                if text.exit != 0:
+                    broken.append(text.message)
                 handed += states.handovers(old, stage.settle())
                 break
             time.sleep(ALONE)
