@@ -28,7 +28,7 @@ def steady(
     count = world.count(name, generation)
     replicas = world.of(name)
     kept = keep(world, replicas, generation, count)
-    surplus = [r for r in replicas if r not in kept.values()]
+    surplus = [r for r in replicas if kept.get(r.id.ordinal) is not r]
     if service is None or generation is None or count == 0:
         _all_out(agenda, world, surplus, cause)
         return
@@ -83,8 +83,8 @@ def fill(
         return
     for ordinal in missing:
         if any(
-            r.alive and r.id.ordinal == ordinal and r.generation == generation and not r.ever_ready
-            for r in world.of(name)
+            r.alive and r.generation == generation and not r.ever_ready
+            for r in world.at(name, ordinal)
         ):
             agenda.wait(f"{name}.{ordinal} makes room for its successor")
             continue
@@ -104,11 +104,7 @@ def next_id(world: World, name: str, ordinal: int, generation: Generation) -> Re
     """An id never used before for that ordinal and release."""
     used = world.observed.attempts.get((name, ordinal, generation.release), 0)
     # What is there counts as well: the notebook may have been lost.
-    there = [
-        r.id.attempt
-        for r in world.of(name)
-        if (r.id.ordinal, r.id.release) == (ordinal, generation.release)
-    ]
+    there = [r.id.attempt for r in world.at(name, ordinal) if r.id.release == generation.release]
     return ReplicaId(name, ordinal, generation.release, max([used, *there]) + 1)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from gapless.model.desired import Desired, Generation, Vector
 from gapless.model.service import Service
 from gapless.model.stack import Stack
-from gapless.observed import Observed, Replica
+from gapless.observed import Observed, Replica, Slot
 
 DOWN_DRAIN = 10.0
 """Seconds that ``down`` waits for requests in flight at most, whatever the service says."""
@@ -28,7 +30,7 @@ class EdgeConfigs:
     switched: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what is looked up often is put in order once
 class World:
     """``now`` is CLOCK_BOOTTIME in seconds. ``needs``: service or job to the stores it uses."""
 
@@ -61,8 +63,28 @@ class World:
 
     def of(self, name: str) -> tuple[Replica, ...]:
         """Its replicas, alive and dead, by ordinal and age."""
-        found = (r for r in self.observed.replicas if r.id.service == name)
-        return tuple(sorted(found, key=lambda r: (r.id.ordinal, r.started_at)))
+        return self._members.get(name, ())
+
+    def at(self, name: str, ordinal: int) -> Sequence[Replica]:
+        """Those of one ordinal."""
+        return self._slots.get((name, ordinal), ())
+
+    @functools.cached_property
+    def _members(self) -> Mapping[str, tuple[Replica, ...]]:
+        found = defaultdict[str, list[Replica]](list)
+        for one in self.observed.replicas:
+            found[one.id.service].append(one)
+        return {
+            name: tuple(sorted(members, key=lambda r: (r.id.ordinal, r.started_at)))
+            for name, members in found.items()
+        }
+
+    @functools.cached_property
+    def _slots(self) -> Mapping[Slot, Sequence[Replica]]:
+        found = defaultdict[Slot, list[Replica]](list)
+        for one in self.observed.replicas:
+            found[one.id.service, one.id.ordinal].append(one)
+        return found
 
     def missing_stores(self, name: str) -> tuple[str, ...]:
         """Stores it refers to that do not answer yet."""
@@ -75,7 +97,7 @@ class World:
     def service_names(self, vector: Vector) -> tuple[str, ...]:
         """The vector's services, then those that only have replicas left."""
         names = dict.fromkeys(vector)
-        names.update(dict.fromkeys(r.id.service for r in self.observed.replicas))
+        names.update(dict.fromkeys(self._members))
         return tuple(names)
 
     @property
