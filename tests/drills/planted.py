@@ -108,6 +108,15 @@ class TakesAllAlong(execute.Executor):
             watch(found[str(step.id)])
 
 
+class ShutsAllAtOnce(execute.Executor):
+    """It has no pace: at the first occasion the edge shuts every socket of a leaving replica."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        if isinstance(step, plan.ShutSockets):
+            step = plan.ShutSockets(tuple((id, 1_000_000) for id, _ in step.counts))
+        await super().perform(step, observed)
+
+
 def watch(pid: int | None) -> None:
     """Have a process killed when this one is gone: nobody else holds the pipe's other end."""
     code = f"import os, sys; sys.stdin.read(); os.kill({pid}, 9)"
@@ -138,6 +147,7 @@ HANDS: dict[str, type[execute.Executor]] = {
     "touches-others": TouchesOthers,
     "moves-clients": MovesClients,
     "takes-all-along": TakesAllAlong,
+    "shuts-all-at-once": ShutsAllAtOnce,
 }
 
 

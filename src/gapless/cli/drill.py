@@ -20,6 +20,12 @@ from gapless.cli.session import Session, duration
 @click.option("--path", "paths", multiple=True, metavar="PATH", help="Fast GET path. Repeatable.")
 @click.option("--post", multiple=True, metavar="PATH", help="POST path that is safe. Repeatable.")
 @click.option("--slow", metavar="PATH", help="A GET path that takes a while and must finish.")
+@click.option(
+    "--clients",
+    type=click.IntRange(min=10),
+    metavar="N",
+    help="Drill connections: so many instead of all that the machine can hold.",
+)
 @click.option("--strict", is_flag=True, help="Judge times too: p99 at most doubled.")
 @click.option(
     "--points",
@@ -57,6 +63,7 @@ def drill(session: Session, /, name: str | None, **given: Any) -> int:
         post=tuple(_path("--post", one) for one in given["post"]),
         slow=_path("--slow", given["slow"]) if given["slow"] else None,
         strict=given["strict"],
+        clients=given["clients"],
         points=given["points"],
         rounds=given["rounds"],
     )
@@ -99,6 +106,8 @@ def _list(session: Session, target: Any) -> int:
 
 def report(outcome: Any) -> list[str]:
     """The verdict for people."""
+    if said := outcome.detail.get("said"):
+        return [*said, *_verdict(outcome)]
     traffic, bound = outcome.traffic, outcome.bound
     unknown = f", {traffic.unknown:,} unknown" if traffic.unknown else ""
     lines = [f"{traffic.failed:,} of {traffic.requests:,} requests failed{unknown}"]
@@ -132,10 +141,12 @@ def report(outcome: Any) -> list[str]:
     lines += outcome.detail.get("told") or ()
     failures = (outcome.detail.get("failures") or ())[:5]
     lines += ["  {method} {path}: {kind}: {text} ({phase})".format(**one) for one in failures]
+    return [*lines, *_verdict(outcome)]
+
+
+def _verdict(outcome: Any) -> list[str]:
     verdict = "held" if outcome.held else "NOT HELD"
-    lines.append(f"{outcome.drill}: {verdict}")
-    lines += [f"  {reason}" for reason in outcome.reasons]
-    return lines
+    return [f"{outcome.drill}: {verdict}", *(f"  {reason}" for reason in outcome.reasons)]
 
 
 COMMAND = drill

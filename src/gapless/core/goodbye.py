@@ -26,8 +26,10 @@ SPREAD = 0.9
 """The share of the drain time in which all have gone."""
 STEADY = 0.9
 """The share of the rate that is used: bursts must not break it."""
+ENOUGH = 0.68
+"""The share of the rate that is certain to come about: looks take time, too."""
 SLACK = 1.6
-"""Faster than the line by this where the drain time is short: looks take time, too."""
+"""Faster than the line by this where the drain time is too short for the rate."""
 TICK, LONG_TICK = 0.25, 0.5
 """Seconds between two rounds of goodbyes; the longer where there are many: each lists them all."""
 MANY = 2000
@@ -55,7 +57,8 @@ class Line:
     @property
     def fastest(self) -> float:
         """Sockets a second at most; above the share only where the drain time is too short."""
-        return max(STEADY * self.share, SLACK * self.steady)
+        enough = self.steady <= ENOUGH * self.share
+        return STEADY * self.share if enough else SLACK * self.steady
 
     def left(self, now: float) -> int:
         """So many may still be open."""
@@ -80,6 +83,11 @@ def arrange(agenda: plan.Agenda, world: World) -> None:
         counts += [(id, count) for id, count in late.items() if count]
     if counts:
         agenda.do(plan.ShutSockets(tuple(counts), cause="they stayed after the notice"))
+
+
+def needed(sockets: int, rate: float) -> float:
+    """The shortest drain time (seconds) in which so many leave at that rate."""
+    return (sockets / (ENOUGH * rate) + PATIENCE) / SPREAD
 
 
 def leaves(found: Replica) -> bool:

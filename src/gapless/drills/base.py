@@ -30,6 +30,8 @@ class Options:
     post: tuple[str, ...] = ()
     slow: str | None = None
     strict: bool = False
+    clients: int | None = None
+    """Drill ``connections``: so many; None: as many as the machine can hold."""
     points: int = 5
     """Drill ``controller``: kills during deploys; 0: one at every step."""
     rounds: int | None = None

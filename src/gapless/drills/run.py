@@ -12,6 +12,7 @@ from gapless import errors
 from gapless.drills import (
     bad_deploy,
     config,
+    connections,
     controller,
     deploy,
     rollback,
@@ -47,6 +48,7 @@ _MODULES: tuple[ModuleType, ...] = (
     spread,
     config,
     controller,
+    connections,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

@@ -39,6 +39,8 @@ class DrillTable(Model):
     """A GET path that takes a while (2 s, say) and must finish during a deploy."""
     socketio: UrlPath | None = None
     """Path of a Socket.IO endpoint, say "/socket.io"."""
+    websocket: UrlPath | None = None
+    """Path of a WebSocket that may be held open, say "/ws"."""
     host: str | None = None
     """Host header, where routes need one."""
     body: Bytes = 64

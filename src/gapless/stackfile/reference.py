@@ -88,6 +88,7 @@ EXAMPLES: dict[str, str] = {
     "drill.post": '["/echo"]',
     "drill.slow": '"/slow"',
     "drill.socketio": '"/socket.io"',
+    "drill.websocket": '"/ws"',
     "drill.host": '"chat.example.com"',
     "drill.body": '"1K"',
     "drill.timeout": '"30s"',

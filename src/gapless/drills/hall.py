@@ -1,0 +1,67 @@
+"""The scratch stack of ``connections``: replicas that share a room, and the store it needs."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from gapless.core import goodbye
+from gapless.drills import frames, probe_sockets, scratch
+
+REPLICAS = 3
+RATE = 200.0
+"""Goodbyes a second."""
+SHORTEST = 10
+"""Seconds of drain time at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """See ``scratch.Source``. ``connections``: so many are to leave within the drain time."""
+
+    connections: int
+    rate: float = RATE
+    mode: str = "good"
+    watch: str = "3s"
+
+    @property
+    def drain(self) -> int:
+        """Seconds; a tenth to spare, as replicas never have exactly as many each."""
+        return max(SHORTEST, math.ceil(1.1 * goodbye.needed(self.connections, self.rate)))
+
+    def write(self, folder: Path, name: str) -> None:
+        """The stack file and the package of the probe service."""
+        package = folder / "probe"
+        package.mkdir(exist_ok=True)
+        for module in (frames, probe_sockets):
+            shutil.copyfile(str(module.__file__), package / Path(str(module.__file__)).name)
+        (package / "__init__.py").write_text("", encoding="utf-8")
+        (folder / "mode").write_text(f"{self.mode}\n", encoding="utf-8")
+        text = f"""\
+gapless = 1
+name = "{name}"
+
+[service.web]
+run = ["{scratch.interpreter()}", "-m", "probe.probe_sockets", "--socket", "${{socket}}"]
+replicas = {REPLICAS}
+env = {{ PROBE_URL = "${{room.url}}", PYTHONDONTWRITEBYTECODE = "1" }}
+ready = {{ path = "/ready", every = "500ms" }}
+start = "20s"
+watch = "{self.watch}"
+drain = "{self.drain}s"
+goodbye = "{self.rate:g}/s"
+surge = "all"
+
+[data.room]
+type = "redis"
+
+[edge]
+listen = "127.0.0.1:{scratch.free_port()}"
+
+[drill]
+get = ["/"]
+websocket = "/ws"
+"""
+        (folder / scratch.FILE).write_text(text, encoding="utf-8")
