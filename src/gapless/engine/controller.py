@@ -25,6 +25,8 @@ from gapless.observed import Observed
 
 BLIND_ROUNDS = 4
 """Looks that must fail in a row before whoever waits is told."""
+GIVES_WAY = 0.25
+"""Share of its time to start for which a replica leaves the processor to those that serve."""
 AFTER_STEPS = 0.02
 """Seconds until the next look after steps: a step that must be asked again must not spin."""
 BUSY = 0.1
@@ -185,10 +187,16 @@ class Controller:
         return IDLE
 
     async def _call_forward(self) -> None:
-        """What has got ready gives way no longer: from now on it has clients of its own."""
+        """What has got ready gives way no longer: from now on it has clients of its own.
+
+        Nor does what is running out of time: a machine that is never idle would starve it.
+        """
         for found in self.observed.replicas:
             marks = self.site.notebook.of(str(found.id))
-            if marks.background and found.alive and found.ever_ready:
+            if not marks.background or not found.alive:
+                continue
+            start = self.site.stack(found.id.release).services[found.id.service].start
+            if found.ever_ready or clock.now() >= found.started_at + GIVES_WAY * start:
                 await self.site.runtime.foreground(str(found.id))
                 marks.background = False
 
