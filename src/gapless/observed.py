@@ -27,6 +27,8 @@ class EdgeServer:
     served: int = 0
     bad: int = 0
     check: str = ""
+    latency: float = 0.0
+    """Mean seconds from a request's arrival to the answer's head, over the last 1024 requests."""
 
     @property
     def takes_work(self) -> bool:

@@ -13,25 +13,26 @@ from gapless import errors
 from gapless.cli import follow, out, render
 from gapless.cli.session import Session
 
-_COUNT = re.compile(r"([a-z][a-z0-9-]*)=(\d+)", re.ASCII)
+_COUNT = re.compile(r"([a-z][a-z0-9-]*)=(\d+|auto)", re.ASCII)
 _MOST = 1000
 ABORT = "gapless abort"
 
 
-def parse_counts(words: tuple[str, ...]) -> dict[str, int]:
-    """``("web=5", "worker=2")`` to numbers. Raises UsageError."""
-    counts: dict[str, int] = {}
+def parse_counts(words: tuple[str, ...]) -> dict[str, int | None]:
+    """``("web=5", "worker=auto")`` to numbers; auto: None. Raises UsageError."""
+    counts: dict[str, int | None] = {}
     for word in words:
         found = _COUNT.fullmatch(word)
         if not found:
             raise errors.UsageError(
                 f'scale: "{out.clean(word)}" is not SERVICE=NUMBER', hint="gapless scale web=5"
             )
-        if int(found[2]) > _MOST:
+        count = None if found[2] == "auto" else int(found[2])
+        if count is not None and count > _MOST:
             raise errors.UsageError(f"scale: {word}: at most {_MOST} replicas of a service")
         if found[1] in counts:
             raise errors.UsageError(f'scale: "{found[1]}" is named twice')
-        counts[found[1]] = int(found[2])
+        counts[found[1]] = count
     return counts
 
 
@@ -118,9 +119,12 @@ def abort(session: Session) -> int:
 @click.argument("counts", nargs=-1, required=True, metavar="SERVICE=NUMBER...")
 @click.pass_obj
 def scale(session: Session, counts: tuple[str, ...]) -> int:
-    """Set the number of replicas by hand, until the next deploy: gapless scale web=5."""
+    """Set the number of replicas by hand, until the next deploy: gapless scale web=5.
+
+    web=auto gives it back to the file, and to its load where the file says scale.
+    """
     wanted = parse_counts(counts)
-    text = ", ".join(f"{name}={count}" for name, count in wanted.items())
+    text = ", ".join(f"{n}={'auto' if c is None else c}" for n, c in wanted.items())
     return follow.run(session, "/v1/scale", {"counts": wanted}, live=True, done=f"scaled {text}")
 
 

@@ -59,7 +59,7 @@ def ps(session: Session) -> None:
     if jobs := render.job_rows(answer):
         out.data("")
         out.show_table(render.JOB_HEADS, jobs)
-    if reasons := list(render.troubles(answer)):
+    if reasons := [*render.loads(answer), *render.troubles(answer)]:
         out.data("")
         for line in reasons:
             out.data(out.clean(line))

@@ -133,6 +133,17 @@ def job_rows(status: Answer) -> list[tuple[str, ...]]:
     return rows
 
 
+def loads(status: Answer) -> Iterator[str]:
+    """What the services do that follow their load, a line each."""
+    for service in status.get("services", ()):
+        scale = service.get("scale")
+        if not scale:
+            continue
+        count = f"{service['name']}: {service.get('desired')} of {scale['min']} to {scale['max']}"
+        held = f"; held: {scale['held']}" if scale.get("held") else ""
+        yield f"{count} replicas: {scale.get('reason') or 'not measured yet'}{held}"
+
+
 def troubles(status: Answer) -> Iterator[str]:
     """Reasons of what is not as it should be, a line each."""
     for service in status.get("services", ()):

@@ -360,7 +360,19 @@ class Settle(Step):
         return f"rollout {self.rollout}: undone"
 
 
-Recorded = Advance | Undo | Commit | Settle | Count | NoteRun | SkipRun
+@dataclass(frozen=True, slots=True)
+class Rescale(Step):
+    """Another count for a service that follows its load; durable before it is acted upon."""
+
+    name: str
+    count: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} scale to {self.count}"
+
+
+Recorded = Advance | Undo | Commit | Settle | Rescale | Count | NoteRun | SkipRun
 """Steps that change the record and nothing else."""
 Timed = RunDue | EndJob | ForgetRun
 """Steps of schedules: no rollout stands or falls with them."""

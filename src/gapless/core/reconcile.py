@@ -6,7 +6,7 @@ maintenance and healing differ only in the record they leave.
 
 from __future__ import annotations
 
-from gapless.core import goodbye, plan, restart, rollout, schedule
+from gapless.core import following, goodbye, plan, restart, rollout, schedule
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.stack import Stack
@@ -29,6 +29,7 @@ def reconcile(world: World) -> plan.Decision:
     elif desired.rollout is not None:
         rollout.advance(agenda, world, desired.rollout)
     else:
+        following.follow(agenda, world)
         for name in world.service_names(desired.vector):
             services.steady(agenda, world, name, desired.vector.get(name), _cause(world, name))
     goodbye.arrange(agenda, world)
@@ -43,6 +44,8 @@ def _cause(world: World, name: str) -> str:
         return "no longer in the stack"
     if name in desired.scale:
         return f"scaled to {desired.scale[name]}"
+    if name in world.observed.loads and name in desired.auto:
+        return f"{name} follows its load: {world.count(name, desired.vector[name])}"
     return f"{name} is {desired.vector[name]}"
 
 

@@ -12,6 +12,8 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
     """The record after the step; unchanged for steps that only touch the world."""
     if isinstance(step, plan.Count | plan.NoteRun | plan.SkipRun):
         return _scheduled(desired, step)
+    if isinstance(step, plan.Rescale):
+        return replace(desired, auto={**desired.auto, step.name: step.count})
     rollout = desired.rollout
     if rollout is None:
         return desired
@@ -26,6 +28,7 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
         case plan.Commit(rollout=number) if number == rollout.id:
             vector = {**desired.vector, **rollout.base, **rollout.target}
             scale = dict(desired.scale)
+            auto = {n: c for n, c in desired.auto.items() if n not in rollout.removed}
             for name in rollout.removed:
                 vector.pop(name, None)
             if rollout.kind == "deploy":
@@ -39,6 +42,7 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
                 vector=vector,
                 stack=rollout.stack,
                 scale=scale,
+                auto=auto,
                 inputs=rollout.inputs or desired.inputs,
                 rollout=None,
                 outcome=Outcome(rollout.id, rollout.kind, True),

@@ -12,7 +12,7 @@ from gapless.core import plan, record
 from gapless.core.reconcile import reconcile
 from gapless.core.world import EdgeConfigs, World
 from gapless.model.process import Exit, ReplicaId
-from gapless.observed import Edge, EdgeServer, JobRun, Observed, Replica
+from gapless.observed import Edge, EdgeServer, JobRun, Moment, Observed, Replica
 
 LIMIT = 400
 """Rounds after which a plan is cut; no sound change needs as many."""
@@ -100,11 +100,24 @@ def _runs(
 
 
 def _apply_record(world: World, step: plan.Step) -> World:
+    if isinstance(step, plan.Rescale):
+        world = _note_change(world, step)
     desired = record.apply(world.desired, step)
     configs = world.edge_configs
     if isinstance(step, plan.Commit):
         configs = EdgeConfigs(configs.switched, configs.switched, configs.switched)
     return replace(world, desired=desired, edge_configs=configs)
+
+
+def _note_change(world: World, step: plan.Rescale) -> World:
+    """What was added lately counts against what the policies allow."""
+    load = world.observed.loads.get(step.name)
+    if load is None:
+        return world
+    count = world.count(step.name, world.desired.vector.get(step.name))
+    moment = Moment(world.now, step.count - count)
+    changed = replace(load, changes=(*load.changes, moment))
+    return _observe(world, loads={**world.observed.loads, step.name: changed})
 
 
 def _apply_edge(world: World, step: plan.Step) -> World:

@@ -38,6 +38,12 @@ def totals(stack: Stack, machine: Machine, scale: Mapping[str, int] | None = Non
     return Totals(cpu, memory, replicas)
 
 
+def ceiling(stack: Stack, machine: Machine) -> Totals:
+    """The sum of the reservations where every service has all replicas that its load may ask."""
+    most = {name: service.bounds(machine.cpus)[1] for name, service in stack.services.items()}
+    return totals(stack, machine, most)
+
+
 def misfit(wanted: Totals, machine: Machine) -> str:
     """Why the reservations do not fit, with the sums; empty when they do."""
     faults = []
@@ -48,9 +54,12 @@ def misfit(wanted: Totals, machine: Machine) -> str:
     return " and ".join(faults)
 
 
-def room_to_park(stack: Stack, machine: Machine) -> bool:
-    """Whether old and new replicas fit side by side, by reservation and by what is free now."""
-    wanted = totals(stack, machine)
+def room_to_park(stack: Stack, machine: Machine, counts: Mapping[str, int] | None = None) -> bool:
+    """Whether old and new replicas fit side by side, by reservation and by what is free now.
+
+    ``counts``: of the services that do not run at their floor.
+    """
+    wanted = totals(stack, machine, counts)
     return 2 * wanted.memory <= machine.memory and wanted.memory <= machine.available
 
 

@@ -53,13 +53,17 @@ class World:
         return self.service(replica.id.service, replica.generation)
 
     def count(self, name: str, generation: Generation | None, *, scaled: bool = True) -> int:
-        """How many replicas are wanted. ``scaled`` False: as the file says, not as by hand."""
+        """How many replicas are wanted. ``scaled`` False: whatever was set by hand."""
         service = self.service(name, generation)
         if service is None or not self.desired.running or name in self.desired.stopped:
             return 0
         if scaled and name in self.desired.scale:
             return self.desired.scale[name]
-        return self.observed.cpus if service.replicas == "cpus" else service.replicas
+        replicas = service.count(self.observed.cpus)
+        if service.scale is None:
+            return replicas
+        fewest, most = service.bounds(self.observed.cpus)
+        return min(max(self.desired.auto.get(name, replicas), fewest), most)
 
     def of(self, name: str) -> tuple[Replica, ...]:
         """Its replicas, alive and dead, by ordinal and age."""

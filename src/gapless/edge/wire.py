@@ -285,7 +285,9 @@ def _table(answer: str) -> Iterable[Mapping[str, str]]:
 _ANSWERS = ("hrsp_1xx", "hrsp_2xx", "hrsp_3xx", "hrsp_4xx", "hrsp_5xx", "hrsp_other")
 _CHECK = ("check_status", "check_code", "check_desc", "last_chk")
 _PLACE = ("pxname", "svname", "sid", "status", "qcur", "scur", "slim")
-_READ = frozenset((*_PLACE, *_CHECK, *_ANSWERS, "hanafail", "req_tot", "srv_abrt"))
+_TIMES = ("qtime", "ctime", "rtime")
+"""Means over the last 1024 requests, in ms: in the queue, to connect, until the answer begins."""
+_READ = frozenset((*_PLACE, *_CHECK, *_ANSWERS, *_TIMES, "hanafail", "req_tot", "srv_abrt"))
 _GOOD = ("L7OK", "L6OK", "L4OK", "L7OKC")
 
 
@@ -308,6 +310,7 @@ def _seen(row: Mapping[str, str]) -> Seen:
         served=sum(_number(row, name) for name in _ANSWERS),
         bad=_number(row, "hrsp_5xx"),
         check=_check_text(row, check),
+        latency=sum(_number(row, name) for name in _TIMES) / 1000,
     )
     if server.tripped:
         words = f"{judging.ERROR_LIMIT} bad answers in a row, {server.bad} in all"

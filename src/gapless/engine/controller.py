@@ -12,6 +12,7 @@ from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.edge import config as edge_config
 from gapless.engine import clock, durable, logfiles, status, usage
+from gapless.engine.demand import Demand
 from gapless.engine.events import Event, Events
 from gapless.engine.execute import Executor
 from gapless.engine.observe import Observer
@@ -72,6 +73,7 @@ class Controller:
         self.observer = Observer(site, self.prober, self.stores, self.vitals)
         self.executor = Executor(site, self.observer, self.note)
         self.situation = Situation(site)
+        self.demand = Demand(site)
         self.desired = durable.load_desired(site.paths.record)
         self.observed = Observed()
         self.world: World | None = None
@@ -155,6 +157,7 @@ class Controller:
                 task.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
             await self.prober.close()
+            await self.demand.close()
             await self.stores.close()
             for store in self.site.stores.values():
                 await store.close()
@@ -164,7 +167,9 @@ class Controller:
         try:
             observed = await self.observer.look(self.desired)
             self.observed = replace(observed, faults=dict(self._faults))
-            self.world = self.situation.world(self.desired, self.observed)
+            world = self.situation.world(self.desired, self.observed)
+            self.observed = replace(self.observed, loads=self.demand.refresh(world))
+            self.world = replace(world, observed=self.observed)
             decision = reconcile(self.world)
         except (errors.GaplessError, OSError) as error:
             fault = _as_fault(error, "looking")
@@ -216,7 +221,9 @@ class Controller:
         try:
             if isinstance(step, plan.Undo):
                 self._blame(step)
-            if isinstance(step, plan.Recorded):
+            if isinstance(step, plan.Rescale):
+                self._rescale(step)
+            elif isinstance(step, plan.Recorded):
                 self._keep(record.apply(self.desired, step))
             else:
                 await self._bounded(step)
@@ -226,6 +233,13 @@ class Controller:
         self._faults.pop(step.subject, None)
         self._tell(step, number, "done", "")
         return True
+
+    def _rescale(self, step: plan.Rescale) -> None:
+        if self.desired.rollout is not None or self.world is None:
+            return  # begun since this was decided, and it holds the count
+        count = self.world.count(step.name, self.desired.vector.get(step.name))
+        self._keep(record.apply(self.desired, step))
+        self.demand.changed(step.name, step.count - count)
 
     async def _bounded(self, step: plan.Step) -> None:
         """A step that hangs is a fault like any other: the loop never waits for one for ever."""

@@ -155,7 +155,7 @@ class Operations:
                 loaded.stack,
                 services,
                 kind="deploy",
-                park=sizing.room_to_park(loaded.stack, machine.now()),
+                park=sizing.room_to_park(loaded.stack, machine.now(), self.c.desired.auto),
                 surge_all=bool(body.get("surge_all")),
             )
             return await self._roll(replace(rollout, rehearsal=bool(body.get("drill"))), body)
@@ -183,7 +183,7 @@ class Operations:
             stack = self._stack()
             services = tuple(body.get("services") or ())
             preflight.known(stack, services)
-            park = sizing.room_to_park(stack, machine.now())
+            park = sizing.room_to_park(stack, machine.now(), self.c.desired.auto)
             rollout = rollouts.restart(self.c.desired, stack, services, park=park)
             return await self._roll(rollout, body)
 
@@ -259,7 +259,8 @@ class Operations:
             actor=_actor(body),
         )
         rollout = replace(rollout, inputs=self.folder.inputs())
-        self.c.want(replace(self.c.desired, running=True, rollout=rollout, counter=rollout.id))
+        wish = wishes.begun(self.c.desired, rollout, self.site.stack(rollout.stack))
+        self.c.want(replace(wish, counter=rollout.id))
         await self._until(lambda: self.c.desired.rollout is None)
         outcome = self.c.desired.outcome
         counted = _difference(before, await self._counters())

@@ -76,6 +76,9 @@ class Planning:
                 "machine_memory": box.memory,
                 "fits": not sizing.misfit(wanted, box),
             }
+            most = sizing.misfit(sizing.ceiling(stack, box), box)
+            if most and not sizing.misfit(wanted, box):
+                notes.append(f"not all fit that scale allows: {most}")
             notes += [
                 f"{name}: pool_url and replica_url are its url (no pooler, no standby)"
                 for name, table in stack.data.items()
@@ -94,7 +97,7 @@ class Planning:
         number = self.c.site.releases.next_number()
         if not body.get("force") and await self.operations.folder.unchanged(loaded):
             return self.c.desired, {}, ["the folder holds what runs: a deploy does nothing"]
-        park = sizing.room_to_park(loaded.stack, machine.now())
+        park = sizing.room_to_park(loaded.stack, machine.now(), self.c.desired.auto)
         notes = [f"a release r{number} is built first"]
         if not park:
             notes.append("no room for old and new together (undo by restart)")
@@ -107,7 +110,7 @@ class Planning:
             park=park,
             surge_all=bool(body.get("surge_all")),
         )
-        desired = replace(self.c.desired, running=True, rollout=rollout)
+        desired = wishes.begun(self.c.desired, rollout, loaded.stack)
         return desired, {number: loaded.stack}, notes
 
     async def _up(self, body: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:
@@ -130,7 +133,7 @@ class Planning:
         stack = self._running("restart")
         services = tuple(body.get("services") or ())
         preflight.known(stack, services)
-        park = sizing.room_to_park(stack, machine.now())
+        park = sizing.room_to_park(stack, machine.now(), self.c.desired.auto)
         rollout = rollouts.restart(self.c.desired, stack, services, park=park)
         return replace(self.c.desired, rollout=rollout), {}, []
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gapless.core import goodbye
+from gapless.core import following, goodbye
 from gapless.core import replica as states
+from gapless.core.autoscale import deciding
 from gapless.engine import clock, jobs
 from gapless.engine.usage import rounded
 from gapless.engine.vitals import Vitals
-from gapless.observed import Replica
+from gapless.observed import Measure, Replica
 
 if TYPE_CHECKING:
     from gapless.engine.controller import Controller
@@ -71,10 +72,40 @@ def _service(c: Controller, name: str, usage: Mapping[str, Vitals]) -> dict[str,
         "ready": sum(_state(c, r) == "ready" for r in replicas),
         "drift": c.desired.scale.get(name),
         "stopped": name in c.desired.stopped,
+        "scale": _following(c, name),
         "replicas": [
             _replica(c, r, usage)
             for r in sorted(replicas, key=lambda r: (r.id.ordinal, r.started_at))
         ],
+    }
+
+
+def _following(c: Controller, name: str) -> dict[str, Any] | None:
+    """How a service follows its load; None where it does not."""
+    world = c.world
+    table = None if world is None else world.service(name, c.desired.vector.get(name))
+    if world is None or table is None or table.scale is None:
+        return None
+    fewest, most = table.bounds(world.observed.cpus)
+    load = c.observed.loads.get(name)
+    return {
+        "min": fewest,
+        "max": most,
+        "held": following.held(world, name),
+        "wanted": None if load is None else load.wanted,
+        "reason": "" if load is None else deciding.reason(load),
+        "metrics": [] if load is None else [_measure(measure) for measure in load.measures],
+    }
+
+
+def _measure(measure: Measure) -> dict[str, Any]:
+    told = measure.wanted is not None
+    return {
+        "metric": measure.metric,
+        "target": measure.target,
+        "measured": round(measure.measured, 4) if told else None,
+        "wanted": measure.wanted,
+        "fault": measure.fault,
     }
 
 

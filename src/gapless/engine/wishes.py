@@ -5,13 +5,13 @@ Values in, values out: ``plan`` shows what the commands do because both ask here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
 from gapless import errors
 from gapless.engine import preflight
-from gapless.model.desired import Desired
+from gapless.model.desired import Desired, Rollout
 from gapless.model.stack import Stack
 
 MOST = 1000
@@ -19,7 +19,10 @@ MOST = 1000
 
 
 def scaled(desired: Desired, stack: Stack, counts: Mapping[str, Any]) -> Desired:
-    """Counts by hand; None gives a service back to the file. Raises UsageError, Refused."""
+    """Counts by hand; None gives a service back to the file, or to its load.
+
+    One that follows its load goes on from the count that it has. Raises UsageError, Refused.
+    """
     preflight.known(stack, tuple(counts))
     scale = {name: count for name, count in desired.scale.items() if name not in counts}
     for name, count in counts.items():
@@ -31,7 +34,29 @@ def scaled(desired: Desired, stack: Stack, counts: Mapping[str, Any]) -> Desired
             raise errors.UsageError(f"scale: {name} is a singleton")
         scale[name] = int(count)
     preflight.fits(stack, scale)
-    return replace(desired, scale=scale)
+    released = {name for name, count in counts.items() if count is None}
+    return replace(following(desired, stack, released), scale=scale)
+
+
+def begun(desired: Desired, rollout: Rollout, stack: Stack) -> Desired:
+    """A rollout to ``stack`` under way.
+
+    A deploy ends what was set by hand; who follows the load goes on from that count, for the new
+    replicas have the same load to bear.
+    """
+    if rollout.kind == "deploy":
+        desired = following(desired, stack, rollout.target)
+    return replace(desired, running=True, rollout=rollout)
+
+
+def following(desired: Desired, stack: Stack, names: Collection[str]) -> Desired:
+    """With these services' counts set by hand as those from which they follow their load."""
+    taken = {
+        name: count
+        for name, count in desired.scale.items()
+        if name in names and (table := stack.services.get(name)) is not None and table.scale
+    }
+    return replace(desired, auto={**desired.auto, **taken})
 
 
 def stopped(desired: Desired, stack: Stack, services: tuple[str, ...], stop: bool) -> Desired:

@@ -104,6 +104,8 @@ class Desired:
     outcome: Outcome | None = None
     scale: Mapping[str, int] = field(default_factory=dict)
     """Replica counts set by hand, until the next deploy."""
+    auto: Mapping[str, int] = field(default_factory=dict)
+    """Replica counts that followed the load, of services whose table has ``scale``."""
     stopped: tuple[str, ...] = ()
     maintenance: bool = False
     previous: Past | None = None

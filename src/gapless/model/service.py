@@ -162,6 +162,28 @@ class Service(Model):
             for mark in ("${socket}", "${port}")
         )
 
+    @property
+    def cpu_base(self) -> float | None:
+        """Cores that ``scale.cpu`` is a percentage of."""
+        return self.reserve.cpu
+
+    @property
+    def memory_base(self) -> int | None:
+        """Bytes that ``scale.memory`` is a percentage of."""
+        return self.reserve.memory
+
+    def count(self, cpus: int) -> int:
+        """How many replicas the table asks for, on a machine of so many cores."""
+        return cpus if self.replicas == "cpus" else self.replicas
+
+    def bounds(self, cpus: int) -> tuple[int, int]:
+        """Fewest and most replicas that ``scale`` allows; without it both are their number."""
+        count = self.count(cpus)
+        if self.scale is None:
+            return count, count
+        fewest = count if self.scale.min is None else self.scale.min
+        return min(fewest, self.scale.max), self.scale.max
+
     @model_validator(mode="after")
     def _logical(self) -> Self:
         problems = []
@@ -205,9 +227,9 @@ class Service(Model):
                 f"scale.{key} needs an HTTP service (one whose run uses ${{socket}} or ${{port}})"
                 for key in asked
             ]
-        if scale.cpu is not None and self.reserve.cpu is None:
+        if scale.cpu is not None and self.cpu_base is None:
             faults.append("scale.cpu is a percentage of reserve.cpu, which is missing")
-        if scale.memory is not None and self.reserve.memory is None:
+        if scale.memory is not None and self.memory_base is None:
             faults.append("scale.memory is a percentage of reserve.memory, which is missing")
         return faults
 
