@@ -51,6 +51,8 @@ class Replica:
     ready_since: float | None = None
     """Start of the present unbroken readiness."""
     ever_ready: bool = False
+    asked: bool = True
+    """False: this controller, just begun, has had no answer from it yet."""
     probe: str = ""
     """The last probe in words, for reasons: ``GET /health/ready: 503, "db: refused"``."""
     server: EdgeServer | None = None

@@ -296,3 +296,13 @@ async def test_nothing_can_be_done_to_a_dead_edge(bench: Bench, edge: Any) -> No
     for attempt in (edge.enter(member), edge.maintenance(True), edge.counters()):
         with pytest.raises(EdgeRefused):
             await attempt
+
+
+async def test_many_enter_at_once(bench: Bench, edge: Any) -> None:
+    """Forty come up together: HAProxy lets in ten questions at a time."""
+    members = [await bench.member(f"m{n}") for n in range(1, 41)]
+    await asyncio.gather(*(edge.enter(member) for member in members))
+    found = (await edge.look()).servers
+    assert {found[member.name].takes_work for member in members} == {True}
+    await asyncio.gather(*(edge.leave(member.backend, member.name) for member in members))
+    assert {server.admin for server in (await edge.look()).servers.values()} == {"maint"}

@@ -11,6 +11,7 @@ import pytest
 from tests.real.standing import Load, Standing, open_folder, standing
 
 from gapless import errors
+from gapless.engine import clock, durable
 
 
 @pytest.fixture
@@ -150,6 +151,28 @@ async def test_the_next_controller_adopts_everything(stack: Standing) -> None:
     assert load.failed == {}
     assert stack.pids() == before
     assert stack.controller.observed.edge.pid == edge
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_the_next_controller_believes_old_workers_to_be_well(
+    stack: Standing, kept: bool
+) -> None:
+    """They were ready long ago, and its first look comes before the first answer to its probes."""
+    worker = '[service.work]\nrun = "/bin/sleep 1000"\nreplicas = 3\nstart = "1s"'
+    stack.write(replicas=1, more=worker)
+    await stack.do("up")
+    before = stack.pids("work")
+    book = stack.controller.site.notebook
+    begun = max(r.started_at for r in stack.controller.observed.replicas)
+    await asyncio.sleep(max(0.0, begun + 1 - clock.now()))
+    await stack.drop()
+    saved = durable.Notebook.load(book.path)
+    assert all(saved.of(id).ever_ready for id in before)
+    if not kept:
+        book.path.unlink()
+    await stack.begin()
+    await stack.do("wait")
+    assert stack.pids("work") == before
 
 
 async def test_a_controller_lost_in_a_deploy_is_undone_by_the_next(stack: Standing) -> None:

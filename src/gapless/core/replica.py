@@ -39,8 +39,9 @@ def start_deadline(replica: Replica, service: Service) -> float:
 
 
 def late(replica: Replica, service: Service, now: float) -> bool:
-    """Never ready, and its time to start is over."""
-    return usable(replica) and not replica.ever_ready and now >= start_deadline(replica, service)
+    """Never ready as far as anybody knows, asked, and its time to start is over."""
+    unready = usable(replica) and replica.asked and not replica.ever_ready
+    return unready and now >= start_deadline(replica, service)
 
 
 def state(replica: Replica, service: Service | None, *, parked: bool = False) -> str:

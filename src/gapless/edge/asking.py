@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ OLD_SECONDS = 0.3
 OLD_ATTEMPTS = 5
 LISTING_SECONDS = 2.0
 """An old worker may have thousands of sessions to list."""
+AT_ONCE = 6
+"""Exchanges at a time: HAProxy lets ten in, and refuses what comes while as many wait."""
 BATCH_BYTES = 12_000
 """HAProxy reads a line of commands into one buffer of 16 KiB."""
 
@@ -23,6 +26,9 @@ class Asking:
     def __init__(self, run: Path, stack: str) -> None:
         self.run = run
         self.stack = stack
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._looking: asyncio.Task[list[wire.Seen]] | None = None
+        self._next: asyncio.Task[list[wire.Seen]] | None = None
 
     @property
     def _master(self) -> Path:
@@ -42,6 +48,22 @@ class Asking:
         return info
 
     async def _servers(self) -> list[wire.Seen]:
+        """As it is from now on: those who ask during one look share the next.
+
+        Many members that enter together would otherwise read the whole table for each of them.
+        """
+        if self._next is None or self._next.get_loop() is not asyncio.get_running_loop():
+            self._next = asyncio.create_task(self._look_for_servers(self._looking))
+            self._next.add_done_callback(_heard)
+        # Shielded: one that gives up must not take the answer away from the others.
+        return await asyncio.shield(self._next)
+
+    async def _look_for_servers(
+        self, before: asyncio.Task[list[wire.Seen]] | None
+    ) -> list[wire.Seen]:
+        if before is not None and before.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait({before})
+        self._looking, self._next = self._next, None
         return wire.servers(await self._answer([wire.SERVERS]))
 
     async def _old_servers(self, pid: int) -> list[wire.Seen]:
@@ -49,7 +71,8 @@ class Asking:
         return wire.servers(answer) if wire.TABLE in answer else []
 
     async def _workers(self) -> wire.Workers:
-        answer = await talk.exchange(self._master, f"{wire.WORKERS};quit\n")
+        async with self._turns:
+            answer = await talk.exchange(self._master, f"{wire.WORKERS};quit\n")
         try:
             return wire.workers(answer)
         except ValueError as error:
@@ -66,7 +89,8 @@ class Asking:
         line = wire.line(orders, worker=pid)
         for _ in range(OLD_ATTEMPTS):
             try:
-                return await talk.exchange(self._master, line, patience)
+                async with self._turns:
+                    return await talk.exchange(self._master, line, patience)
             except errors.EdgeRefused:
                 if pid not in (await self._known_workers()).old:
                     return ""
@@ -87,4 +111,11 @@ class Asking:
             raise talk.refused("; ".join(orders), str(silent)) from None
 
     async def _ask(self, orders: Sequence[str]) -> str:
-        return await talk.exchange(self._stats, wire.line(orders))
+        async with self._turns:
+            return await talk.exchange(self._stats, wire.line(orders))
+
+
+def _heard(look: asyncio.Task[list[wire.Seen]]) -> None:
+    """A fault is told to whoever asked; when they all have given up, to nobody."""
+    if not look.cancelled():
+        look.exception()

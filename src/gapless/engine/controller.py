@@ -42,6 +42,8 @@ LOGS_KEPT = 3
 """Rotated parts kept of each log."""
 LAST_LINES = 8
 """Log lines shown of what ended a rollout."""
+STEPS_AT_ONCE = 16
+"""More would only wait for each other: for the edge, the disk, the cpus."""
 STEP_LIMIT = 30.0
 """Seconds that a step may take."""
 CREATE_LIMIT = 600.0
@@ -87,6 +89,7 @@ class Controller:
         self._told: dict[str, str] = {}
         self._progress: Event = {}
         self._step_number = 0
+        self._turns = asyncio.Semaphore(STEPS_AT_ONCE)
 
     # -- the record ---------------------------------------------------------------------------
 
@@ -245,7 +248,7 @@ class Controller:
         """A step that hangs is a fault like any other: the loop never waits for one for ever."""
         limit = CREATE_LIMIT if isinstance(step, plan.CreateData) else STEP_LIMIT
         try:
-            async with asyncio.timeout(limit):
+            async with self._turns, asyncio.timeout(limit):
                 await self.executor.perform(step, self.observed)
         except TimeoutError:
             raise errors.WorkFailed(f"{step.text}: no end within {limit:g} s") from None

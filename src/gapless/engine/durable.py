@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,4 +149,5 @@ class Notebook:
     def save(self) -> None:
         """Write it. No sync: after a power cut no process is left that it speaks of."""
         pages = _Pages(self.boot, self.marks, self.attempts, self.ports)
-        write(self.path, json.dumps(asdict(pages)), sync=False)
+        # By pydantic: what is written so often must not take longer the more replicas there are.
+        write(self.path, _pages().dump_json(pages).decode(), sync=False)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from gapless import observed
+from gapless import errors, observed
 from gapless.core import goodbye, restart
 from gapless.core import replica as states
 from gapless.edge import config as edge_config
-from gapless.engine import clock, jobs
+from gapless.engine import clock, durable, jobs
 from gapless.engine.prober import Prober, Subject
 from gapless.engine.site import Site
 from gapless.engine.stores import StoreWatch
@@ -39,6 +40,8 @@ class Observer:
         self._ended: set[str] = set()
         self._sockets: Mapping[str, int] = {}
         self._sockets_until = 0.0
+        self._noted = False
+        """Whether the notebook knows more than its file."""
 
     def clear_failures(self, names: set[str]) -> None:
         """A new version is a new chance: no back-off is carried over to it."""
@@ -62,6 +65,11 @@ class Observer:
         )
         self._note_ends(replicas)
         replicas = await self._with_sockets(replicas)
+        if self._noted:
+            # A full disk blinds nobody: what it costs is that the next controller asks again.
+            with contextlib.suppress(errors.GaplessError):
+                self.site.notebook.save()
+                self._noted = False
         return observed.Observed(
             replicas=replicas,
             edge=edge,
@@ -116,8 +124,10 @@ class Observer:
         now = clock.now()
         if server is not None and server.admin == "maint" and marks.left_at is None:
             marks.left_at = now
+            self._noted = True
         if server is not None and server.admin == "ready" and marks.entered_at is None:
             marks.entered_at = now
+            self._noted = True
         service = self.site.table(id)
         signs = self.vitals.of(found.id)
         seen = observed.Replica(
@@ -167,7 +177,7 @@ class Observer:
             else:
                 # The edge decides; but all it knows of an answer is the status, and not the reason.
                 self._watch(seen, service)
-            marks.ever_ready = True
+            self._note_ready(marks)
             known = self.prober.health(id)
             text = known.last if known.last and not (known.ready or server.up) else server.check
             return replace(
@@ -175,14 +185,20 @@ class Observer:
             )
         self._watch(seen, service)
         known = self.prober.health(id)
-        marks.ever_ready = marks.ever_ready or known.ever
+        if known.ever:
+            self._note_ready(marks)
         return replace(
             seen,
+            asked=bool(known.last),
             ready=known.ready,
             ready_since=known.since,
             ever_ready=marks.ever_ready,
             probe=known.last,
         )
+
+    def _note_ready(self, marks: durable.Marks) -> None:
+        self._noted |= not marks.ever_ready
+        marks.ever_ready = True
 
     def _watch(self, seen: observed.Replica, service: Service) -> None:
         subject = Subject(str(seen.id), service, seen.address, seen.started_at)
