@@ -375,7 +375,7 @@ class HAProxyEdge(asking.Asking):
             server = replace(seen.server, up=False) if seen.server in trips else seen.server
             if why := self._breaker.reason(server):
                 server = replace(server, tripped=True, check=f"{why}; {server.check}")
-            judged.append(replace(seen, server=server))
+            judged.append(seen if server is seen.server else replace(seen, server=server))
         return judged
 
     async def _await_worker(self, before: wire.Workers, digest: str) -> None:

@@ -307,10 +307,10 @@ def _seen(row: Mapping[str, str]) -> Seen:
         up=up,
         in_flight=_number(row, "scur") + _number(row, "qcur"),
         tripped=down and (check == "HANA" or (trips > 0 and check in _GOOD)),
-        served=sum(_number(row, name) for name in _ANSWERS),
+        served=sum([_number(row, name) for name in _ANSWERS]),
         bad=_number(row, "hrsp_5xx"),
         check=_check_text(row, check),
-        latency=sum(_number(row, name) for name in _TIMES) / 1000,
+        latency=sum([_number(row, name) for name in _TIMES]) / 1000,
     )
     if server.tripped:
         words = f"{judging.ERROR_LIMIT} bad answers in a row, {server.bad} in all"
@@ -335,14 +335,20 @@ def _with_floor(seen: Seen | None, key: tuple[str, str], row: Mapping[str, str])
         server = observed.EdgeServer(name=key[1], backend=key[0], admin="maint")
         seen = Seen(server, _number(row, "sid"), checked=False, judged=None)
     now = seen.server
-    server = replace(
-        now,
-        admin="ready" if floor == "ready" else now.admin,
-        in_flight=now.in_flight + _number(row, "scur") + _number(row, "qcur"),
-        served=now.served + sum(_number(row, name) for name in _ANSWERS),
-        bad=now.bad + _number(row, "hrsp_5xx"),
+    in_flight = _number(row, "scur") + _number(row, "qcur")
+    served = sum([_number(row, name) for name in _ANSWERS])
+    server = now
+    if in_flight or served or (floor == "ready" != now.admin):  # nearly never
+        server = replace(
+            now,
+            admin="ready" if floor == "ready" else now.admin,
+            in_flight=now.in_flight + in_flight,
+            served=now.served + served,
+            bad=now.bad + _number(row, "hrsp_5xx"),
+        )
+    return (
+        seen if server is now and seen.floor == floor else replace(seen, server=server, floor=floor)
     )
-    return replace(seen, server=server, floor=floor)
 
 
 def _check_text(row: Mapping[str, str], check: str) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from gapless import errors, observed
 from gapless.core import goodbye, restart
@@ -155,7 +154,7 @@ class Observer:
             return replace(seen, ready=server is not None and server.up, ever_ready=True)
         seen = self._with_readiness(seen, service)
         place = seen.address.socket if seen.address else None
-        if seen.ready and place and not Path(place).exists():
+        if seen.ready and place and not os.access(place, os.F_OK):
             # Known at once, so that no step is tried that can only fail.
             return replace(seen, ready=False, probe=f"its socket {place} is gone")
         return seen

@@ -96,6 +96,8 @@ class Prober:
                 self._health[subject.id] = health.judge(before, ok, text, now, after=after)
                 if self._health[subject.id].ready != before.ready:
                     self._wake()
+                if ok and probe is None and subject.address is None:
+                    return  # nothing is asked of it but that it lives, and every look sees that
                 every = probe.every if probe else 1.0
                 eager = max(EAGER, EAGER_SHARE * (now - subject.started_at))
                 await asyncio.sleep(every if ok else min(every, eager))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,12 +32,17 @@ class ReplicaId:
     @classmethod
     def parse(cls, text: str) -> ReplicaId:
         """The inverse of ``str``. Raises ValueError."""
-        name, _, version = text.partition("@r")
-        service, _, ordinal = name.rpartition(".")
-        release, _, attempt = version.partition(".")
-        if not service:
-            raise ValueError(f"not a replica: {text!r}")
-        return cls(service, int(ordinal), int(release), int(attempt or "1"))
+        return _replica_id(text)
+
+
+@functools.lru_cache(maxsize=4096)  # every look reads the same ones
+def _replica_id(text: str) -> ReplicaId:
+    name, _, version = text.partition("@r")
+    service, _, ordinal = name.rpartition(".")
+    release, _, attempt = version.partition(".")
+    if not service:
+        raise ValueError(f"not a replica: {text!r}")
+    return ReplicaId(service, int(ordinal), int(release), int(attempt or "1"))
 
 
 @dataclass(frozen=True, slots=True)
