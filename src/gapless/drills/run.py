@@ -14,7 +14,9 @@ from gapless.drills import (
     config,
     connections,
     controller,
+    crash,
     deploy,
+    hang,
     rollback,
     scale,
     spread,
@@ -49,6 +51,8 @@ _MODULES: tuple[ModuleType, ...] = (
     config,
     controller,
     connections,
+    crash,
+    hang,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gapless import errors
 from gapless.edge import config as conf
 from gapless.edge import sums, talk, wire
+from gapless.observed import EdgeServer
 
 OLD_SECONDS = 0.3
 OLD_ATTEMPTS = 5
@@ -29,6 +30,13 @@ class Asking:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._looking: asyncio.Task[list[wire.Seen]] | None = None
         self._next: asyncio.Task[list[wire.Seen]] | None = None
+
+    async def seen(self) -> Mapping[str, EdgeServer]:
+        """The present worker's servers by name. Changes nothing: for those who only measure.
+
+        Raises EdgeRefused.
+        """
+        return {one.server.name: one.server for one in await self._servers()}
 
     @property
     def _master(self) -> Path:
