@@ -8,7 +8,7 @@ deploy versions of it. It serves on a Unix socket (``--socket``) or a port (``--
     GET  /slow?s=2    200; half of the body at once, the rest after so many seconds
     POST /echo        200 with the body that came
     ANY  /once?s=0.1  notes the request's id in the file $PROBE_LEDGER, waits, and answers 200
-    POST /turn?bad    from now on this replica is ``bad`` (or ``good``); /ready is as before
+    POST /turn?bad    from now on it is ``bad``, ``unready`` (503 at /ready, all else good) or ``good``
 
 ``--mode`` (or the first word of the file ``mode`` beside this one) is ``good``, ``crash`` (ends
 with code 3 at start), ``never-ready``, or ``bad`` (ready, but answers 500 to all else).
@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 
 MODES = ("good", "crash", "never-ready", "bad")
-TURNS = ("good", "bad")
+TURNS = ("good", "bad", "unready")
 SLOWEST = 30.0
 LARGEST = 16 * 1024**2
 
@@ -105,6 +105,8 @@ class Server:
         if path == "/ready":
             if self.mode == "never-ready":
                 return 503, b"never ready: this version was made to be like that\n"
+            if self.mode == "unready":
+                return 503, b"not ready: it was told to be like that\n"
             return 200, b"ready\n"
         if path == "/turn" and method == "POST" and query in TURNS:
             self.mode = query

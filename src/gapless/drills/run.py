@@ -23,6 +23,9 @@ from gapless.drills import (
     stage,
     sticky,
 )
+from gapless.drills import (
+    errors as errors_drill,
+)
 from gapless.drills.base import Options, Outcome, Target
 from gapless.drills.state import State
 from gapless.engine.paths import Paths
@@ -53,6 +56,7 @@ _MODULES: tuple[ModuleType, ...] = (
     connections,
     crash,
     hang,
+    errors_drill,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

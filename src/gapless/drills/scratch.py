@@ -47,6 +47,8 @@ class Settings:
     drain: str = "5s"
     surge: int | str = 1
     sticky: bool = False
+    every: str = "500ms"
+    """Between two checks of readiness."""
     ledger: bool = False
     """Whether it keeps a record of what it did: see ``probe_app``, ``Scratch.ledger``."""
 
@@ -109,7 +111,7 @@ name = "{name}"
 [service.web]
 run = ["{interpreter()}", "probe_app.py", "--socket", "${{socket}}"]
 replicas = {settings.replicas}
-ready = {{ path = "/ready", every = "500ms" }}
+ready = {{ path = "/ready", every = "{settings.every}" }}
 start = "{settings.start}"
 watch = "{settings.watch}"
 drain = "{settings.drain}"
