@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gapless.drills import base, scratch, stage, traffic
+from gapless.drills import base, blow, scratch, stage, traffic
 from tests.drills import planted
 
 Made = contextlib.AbstractContextManager[scratch.Scratch]
@@ -36,9 +36,10 @@ def quick(fault: str | None = None) -> Iterator[scratch.Scratch]:
         patch.setattr(traffic, "CAPACITY", 0.5)
         patch.setattr(traffic, "WARM", 0.3)
         patch.setattr(traffic, "BASELINE", 0.5)
+        patch.setattr(blow, "PATIENCE", 12.0)
         if fault is not None:
             patch.setattr(stage, "CLI", planted.command(fault, "cli"))
-        chosen = base.Options(requests=100, points=2, slow="/slow?s=2")
+        chosen = base.Options(requests=100, points=2, rounds=2, slow="/slow?s=2")
         with scratch.stack("probes", home / "source", _hear, QUICK, chosen) as made:
             yield made
 

@@ -24,6 +24,7 @@ from gapless.engine import controller, execute
 from gapless.engine import main as engine
 from gapless.model.process import Process, ReplicaId
 from gapless.observed import Observed
+from gapless.runtimes.process import proc
 
 ROOT = Path(__file__).parents[2]
 LADEN = 5
@@ -117,6 +118,21 @@ class ShutsAllAtOnce(execute.Executor):
         await super().perform(step, observed)
 
 
+class LeavesTheDead(execute.Executor):
+    """Whatever dies or stands still stays where it is, as long as others serve."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        others = any(one.server is not None and one.server.takes_work for one in observed.replicas)
+        if isinstance(step, plan.StartReplica):
+            spared = step.id.attempt > 1
+        else:
+            of = {r.id: r for r in observed.replicas}.get(getattr(step, "id", None))
+            found = None if of is None else proc.stat(of.pid or 0)
+            spared = of is not None and (found is None or found.state in "TtZ")
+        if not (others and spared):
+            await super().perform(step, observed)
+
+
 def watch(pid: int | None) -> None:
     """Have a process killed when this one is gone: nobody else holds the pipe's other end."""
     code = f"import os, sys; sys.stdin.read(); os.kill({pid}, 9)"
@@ -127,7 +143,17 @@ def watch(pid: int | None) -> None:
 
 def blind_to_bad_answers() -> None:
     """An edge that takes nothing out of rotation for bad answers: the limit is never reached."""
-    judging.ERROR_LIMIT = 1_000_000
+    judging.ERROR_LIMIT = judging.SLOW_LIMIT = 1_000_000
+
+
+def repeats_everything() -> None:
+    """An edge that sends a POST again when the connection ends: it may have been done."""
+    judging.REPEATABLE = ("METH_GET", "METH_OPTIONS", "METH_POST")
+
+
+def gives_up() -> None:
+    """An edge that sends nothing to another replica."""
+    judging.RETRY_ON = ("none",)
 
 
 def first_come() -> None:
@@ -140,13 +166,19 @@ def first_come() -> None:
     vars(render)["text"] = text
 
 
-EDGES = {"blind": blind_to_bad_answers, "first-come": first_come}
+EDGES = {
+    "blind": blind_to_bad_answers,
+    "first-come": first_come,
+    "repeats-everything": repeats_everything,
+    "gives-up": gives_up,
+}
 HANDS: dict[str, type[execute.Executor]] = {
     "signal-first": SignalFirst,
     "forgets-environment": ForgetsEnvironment,
     "touches-others": TouchesOthers,
     "moves-clients": MovesClients,
     "takes-all-along": TakesAllAlong,
+    "leaves-the-dead": LeavesTheDead,
     "shuts-all-at-once": ShutsAllAtOnce,
 }
 

@@ -42,6 +42,13 @@ class Once:
     done: int
     twice: int
 
+    def told(self) -> str:
+        """One line for people."""
+        return (
+            f"probes: {self.requests:,} POSTs, {self.failed} of them lost in flight, "
+            f"{self.twice} done twice"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -51,7 +58,7 @@ class Table:
     toll: Toll
     blows: tuple[Blow, ...]
     wanted: int
-    once: Once
+    once: Once | None
     edge_before: int | None = None
     edge_after: int | None = None
 
@@ -92,7 +99,9 @@ def replaced(blows: tuple[Blow, ...], wanted: int) -> Reasons:
     return tuple(reasons)
 
 
-def _once(once: Once) -> Reasons:
+def _once(once: Once | None) -> Reasons:
+    if once is None:
+        return ("how often a request was done was not tried",)
     reasons = []
     if once.twice:
         reasons.append(f"{once.twice} requests that must not be repeated were done twice")
@@ -151,7 +160,8 @@ def run(stage: Stage) -> Outcome:
 
     whole = traffic.under_load(stage, chosen, 1, all_blows)
     after = stage.look()
-    once = twice(stage, min(rounds, AGAIN))
+    whole_again = all(one.full is not None for one in blows)
+    once = twice(stage, min(rounds, AGAIN)) if whole_again else None
     found = whole.traffic()
     table = Table(
         found,
@@ -162,17 +172,13 @@ def run(stage: Stage) -> Outcome:
         before.edge_pid,
         after.edge_pid,
     )
-    told = [one.told() for one in blows] + [
-        table.toll.told(),
-        f"probes: {once.requests:,} POSTs, {once.failed} of them lost in flight, "
-        f"{once.twice} done twice",
-    ]
+    told = [*(one.told() for one in blows), table.toll.told(), *([once.told()] if once else [])]
     detail = {
         **whole.detail(),
         "told": told,
         "toll": table.toll.as_json(),
         "blows": [one.as_json() for one in blows],
-        "once": asdict(once),
+        "once": asdict(once) if once else None,
     }
     return Outcome(NAME, judge(table, stage.options.strict), found, detail)
 

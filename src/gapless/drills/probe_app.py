@@ -8,7 +8,7 @@ deploy versions of it. It serves on a Unix socket (``--socket``) or a port (``--
     GET  /slow?s=2    200; half of the body at once, the rest after so many seconds
     POST /echo        200 with the body that came
     ANY  /once?s=0.1  notes the request's id in the file $PROBE_LEDGER, waits, and answers 200
-    POST /turn?bad    from now on it is ``bad``, ``unready`` (503 at /ready, all else good) or ``good``
+    POST /turn?bad    from now on it is ``bad``, ``unready`` (503 at /ready alone) or ``good``
 
 ``--mode`` (or the first word of the file ``mode`` beside this one) is ``good``, ``crash`` (ends
 with code 3 at start), ``never-ready``, or ``bad`` (ready, but answers 500 to all else).

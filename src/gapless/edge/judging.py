@@ -31,12 +31,12 @@ QUICKEST = 0.1
 """Seconds between two checks at least."""
 FLOOR_ROUNDS = 5
 """A server on the floor is checked once in so many rounds of the others."""
-RETRY_ON = ("conn-failure", "empty-response")
+RETRY_ON: tuple[str, ...] = ("conn-failure", "empty-response")
 """When a request goes to another server: nothing was sent yet (any method), or the connection
 ended before the first byte of an answer (``REPEATABLE`` alone). Never after a bad answer, which is
 one, nor after a timeout: whoever is slow would be asked again and again."""
 RETRIES = 3
-REPEATABLE = ("METH_GET", "METH_OPTIONS")
+REPEATABLE: tuple[str, ...] = ("METH_GET", "METH_OPTIONS")
 """HAProxy's names for the safe methods of RFC 9110, 9.2.1 (``METH_GET`` is GET and HEAD). PUT and
 DELETE may be repeated by whoever knows what they mean (9.2.2), but not behind a client's back: a
 second DELETE is answered 404, and a PUT between two others would undo the later one."""
