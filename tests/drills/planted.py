@@ -126,7 +126,7 @@ class LeavesTheDead(execute.Executor):
         if isinstance(step, plan.StartReplica):
             spared = step.id.attempt > 1
         else:
-            of = {r.id: r for r in observed.replicas}.get(getattr(step, "id", None))
+            of = {str(r.id): r for r in observed.replicas}.get(str(getattr(step, "id", "")))
             found = None if of is None else proc.stat(of.pid or 0)
             spared = of is not None and (found is None or found.state in "TtZ")
         if not (others and spared):
