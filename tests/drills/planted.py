@@ -22,9 +22,10 @@ from gapless.core import plan
 from gapless.edge import judging, render
 from gapless.engine import controller, execute
 from gapless.engine import main as engine
-from gapless.model.process import Process, ReplicaId
+from gapless.model.process import Exit, Process, ReplicaId
 from gapless.observed import Observed
-from gapless.runtimes.process import proc
+from gapless.runtimes.base import Found
+from gapless.runtimes.process import ProcessRuntime, proc, sessions
 
 ROOT = Path(__file__).parents[2]
 LADEN = 5
@@ -166,11 +167,34 @@ def first_come() -> None:
     vars(render)["text"] = text
 
 
-EDGES = {
+def forgets_too_early() -> None:
+    """A runtime that takes the leader's death for the end of its whole family."""
+    vars(sessions)["kill"] = lambda *_, **__: True
+
+
+def takes_stopped_for_dead() -> None:
+    """A runtime for which a program that stands still has ended, and nothing is left of it."""
+    sound = ProcessRuntime._found
+
+    def found(self: ProcessRuntime, entry: Any) -> Found:
+        seen = sound(self, entry)
+        stat = None if seen.pid is None else proc.stat(seen.pid)
+        if stat is None or stat.state != "T":
+            return seen
+        return replace(seen, alive=False, pid=None, exit=Exit())
+
+    patched: Any = ProcessRuntime
+    patched._found = found
+    forgets_too_early()
+
+
+PARTS = {
     "blind": blind_to_bad_answers,
     "first-come": first_come,
     "repeats-everything": repeats_everything,
     "gives-up": gives_up,
+    "forgets-too-early": forgets_too_early,
+    "takes-stopped-for-dead": takes_stopped_for_dead,
 }
 HANDS: dict[str, type[execute.Executor]] = {
     "signal-first": SignalFirst,
@@ -185,8 +209,8 @@ HANDS: dict[str, type[execute.Executor]] = {
 
 def plant(name: str) -> None:
     """Make this process's engine a faulty one."""
-    if name in EDGES:
-        EDGES[name]()
+    if name in PARTS:
+        PARTS[name]()
     else:
         vars(controller)["Executor"] = HANDS[name]
 

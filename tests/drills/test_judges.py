@@ -15,9 +15,12 @@ from gapless.drills import (
     controller,
     deploy,
     figures,
+    rivalry,
     rollback,
     run,
     scale,
+    siblings,
+    singleton,
     spread,
     sticky,
     verdict,
@@ -152,12 +155,64 @@ PLANTED: list[tuple[str, Any, Any, str]] = [
 ]
 
 
+SINGLETON = singleton.Table(
+    rounds=tuple(
+        singleton.Round(kind, f"beat.1@r1.{n}", f"beat.1@r1.{n + 1}", 0.5)
+        for n, kind in enumerate(rivalry.kinds(10), 1)
+    ),
+    wanted=10,
+    leaders=singleton.Leaders((1.1, 1.2), 1, 1, ((1, 100), (2, 90), (3, 20))),
+    own=(siblings.Own("beat", (0.4, 0.5, 0.4), 100, 1),),
+)
+LED = SINGLETON.leaders
+assert LED is not None
+NOBODY = replace(SINGLETON.rounds[0], after="", gap=None)
+LATE = replace(SINGLETON.rounds[0], gap=5.1)
+
+
+def led(**change: Any) -> singleton.Table:
+    assert LED is not None
+    return replace(SINGLETON, leaders=replace(LED, **change))
+
+
+def owned(**change: Any) -> singleton.Table:
+    return replace(SINGLETON, own=(replace(SINGLETON.own[0], **change),))
+
+
+PLANTED += [
+    ("singleton", SINGLETON, replace(SINGLETON, wanted=11), "only 10 of 11 rounds"),
+    ("singleton", SINGLETON, replace(SINGLETON, rounds=SINGLETON.rounds[:1] * 10), "not tried"),
+    ("singleton", SINGLETON, replace(SINGLETON, overlaps=("a still wrote",)), "two at once: a"),
+    ("singleton", SINGLETON, replace(SINGLETON, refusals=("b found it held",)), "two at once: b"),
+    ("singleton", SINGLETON, replace(SINGLETON, intruders=("a second controller",)), "second con"),
+    ("singleton", SINGLETON, replace(SINGLETON, rounds=(*SINGLETON.rounds, NOBODY)), "nobody held"),
+    ("singleton", SINGLETON, led(runs=((1, 9), (2, 1), (1, 1))), "1 writes with token 1 after"),
+    ("singleton", SINGLETON, led(runs=((1, 9),)), "no second leader"),
+    ("singleton", SINGLETON, led(late=0), "nothing was refused"),
+    ("singleton", SINGLETON, led(gaps=(1.0, None)), "1 times nobody led again"),
+    ("singleton", SINGLETON, owned(most=2), "beat: 2 at once"),
+    ("singleton", SINGLETON, owned(most=0), "none of its processes"),
+    ("singleton", SINGLETON, owned(gaps=(0.4, None, 0.5)), "not ready again after 1 of 3"),
+]
+
+
 @pytest.mark.parametrize(("name", "sound", "planted", "reason"), PLANTED)
 def test_planted(name: str, sound: Any, planted: Any, reason: str) -> None:
     judge: Any = run.DRILLS[name]
     assert judge.judge(sound) == ()
     found = judge.judge(planted)
     assert any(reason in one for one in found), found
+
+
+def test_takeovers_are_judged_only_when_strict() -> None:
+    slow = replace(SINGLETON, rounds=(*SINGLETON.rounds[1:], LATE))
+    assert singleton.judge(slow) == ()
+    assert "5.1 s until the next held" in singleton.judge(slow, strict=True)[0]
+    assert "5.2 s until the next led" in singleton.judge(led(gaps=(5.2,)), strict=True)[0]
+    # Nobody was there to start the next one: that takes as long as somebody takes to come.
+    alone = replace(SINGLETON.rounds[5], gap=7.0)
+    assert alone.kind == "controller killed"
+    assert singleton.judge(replace(SINGLETON, rounds=(*SINGLETON.rounds, alone)), strict=True) == ()
 
 
 ELSEWHERE = {

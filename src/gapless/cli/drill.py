@@ -39,7 +39,7 @@ from gapless.cli.session import Session, duration
     "--rounds",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Drills that strike again and again (crash: 10, hang: 3): how often.",
+    help="Drills that strike again and again (singleton: 100, crash: 10, hang: 3): how often.",
 )
 @click.pass_obj
 def drill(session: Session, /, name: str | None, **given: Any) -> int:
@@ -110,10 +110,16 @@ def report(outcome: Any) -> list[str]:
         return [*said, *_verdict(outcome)]
     traffic, bound = outcome.traffic, outcome.bound
     unknown = f", {traffic.unknown:,} unknown" if traffic.unknown else ""
-    lines = [f"{traffic.failed:,} of {traffic.requests:,} requests failed{unknown}"]
+    lines = []
+    if traffic.requests:
+        lines.append(f"{traffic.failed:,} of {traffic.requests:,} requests failed{unknown}")
     if traffic.reused_failed:
         lines.append(f"  {traffic.reused_failed:,} of them on a reused connection before any byte")
     lines.append(f"{traffic.handovers:,} handovers in {traffic.seconds:.0f} s")
+    if bound["per_request"] is None and bound["per_handover"] is not None:
+        lines.append(
+            f"so with 95 % confidence fewer than 1 in {1 / bound['per_handover']:,.1f} fail"
+        )
     if bound["per_request"] is not None:
         at_most = [f"1 in {1 / bound['per_request']:,.0f} requests"]
         if bound["per_handover"] is not None:

@@ -19,6 +19,7 @@ from gapless.drills import (
     hang,
     rollback,
     scale,
+    singleton,
     spread,
     stage,
     sticky,
@@ -57,6 +58,7 @@ _MODULES: tuple[ModuleType, ...] = (
     crash,
     hang,
     errors_drill,
+    singleton,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 
