@@ -76,8 +76,14 @@ class Replica:
     """Mean use between the last two samples; None: not sampled twice yet."""
     memory: int | None = None
     """Resident bytes of it and its descendants; None: not sampled yet."""
+    memory_low: int | None = None
+    """Least of the last samples of memory; None: too few to call it lasting."""
     frozen_since: float | None = None
     """When it was first seen to stand still (stopped by a signal, or a zombie); None: it runs."""
+    live_failed_since: float | None = None
+    """When its liveness probe was judged to have failed; None: it is live, or not asked."""
+    live: str = ""
+    """The last liveness probe in words."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gapless.core import plan, record, replica, simulate
 from gapless.core.reconcile import reconcile
+from gapless.core.service import LEAST_BOOTS
 from gapless.core.world import DOWN_DRAIN, World
 from gapless.engine import rollouts
 from gapless.model.process import Exit, ReplicaId
@@ -23,7 +24,10 @@ from gapless.model.stack import Stack
 from gapless.observed import Replica
 from tests.core import worlds
 
-EVENTS = ("ready", "unready", "die", "trip", "busy", "quiet", "time", "job", "crash", "none")
+EVENTS = (
+    "ready", "unready", "die", "trip", "busy", "quiet", "time", "job", "crash", "none",
+    "stop", "continue", "ail", "recover", "grow", "shrink", "store",
+)  # fmt: skip
 
 
 class Broken(AssertionError):
@@ -45,15 +49,14 @@ def find(world: World, id: ReplicaId) -> Replica:
 def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
     """Raise Broken when the step may not be taken in this world."""
     match step:
-        case plan.Signal(id=id):
-            _check_signal(before, find(before, id))
+        case plan.Signal(id=id) | plan.Kill(id=id) | plan.Leave(id=id):
+            _check_going(before, step, find(before, id))
         case plan.Enter(id=id):
             if not find(before, id).ready:
                 raise Broken(f"{id} enters the edge and is not ready")
         case plan.Flip(enter=entering):
             for id in entering:
-                if not find(before, id).ready:
-                    raise Broken(f"{id} enters the edge and is not ready")
+                check(before, plan.Enter(id), ever)
         case plan.ShutSockets(counts=counts):
             for id, count in counts:
                 _check_shut(before, find(before, id), count)
@@ -65,12 +68,24 @@ def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
     _check_floor(before, step)
 
 
+def _check_going(world: World, step: plan.Step, found: Replica) -> None:
+    match step:
+        case plan.Signal():
+            _check_signal(world, found)
+        case plan.Kill():
+            _check_kill(world, found)
+        case _:
+            _check_restart(world, found)
+
+
 def _check_signal(world: World, found: Replica) -> None:
     service = world.own_service(found)
     server = found.server
     assert service is not None
     if server is not None:
         drain = service.drain if world.desired.running else min(service.drain, DOWN_DRAIN)
+        if found.live_failed_since is not None:
+            drain = 0.0
         if server.admin != "maint" or found.left_at is None:
             raise Broken(f"{found.id} is signalled while the edge gives it work")
         if server.in_flight and world.now < found.left_at + drain:
@@ -85,6 +100,8 @@ def _check_signal(world: World, found: Replica) -> None:
         and rollout.base.get(found.id.service) == found.generation
         and found.id.ordinal <= world.count(found.id.service, found.generation)
         and not replica.late(found, service, world.now)
+        and found.live_failed_since is None
+        and not any(_took_over(found, r) for r in world.of(found.id.service))
     ):
         raise Broken(f"{found.id} is given up before {rollout.kind} {rollout.id} has held")
 
@@ -100,6 +117,58 @@ def _check_shut(world: World, found: Replica, count: int) -> None:
         raise Broken(f"{found.id} loses sockets before it could act")
 
 
+def _check_kill(world: World, found: Replica) -> None:
+    """Killed is who was asked to end and did not, or who stands still and cannot."""
+    if found.killed_at is not None or found.signalled_at is not None:
+        return
+    if not replica.hung(found, world.now):
+        raise Broken(f"{found.id} is killed unasked")
+    if found.server is not None and found.server.admin != "maint":
+        raise Broken(f"{found.id} is killed while the edge gives it work")
+
+
+def _check_restart(world: World, found: Replica) -> None:
+    """One restart for failed liveness at a time, and none that a shared cause would explain."""
+    if world.desired.rollout is not None or not replica.usable(found) or not found.alive:
+        return  # who leaves for a rollout, or is on its way, is not restarted
+    if not lifeless(world, found):
+        return
+    name = found.id.service
+    others = [
+        r
+        for r in world.of(name)
+        if r.generation == found.generation and r.id.ordinal != found.id.ordinal and r.alive
+    ]
+    going = [r for r in others if lifeless(world, r) and r.signalled_at is not None]
+    if [r for r in going if not any(_took_over(r, other) for other in world.of(name))]:
+        raise Broken(f"{found.id} is restarted beside {going[0].id}")
+    if world.missing_stores(name):
+        raise Broken(f"{found.id} is restarted while a store is missing")
+    ready = {r.id.ordinal for r in others if r.ready}
+    since = found.live_failed_since
+    assert since is not None
+    if 2 * len(ready) < world.count(name, found.generation) - 1 and world.now - since < 60:
+        raise Broken(f"{found.id} is restarted with {len(ready)} others ready")
+
+
+def lifeless(world: World, found: Replica) -> bool:
+    """Whether it serves in steady state and fails its liveness only."""
+    return (
+        found.live_failed_since is not None
+        and found.generation == world.desired.vector.get(found.id.service)
+        and found.id.ordinal <= world.count(found.id.service, found.generation)
+        and found.frozen_since is None
+    )
+
+
+def _took_over(gone: Replica, found: Replica) -> bool:
+    return (
+        found.id.ordinal == gone.id.ordinal
+        and found.id.attempt > gone.id.attempt
+        and found.ever_ready
+    )
+
+
 def _check_start(world: World, id: ReplicaId, ever: set[ReplicaId]) -> None:
     if id in ever:
         raise Broken(f"{id} was used before")
@@ -108,6 +177,10 @@ def _check_start(world: World, id: ReplicaId, ever: set[ReplicaId]) -> None:
     # A dead one that is not cleared away counts: what it started may work on.
     if stack.services[id.service].singleton and world.of(id.service):
         raise Broken(f"{id} would be a second {id.service}")
+    rollout = world.desired.rollout
+    booting = sum(replica.usable(r) and not r.ever_ready for r in world.of(id.service))
+    if (rollout is None or id.service not in rollout.target) and booting >= LEAST_BOOTS:
+        raise Broken(f"{id} boots beside {booting} others")
 
 
 def _check_floor(before: World, step: plan.Step) -> None:
@@ -122,6 +195,8 @@ def _check_floor(before: World, step: plan.Step) -> None:
         tables = [before.service(name, g) for g in generations if g is not None]
         if not counts or any(t is None or t.singleton for t in tables):
             continue
+        if isinstance(step, plan.Leave | plan.Signal) and lifeless(before, find(before, step.id)):
+            continue  # what is not live does not count, whatever it answers
         had, has = serving(before, name), serving(after, name)
         if has < had and has < min(counts):
             failing = any(slot[0] == name for slot in before.observed.failures)
@@ -134,6 +209,11 @@ def happen(world: World, event: str, pick: int) -> World:
     alive = [r for r in world.observed.replicas if r.alive]
     if event == "time":
         return replace(world, now=world.now + 7)
+    if event == "store":
+        node = world.observed.data["db"]
+        states: tuple[Literal["ready", "failed"], ...] = ("ready", "failed")
+        data = {**world.observed.data, "db": replace(node, state=states[pick % 2])}
+        return replace(world, observed=replace(world.observed, data=data))
     if event == "crash":
         return replace(world, desired=record.interrupted(world.desired, "the controller died"))
     if event == "job" and world.observed.jobs:
@@ -146,15 +226,33 @@ def happen(world: World, event: str, pick: int) -> World:
     if not alive:
         return world
     found = alive[pick % len(alive)]
-    changed = _struck(world, found, event, pick)
+    changed = _ailing(world, _struck(world, found, event, pick), event)
     replicas = tuple(changed if r.id == found.id else r for r in world.observed.replicas)
     return replace(world, observed=replace(world.observed, replicas=replicas))
+
+
+def _ailing(world: World, found: Replica, event: str) -> Replica:
+    """It falls ill in one of the ways that healing knows, or gets well."""
+    match event:
+        case "stop":
+            return replace(found, ready=False, ready_since=None, frozen_since=world.now)
+        case "continue":
+            return replace(found, frozen_since=None)
+        case "ail" if found.ever_ready:
+            return replace(found, live_failed_since=world.now, live="GET /live: 500")
+        case "recover":
+            return replace(found, live_failed_since=None)
+        case "grow":
+            return replace(found, memory=2 << 30, memory_low=2 << 30)
+        case "shrink":
+            return replace(found, memory=1, memory_low=1)
+    return found
 
 
 def _struck(world: World, found: Replica, event: str, pick: int) -> Replica:
     server = found.server
     match event:
-        case "ready" if found.signalled_at is None:
+        case "ready" if found.signalled_at is None and found.frozen_since is None:
             if server is not None and server.admin == "ready":
                 server = replace(server, up=True, tripped=False)
             return replace(found, ready=True, ready_since=world.now, ever_ready=True, server=server)
@@ -185,6 +283,10 @@ def perform(world: World, steps: tuple[plan.Step, ...], ever: set[ReplicaId]) ->
     return world
 
 
+def _nothing(world: World, table: Stack, *, park: bool, surge: bool) -> World:
+    return replace(world, now=world.now + 3600) if surge else world
+
+
 def _deploy(world: World, table: Stack, *, park: bool, surge: bool) -> World:
     return worlds.deploying(world, table, park=park, surge_all=surge)
 
@@ -194,7 +296,7 @@ def _restart(world: World, table: Stack, *, park: bool, surge: bool) -> World:
 
 
 def _scale(world: World, table: Stack, *, park: bool, surge: bool) -> World:
-    counts = {"web": 5 if surge else 1, "worker": 1}
+    counts = {"web": 9 if surge else 1, "worker": 1}
     return replace(world, desired=replace(world.desired, scale=counts))
 
 
@@ -207,6 +309,7 @@ CHANGES: dict[str, Callable[..., World]] = {
     "restart": _restart,
     "scale": _scale,
     "down": _down,
+    "nothing": _nothing,
 }
 TABLES = {
     "one by one": worlds.stack(),
@@ -215,7 +318,8 @@ TABLES = {
     "more": worlds.stack(web={"replicas": 4}),
     "fewer": worlds.stack(web={"replicas": 2}),
 }
-REST = worlds.at_rest(worlds.stack())
+LIMITED = {"limits": {"memory": "1G"}, "recycle": {"age": "1h"}}
+REST = worlds.at_rest(worlds.stack(web=LIMITED, api=LIMITED, worker=LIMITED, beat=LIMITED))
 
 
 @settings(max_examples=300)
@@ -265,10 +369,13 @@ def _ends_well(world: World, ever: set[ReplicaId]) -> None:
 
 
 def _healed(world: World) -> World:
-    """The edge's own checks find every living member up again."""
+    """The edge's own checks find every living member up again; stores answer."""
+    if world.desired.running:
+        data = {n: replace(node, state="ready") for n, node in world.observed.data.items()}
+        world = replace(world, observed=replace(world.observed, data=data))
     replicas = tuple(
         replace(r, server=replace(r.server, up=True, tripped=False), ready=True)
-        if r.alive and r.server is not None and r.server.admin == "ready"
+        if r.alive and r.frozen_since is None and r.server is not None and r.server.admin == "ready"
         else r
         for r in world.observed.replicas
     )
@@ -286,6 +393,20 @@ def _leaving(world: World, in_flight: int) -> World:
     return replace(world, observed=replace(world.observed, replicas=replicas))
 
 
+WEBS = tuple(ReplicaId("web", ordinal, 1) for ordinal in (1, 2, 3))
+ILL = {"live_failed_since": REST.now - 1}
+
+
+def _with(world: World, ids: tuple[ReplicaId, ...], **facts: Any) -> World:
+    replicas = tuple(replace(r, **facts) if r.id in ids else r for r in world.observed.replicas)
+    return replace(world, observed=replace(world.observed, replicas=replicas))
+
+
+def _storeless(world: World) -> World:
+    data = {n: replace(node, state="failed") for n, node in world.observed.data.items()}
+    return replace(world, observed=replace(world.observed, data=data))
+
+
 def test_the_checks_catch_what_they_are_for() -> None:
     """Planted faults: each check fails on a step that breaks its invariant, and says so."""
     web, beat = ReplicaId("web", 1, 1), ReplicaId("beat", 1, 1, 2)
@@ -294,6 +415,10 @@ def test_the_checks_catch_what_they_are_for() -> None:
     unready = happen(REST, "unready", position)
     deploying = worlds.deploying(REST, worlds.stack())
     first = next(n for n, r in enumerate(REST.observed.replicas) if r.id.service == "beat")
+    crowded = REST
+    for ordinal in range(5, 9):
+        start = plan.StartReplica(ReplicaId("web", ordinal, 1), generation)
+        crowded = simulate.apply(crowded, start)
     planted: list[tuple[World, plan.Step, str]] = [
         (REST, plan.Signal(web), "while the edge gives it work"),
         (_leaving(REST, 2), plan.Signal(web), "with 2 in flight"),
@@ -306,6 +431,16 @@ def test_the_checks_catch_what_they_are_for() -> None:
         (REST, plan.StartReplica(beat, generation), "would be a second beat"),
         (happen(REST, "die", first), plan.StartReplica(beat, generation), "would be a second beat"),
         (REST, plan.StopData("db"), "alters existing data"),
+        (REST, plan.Kill(web), "is killed unasked"),
+        (_with(REST, (web,), frozen_since=0.0), plan.Kill(web), "killed while the edge"),
+        (_with(REST, WEBS, ready=False, **ILL), plan.Leave(web), "with 0 others ready"),
+        (_storeless(_with(REST, (web,), **ILL)), plan.Leave(web), "while a store is missing"),
+        (
+            _with(_with(REST, WEBS, **ILL), WEBS[1:2], signalled_at=REST.now),
+            plan.Leave(web),
+            "is restarted beside web.2@r1",
+        ),
+        (crowded, plan.StartReplica(ReplicaId("web", 9, 1), generation), "beside 4 others"),
     ]
     for world, step, said in planted:
         with pytest.raises(Broken, match=said):

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,17 @@ def _undone() -> World:
     return worlds.wanting(world, rollout)
 
 
+def _ailing(service: str, **facts: Any) -> World:
+    """The first of the service has one fault."""
+    limits = {"limits": {"memory": "512M"}, "recycle": {"age": "2h"}}
+    world = worlds.at_rest(worlds.stack(web=limits, beat=limits))
+    replicas = tuple(
+        replace(r, **facts) if (r.id.service, r.id.ordinal) == (service, 1) else r
+        for r in world.observed.replicas
+    )
+    return replace(world, observed=replace(world.observed, replicas=replicas))
+
+
 CASES: dict[str, Callable[[], World]] = {
     "first-up": lambda: worlds.fresh(worlds.stack()),
     "deploy-one-by-one": lambda: worlds.deploying(worlds.at_rest(worlds.stack()), worlds.stack()),
@@ -70,6 +82,11 @@ CASES: dict[str, Callable[[], World]] = {
         (world := worlds.at_rest(worlds.stack())),
         desired=replace(world.desired, running=False),
     ),
+    "heal-stopped": lambda: _ailing("web", frozen_since=1000.0, ready=False),
+    "heal-not-live": lambda: _ailing("web", live_failed_since=1000.0, live="GET /live: 500"),
+    "heal-memory": lambda: _ailing("web", memory=700 << 20, memory_low=600 << 20),
+    "heal-old-singleton": lambda: _ailing("beat", started_at=-9000.0),
+    "scale-far-up": lambda: _scaled(12),
     "nothing": lambda: worlds.at_rest(worlds.stack()),
 }
 

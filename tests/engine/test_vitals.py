@@ -34,14 +34,24 @@ def test_a_descendant_that_ends_unwaited_makes_no_negative_use() -> None:
     assert after_sample(first, Usage(9.0, 100), 52.0).cores == 0.0
 
 
-def test_standstill_is_counted_from_its_first_sight_and_ends_at_once() -> None:
-    stopped = after_look(Vitals(), "stopped", 7.0)
-    assert (stopped.frozen_since, stopped.frozen) == (7.0, "stopped")
-    assert after_look(stopped, "stopped", 8.0) is stopped
-    zombie = after_look(stopped, "zombie", 8.0)
-    assert (zombie.frozen_since, zombie.frozen) == (7.0, "zombie")
-    assert after_look(zombie, "", 9.0).frozen_since is None
-    assert after_look(Vitals(), "", 9.0).frozen_since is None
+def test_memory_lasts_when_all_of_the_last_samples_say_so() -> None:
+    signs, lows = Vitals(), []
+    for turn, memory in enumerate((90, 50, 80, 70, 95)):
+        signs = after_sample(signs, Usage(0.0, memory), 2.0 * turn)
+        lows.append(signs.memory_low)
+    assert lows == [None, None, 50, 50, 70]
+
+
+def test_standstill_is_counted_from_its_first_sight_believed_at_the_second() -> None:
+    first = after_look(Vitals(), "stopped", 7.0)
+    assert first.frozen_since is None, "a profiler stops programs for a moment"
+    second = after_look(first, "zombie", 7.5)
+    assert (second.frozen_since, second.frozen) == (7.0, "zombie")
+    assert after_look(second, "zombie", 8.0).frozen_since == 7.0
+    assert after_look(second, "", 9.0).frozen_since is None
+    again = after_look(after_look(first, "", 7.5), "stopped", 8.0)
+    assert again.frozen_since is None
+    assert after_look(Vitals(), "", 9.0) == Vitals()
 
 
 async def test_a_sampler_sees_standstill_and_forgets_the_gone(tmp_path: Path) -> None:
@@ -55,6 +65,8 @@ async def test_a_sampler_sees_standstill_and_forgets_the_gone(tmp_path: Path) ->
     await sampler.look()
     assert not woken
     machine.pause("chat", "web.2@r1")
+    await sampler.look()
+    assert not woken
     await sampler.look()
     await sampler.look()
     assert len(woken) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 import tempfile
@@ -49,7 +50,9 @@ def open_folder() -> Iterator[Path]:
 
 def free_port() -> int:
     """A loopback port that is free now, below the ephemeral range."""
-    for port in range(19000, 19980):
+    # Not all from the same end: others look for a free one at the same time.
+    first = os.getpid() % 900
+    for port in (19000 + (first + step) % 980 for step in range(980)):
         with socket.socket() as trial:
             try:
                 trial.bind(("127.0.0.1", port))

@@ -18,8 +18,28 @@ DURATION = 'must be a duration such as "10s", "5m" or "250ms"'
 ADDED: list[tuple[str, list[str]]] = [
     # keys
     ("replica = 3", ['6: [service.web] unknown key "replica"; did you mean "replicas"?']),
-    ("live = '/x'", ['6: [service.web] "live" is not implemented in this version']),
-    ("limits = { cpu = 1 }", ['6: [service.web] "limits" is not implemented in this version']),
+    ("image = 'x'", ['6: [service.web] "image" is not implemented in this version']),
+    ("gpu = 1", ['6: [service.web] "gpu" is not implemented in this version']),
+    ("live = 'x'", ['6: [service.web] live: must start with "/", got "x"']),
+    ("live = { after = 3 }", ["6: [service.web] live: needs either path or command"]),
+    (
+        "[service.w]\nrun = 'x'\nlive = '/x'",
+        ["8: [service.w] live is a path, but no HTTP server is declared: use { command }"],
+    ),
+    (
+        "reserve = { memory = '1G' }\nlimits = { memory = '512M' }",
+        ["7: [service.web] limits.memory is less than reserve.memory"],
+    ),
+    (
+        "limits = { memroy = '1G' }",
+        ['6: [service.web] limits: unknown key "memroy"; did you mean "memory"?'],
+    ),
+    ("recycle = {}", ["6: [service.web] recycle: needs age or requests"]),
+    ("recycle = { age = '1s' }", ["6: [service.web] recycle: age must be at least 10 s"]),
+    (
+        "[service.w]\nrun = 'x'\nrecycle = { requests = 5 }",
+        ["8: [service.w] recycle.requests needs an HTTP service: the edge counts them"],
+    ),
     ("listen = '*:1'", ['6: [service.web] unknown key "listen"; it belongs in [edge]']),
     (
         "standbys = 1",

@@ -133,7 +133,7 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
     # What else must be there for the example to make sense.
     if key.key == "service.NAME.port":
         tree["service"]["web"]["run"] = "app --port 9000"
-    if path[2:3] == ["ready"] and path[-1] in ("every", "timeout", "after"):
+    if path[2:3] in (["ready"], ["live"]) and path[-1] in ("every", "timeout", "after"):
         here["path"] = "/health/ready"
     if path[2:3] == ["scale"]:
         tree["service"]["web"]["reserve"] = {"cpu": 1, "memory": "512M"}
@@ -177,7 +177,8 @@ def test_find() -> None:
         "service.NAME.reserve", "service.NAME.reserve.cpu", "service.NAME.reserve.memory",
     ]  # fmt: skip
     assert names("timeout") == [
-        "service.NAME.ready.timeout", "service.NAME.timeout", "job.NAME.timeout", "drill.timeout",
+        "service.NAME.ready.timeout", "service.NAME.live.timeout", "service.NAME.timeout",
+        "job.NAME.timeout", "drill.timeout",
     ]  # fmt: skip
     assert names("edge")[0] == "edge"
     assert str(reference.find("drain")[0]) == (

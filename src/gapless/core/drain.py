@@ -1,13 +1,15 @@
 """How a replica goes away: out of the edge, told, in-flight 0, only then the signal.
 
 Invariant: no replica is signalled before the edge has acknowledged that it gets no new work,
-nor before its in-flight count is 0 or its drain time is over. A replica that serves behind no
+nor before its in-flight count is 0 or its drain time is over. One that stands still is killed once
+it is out of the edge: nothing in flight on it can end. A replica that serves behind no
 edge is signalled at once and given its drain time to finish.
 """
 
 from __future__ import annotations
 
 from gapless.core import plan
+from gapless.core import replica as states
 from gapless.model.service import Service
 from gapless.observed import Replica
 
@@ -40,6 +42,12 @@ def retire(
             agenda.do(plan.Forget(replica.id, cause=_ending(replica)))
     elif replica.killed_at is not None:
         _again(agenda, replica)
+    elif states.hung(replica, agenda.now):
+        # It hears no TERM, and nothing that it has in flight will end: who waits there is freed.
+        if replica.server is not None and replica.server.admin != "maint":
+            agenda.do(plan.Leave(replica.id, cause=cause))
+        else:
+            agenda.do(plan.Kill(replica.id, cause=cause))
     elif replica.signalled_at is not None:
         deadline = replica.signalled_at + (grace if http else drain_time)
         if agenda.now >= deadline:

@@ -1,4 +1,4 @@
-"""Verdicts over probes: one good answer makes ready, a run of bad ones makes unready."""
+"""Verdicts over probes: one good answer makes ready or live, a run of bad ones ends it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,27 @@ class Health:
     ever: bool = False
     bad: int = 0
     last: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """What is known from liveness probes. ``failed_since``: when it was judged to have failed."""
+
+    failed_since: float | None = None
+    ever: bool = False
+    bad: int = 0
+    last: str = ""
+
+
+def judge_live(before: Liveness, ok: bool, text: str, now: float, *, after: int) -> Liveness:
+    """The liveness after one more probe; ``after`` bad ones in a row end it, one good one is it."""
+    if ok:
+        return Liveness(ever=True, last=text)
+    bad = before.bad + 1
+    since = before.failed_since
+    if since is None and bad >= after:
+        since = now
+    return Liveness(since, before.ever, bad, text)
 
 
 def judge(health: Health, ok: bool, text: str, now: float, *, after: int) -> Health:

@@ -5,6 +5,14 @@ from __future__ import annotations
 from gapless.model.service import Service
 from gapless.observed import Replica
 
+HUNG_AFTER = 3.0
+"""Seconds of standstill after which a program counts as dead."""
+
+
+def hung(replica: Replica, now: float) -> bool:
+    """Whether it has stood still (stopped, or a zombie) for so long that it counts as dead."""
+    return replica.frozen_since is not None and now - replica.frozen_since >= HUNG_AFTER
+
 
 def usable(replica: Replica) -> bool:
     """Alive and not asked to end."""
@@ -13,7 +21,7 @@ def usable(replica: Replica) -> bool:
 
 def serving(replica: Replica, service: Service) -> bool:
     """Whether it takes new work: through the edge, or by being ready where there is none."""
-    if not usable(replica):
+    if not usable(replica) or replica.frozen_since is not None:
         return False
     if service.http:
         return replica.server is not None and replica.server.takes_work
@@ -50,6 +58,8 @@ def state(replica: Replica, service: Service | None, *, parked: bool = False) ->
         return "stopped"
     if replica.signalled_at is not None or replica.killed_at is not None:
         return "draining"
+    if replica.frozen_since is not None:
+        return "unhealthy"
     if replica.left_at is not None and not in_edge(replica):
         return "parked" if parked else "draining"
     if not replica.ready:

@@ -73,9 +73,11 @@ def switch(agenda: plan.Agenda, world: World, rollout: Rollout, name: str) -> bo
     ready_at = [replica.available_at(r, table) for r in new.values()]
     available = sum(at is not None and at <= world.now for at in ready_at)
     cause = _cause(rollout)
+    services.step_out(agenda, new.values())
     if table.singleton:
         return _switch_singleton(agenda, world, rollout, name, new)
     _older(agenda, world, rollout, name)
+    old = _moving(agenda, world, old)
     if available < count:
         wanted = _surge(rollout, table, count, len(new) - available)
         missing = [n for n in range(1, count + 1) if n not in new][:wanted]
@@ -91,6 +93,16 @@ def switch(agenda: plan.Agenda, world: World, rollout: Rollout, name: str) -> bo
         return _keep_workers(agenda, world, rollout, old, available >= count)
     parked = _park(agenda, world, rollout, old, available, count)
     return available >= count and parked
+
+
+def _moving(agenda: plan.Agenda, world: World, old: Sequence[Replica]) -> list[Replica]:
+    """Old replicas but for those that stand still: these go, the new ones take their place."""
+    hung = [found for found in old if replica.hung(found, world.now)]
+    for found in hung:
+        drain.retire(agenda, found, world.own_service(found), "it stands still")
+    left = [found for found in old if found not in hung]
+    services.step_out(agenda, left)
+    return left
 
 
 def _older(agenda: plan.Agenda, world: World, rollout: Rollout, name: str) -> None:
@@ -120,7 +132,7 @@ def _park(
     One that does not serve just now (what it depends on is away) stays as long: it may be back
     before the others are there.
     """
-    inside = [r for r in old if replica.in_edge(r)]
+    inside = [r for r in old if replica.in_edge(r) and r.frozen_since is None]
     serving = sum(r.server is not None and r.server.takes_work for r in inside)
     for found in sorted(inside, key=lambda r: r.id.ordinal):
         takes_work = found.server is not None and found.server.takes_work
@@ -264,6 +276,10 @@ def _fault(found: Replica, table: Service, now: float) -> str:
     if not found.alive:
         when = "after it was ready" if found.ever_ready else "before it was ready"
         return f"ended {when} ({found.exit or 'nobody saw how'})"
+    if replica.hung(found, now):
+        return f"stands still ({found.probe})"
+    if found.live_failed_since is not None:
+        return f"failed its liveness probe ({found.live})"
     if replica.late(found, table, now):
         return f"was not ready within {table.start:g} s ({found.probe or 'no answer yet'})"
     server = found.server

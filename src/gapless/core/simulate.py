@@ -39,7 +39,9 @@ def settle(world: World) -> World:
     """Started replicas get ready, signalled ones end, requests in flight finish."""
     replicas = []
     for found in world.observed.replicas:
-        if found.signalled_at is not None and found.alive:
+        if found.frozen_since is not None:
+            pass  # it neither ends nor gets ready
+        elif found.signalled_at is not None and found.alive:
             found = replace(found, alive=False, ready=False, exit=Exit(code=0))
         elif found.alive and not found.ready:
             found = replace(found, ready=True, ready_since=world.now, ever_ready=True)

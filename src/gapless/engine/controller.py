@@ -16,7 +16,7 @@ from gapless.engine.demand import Demand
 from gapless.engine.events import Event, Events
 from gapless.engine.execute import Executor
 from gapless.engine.observe import Observer
-from gapless.engine.prober import Prober
+from gapless.engine.prober import LiveProber, Prober
 from gapless.engine.site import Site
 from gapless.engine.situation import Situation
 from gapless.engine.stores import StoreWatch
@@ -70,9 +70,10 @@ class Controller:
         """What to do about it, where the fault itself said so."""
         self._hints: dict[str, str | None] = {}
         self.prober = Prober(self.wake)
+        self.live = LiveProber(self.wake)
         self.stores = StoreWatch(self.wake, self._why_ended)
         self.vitals = Sampler(site.runtime, lambda: usage.living(self), self.wake)
-        self.observer = Observer(site, self.prober, self.stores, self.vitals)
+        self.observer = Observer(site, self.prober, self.live, self.stores, self.vitals)
         self.executor = Executor(site, self.observer, self.note)
         self.situation = Situation(site)
         self.demand = Demand(site)
@@ -161,6 +162,7 @@ class Controller:
             await asyncio.gather(*helpers, return_exceptions=True)
             await self.prober.close()
             await self.demand.close()
+            await self.live.close()
             await self.stores.close()
             for store in self.site.stores.values():
                 await store.close()

@@ -12,13 +12,13 @@ from gapless.core import goodbye, restart
 from gapless.core import replica as states
 from gapless.edge import config as edge_config
 from gapless.engine import clock, durable, jobs
-from gapless.engine.prober import Prober, Subject
+from gapless.engine.prober import LiveProber, Prober, Subject
 from gapless.engine.site import Site
 from gapless.engine.stores import StoreWatch
 from gapless.engine.vitals import Sampler
 from gapless.model.desired import Desired, Generation
 from gapless.model.process import Exit, ReplicaId
-from gapless.model.service import Service
+from gapless.model.service import Probe, Service
 from gapless.runtimes.base import LOST, Found
 
 SOCKETS_KNOWN = 0.25
@@ -30,9 +30,17 @@ LOST_AFTER = 5.0
 class Observer:
     """Looks, and remembers only what no look can show: failures in a row, and readiness."""
 
-    def __init__(self, site: Site, prober: Prober, stores: StoreWatch, vitals: Sampler) -> None:
+    def __init__(
+        self,
+        site: Site,
+        prober: Prober,
+        live: LiveProber,
+        stores: StoreWatch,
+        vitals: Sampler,
+    ) -> None:
         self.site = site
         self.prober = prober
+        self.live = live
         self.stores = stores
         self.vitals = vitals
         self._failures: dict[observed.Slot, observed.Failures] = {}
@@ -148,11 +156,14 @@ class Observer:
             killed_at=marks.killed_at,
             cores=signs.cores,
             memory=signs.memory,
+            memory_low=signs.memory_low,
             frozen_since=signs.frozen_since if found.alive else None,
         )
         if service is None:
             return replace(seen, ready=server is not None and server.up, ever_ready=True)
-        seen = self._with_readiness(seen, service)
+        seen = self._with_liveness(self._with_readiness(seen, service), service)
+        if seen.frozen_since is not None:
+            return replace(seen, ready=False, ready_since=None, probe=f"process {signs.frozen}")
         place = seen.address.socket if seen.address else None
         if seen.ready and place and not os.access(place, os.F_OK):
             # Known at once, so that no step is tried that can only fail.
@@ -200,12 +211,29 @@ class Observer:
         marks.ever_ready = True
 
     def _watch(self, seen: observed.Replica, service: Service) -> None:
-        subject = Subject(str(seen.id), service, seen.address, seen.started_at)
-        if service.ready is not None and service.ready.command:
-            argv, env, cwd = self.site.probe_command(seen.id, seen.generation)
-            uid = self.site.uid(seen.id.service)
-            subject = replace(subject, command=argv, command_env=env, cwd=cwd, uid=uid)
-        self.prober.watch(subject)
+        if str(seen.id) not in self.prober:
+            self.prober.watch(self._subject(seen, service.ready))
+
+    def _with_liveness(self, seen: observed.Replica, service: Service) -> observed.Replica:
+        """Liveness by our probes, from when it was first ready until it is asked to end."""
+        if service.live is None:
+            return seen
+        id = str(seen.id)
+        if seen.alive and seen.ever_ready and seen.signalled_at is None:
+            if id not in self.live:
+                self.live.watch(self._subject(seen, service.live))
+        else:
+            self.live.leave(id)
+        known = self.live.of(id)
+        return replace(seen, live_failed_since=known.failed_since, live=known.last)
+
+    def _subject(self, seen: observed.Replica, probe: Probe | None) -> Subject:
+        subject = Subject(str(seen.id), probe, seen.address, seen.started_at)
+        if probe is None or not probe.command:
+            return subject
+        argv, env, cwd = self.site.probe_command(seen.id, seen.generation, probe.command)
+        uid = self.site.uid(seen.id.service)
+        return replace(subject, command=argv, command_env=env, cwd=cwd, uid=uid)
 
     def _note_ends(self, replicas: tuple[observed.Replica, ...]) -> None:
         """Count ends without steady readiness, once each; ends that we asked for count nothing."""
@@ -234,6 +262,7 @@ class Observer:
     def forget(self, id: str) -> None:
         """A replica is cleared away."""
         self.prober.forget(id)
+        self.live.forget(id)
         self._ended.discard(id)
         self.site.notebook.marks.pop(id, None)
 

@@ -1,6 +1,7 @@
 """Asks replicas whether they are ready, while no edge does it: before they enter, and parked.
+And whether they are live, all the time.
 
-One task a replica; results are ``core.health`` verdicts. A change wakes the loop.
+One task a replica and question; results are ``core.health`` verdicts. A change wakes the loop.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import aiohttp
 from gapless.core import health
 from gapless.engine import clock
 from gapless.model.process import Address
-from gapless.model.service import Probe, Service
+from gapless.model.service import Probe
 
 EAGER = 0.05
 """Least seconds between probes of a replica that is not ready yet."""
@@ -26,16 +27,18 @@ BODY = 200
 """Characters of an answer that are kept as the reason."""
 READ = 4096
 """Bytes of an answer that are read."""
+UNPROVEN = 1.0
+"""Seconds at most between liveness probes until the first good one."""
 ALIVE_FOR = 0.5
 """A program without a probe counts as ready once it has lived this long (seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom to ask and how; ``command_env`` and ``uid`` are for command probes."""
+    """Whom to ask and how; ``command``, ``command_env`` and ``uid`` are for command probes."""
 
     id: str
-    service: Service
+    probe: Probe | None
     address: Address | None
     started_at: float
     command: tuple[str, ...] = ()
@@ -44,12 +47,53 @@ class Subject:
     uid: int | None = None
 
 
-class Prober:
-    """Keeps one probing task for each watched replica."""
+class _Rounds:
+    """One probing task for each watched replica."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._tasks
+
+    def watch(self, subject: Subject) -> None:
+        """Probe it until ``leave``; already watched: nothing changes."""
+        if subject.id not in self._tasks:
+            self._tasks[subject.id] = asyncio.create_task(self._probe_forever(subject))
+
+    def leave(self, id: str) -> None:
+        """Stop probing; what is known stays."""
+        if task := self._tasks.pop(id, None):
+            task.cancel()
+
+    async def close(self) -> None:
+        """Stop everything."""
+        tasks = list(self._tasks.values())
+        self._tasks.clear()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _probe_forever(self, subject: Subject) -> None:
+        async with _session(subject.address) as session:
+            while True:
+                ok, text = await _ask(subject, session)
+                delay = self._judge(subject, ok, text)
+                if delay is None:
+                    return
+                await asyncio.sleep(delay)
+
+    def _judge(self, subject: Subject, ok: bool, text: str) -> float | None:
+        """Take note of an answer; returns the seconds until the next question, None: no more."""
+        raise NotImplementedError
+
+
+class Prober(_Rounds):
+    """Asks whether replicas are ready, while no edge does it."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__()
         self._wake = wake
-        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._health: dict[str, health.Health] = {}
 
     def health(self, id: str) -> health.Health:
@@ -62,45 +106,53 @@ class Prober:
             known = self.health(id)
             self._health[id] = replace(known, ready=True, since=clock.now(), ever=True)
 
-    def watch(self, subject: Subject) -> None:
-        """Probe it until ``leave``; already watched: nothing changes."""
-        if subject.id not in self._tasks:
-            self._tasks[subject.id] = asyncio.create_task(self._probe_forever(subject))
-
-    def leave(self, id: str) -> None:
-        """Stop probing; what is known stays."""
-        if task := self._tasks.pop(id, None):
-            task.cancel()
-
     def forget(self, id: str) -> None:
         """Stop probing and drop what is known."""
         self.leave(id)
         self._health.pop(id, None)
 
-    async def close(self) -> None:
-        """Stop everything."""
-        tasks = list(self._tasks.values())
-        self._tasks.clear()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    def _judge(self, subject: Subject, ok: bool, text: str) -> float | None:
+        probe = subject.probe
+        before = self.health(subject.id)
+        now = clock.now()
+        after = health.judge(before, ok, text, now, after=probe.after if probe else 3)
+        self._health[subject.id] = after
+        if after.ready != before.ready:
+            self._wake()
+        if ok and probe is None and subject.address is None:
+            return None  # nothing is asked of it but that it lives, and every look sees that
+        every = probe.every if probe else 1.0
+        eager = max(EAGER, EAGER_SHARE * (now - subject.started_at))
+        return every if ok else min(every, eager)
 
-    async def _probe_forever(self, subject: Subject) -> None:
-        probe = subject.service.ready
-        async with _session(subject.address) as session:
-            while True:
-                ok, text = await _ask(subject, probe, session)
-                before = self.health(subject.id)
-                after = probe.after if probe else 3
-                now = clock.now()
-                self._health[subject.id] = health.judge(before, ok, text, now, after=after)
-                if self._health[subject.id].ready != before.ready:
-                    self._wake()
-                if ok and probe is None and subject.address is None:
-                    return  # nothing is asked of it but that it lives, and every look sees that
-                every = probe.every if probe else 1.0
-                eager = max(EAGER, EAGER_SHARE * (now - subject.started_at))
-                await asyncio.sleep(every if ok else min(every, eager))
+
+class LiveProber(_Rounds):
+    """Asks whether replicas are live, at their own address, in the edge or not."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        super().__init__()
+        self._wake = wake
+        self._known: dict[str, health.Liveness] = {}
+
+    def of(self, id: str) -> health.Liveness:
+        """What is known of one replica."""
+        return self._known.get(id, health.Liveness())
+
+    def forget(self, id: str) -> None:
+        """Stop probing and drop what is known."""
+        self.leave(id)
+        self._known.pop(id, None)
+
+    def _judge(self, subject: Subject, ok: bool, text: str) -> float:
+        probe = subject.probe
+        assert probe is not None, "only those that have a probe are watched"  # noqa: S101
+        before = self.of(subject.id)
+        after = health.judge_live(before, ok, text, clock.now(), after=probe.after)
+        self._known[subject.id] = after
+        if (after.failed_since is None) != (before.failed_since is None):
+            self._wake()
+        # A probe that never succeeded is wrong itself, perhaps: soon enough to end a deploy.
+        return probe.every if after.ever else min(probe.every, UNPROVEN)
 
 
 @contextlib.asynccontextmanager
@@ -118,9 +170,8 @@ async def _session(address: Address | None) -> AsyncIterator[aiohttp.ClientSessi
         yield session
 
 
-async def _ask(
-    subject: Subject, probe: Probe | None, session: aiohttp.ClientSession | None
-) -> tuple[bool, str]:
+async def _ask(subject: Subject, session: aiohttp.ClientSession | None) -> tuple[bool, str]:
+    probe = subject.probe
     if probe is not None and probe.command:
         return await _command(subject, probe)
     if probe is not None and probe.path and session is not None:

@@ -191,18 +191,17 @@ class Site:
         return self.paths.run / "n" / id
 
     def probe_command(
-        self, id: ReplicaId, generation: Generation
+        self, id: ReplicaId, generation: Generation, command: tuple[str, ...]
     ) -> tuple[tuple[str, ...], Mapping[str, str], str]:
         """(argv, env, cwd) of a command probe."""
         stack = self.stack(generation.release)
         service = stack.services[id.service]
         own = {"replica": str(id), "release": f"r{id.release}"}
-        command = service.ready.command if service.ready else None
         env = self._environment(stack, service, id.release, own)
         env.setdefault("HOME", "/")
         env.setdefault("LANG", os.environ.get("LANG", "C.UTF-8"))
         return (
-            self._argv(stack, command or (), own),
+            self._argv(stack, command, own),
             env,
             self._cwd(id.release, service.cwd),
         )

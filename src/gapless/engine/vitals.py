@@ -16,6 +16,8 @@ from gapless.runtimes import base
 
 SHORTEST = 0.5
 """Seconds between two samples from which cores may be told: use is counted in 10 ms."""
+LASTING = 3
+"""Samples of memory in a row that make a use lasting."""
 TICK = 0.5
 """Seconds between looks at whether programs stand still."""
 SAMPLE_EVERY = 2.0
@@ -32,10 +34,26 @@ class Vitals:
     cpu_seconds: float | None = None
     cores: float | None = None
     memory: int | None = None
-    frozen_since: float | None = None
-    """When it was first seen to stand still, without a break since (CLOCK_BOOTTIME)."""
+    memories: tuple[int, ...] = ()
+    """The last ``LASTING`` samples of memory."""
     frozen: str = ""
-    """How it stands still, in the runtime's word: ``stopped``, ``zombie``."""
+    """How it stood still at the last look, in the runtime's word: ``stopped``, ``zombie``."""
+    still_since: float | None = None
+    """When it was first seen to stand still, without a break since (CLOCK_BOOTTIME)."""
+    still_looks: int = 0
+    """Looks in a row at which it stood still."""
+
+    @property
+    def memory_low(self) -> int | None:
+        """The least of the last samples; None while they are too few to speak of lasting use."""
+        return min(self.memories) if len(self.memories) == LASTING else None
+
+    @property
+    def frozen_since(self) -> float | None:
+        """When it ceased to move; None: it moves, or was seen to stand still only once. (Profilers
+        and debuggers stop programs for a moment.)
+        """
+        return self.still_since if self.still_looks > 1 else None
 
 
 NOTHING = Vitals()
@@ -43,7 +61,14 @@ NOTHING = Vitals()
 
 def after_sample(before: Vitals, used: base.Usage, now: float) -> Vitals:
     """The signs after one more sample of use."""
-    signs = replace(before, sampled_at=now, cpu_seconds=used.cpu_seconds, memory=used.memory)
+    memories = (*before.memories, used.memory)[-LASTING:]
+    signs = replace(
+        before,
+        sampled_at=now,
+        cpu_seconds=used.cpu_seconds,
+        memory=used.memory,
+        memories=memories,
+    )
     if before.cpu_seconds is None:
         return signs
     span = now - before.sampled_at
@@ -54,10 +79,14 @@ def after_sample(before: Vitals, used: base.Usage, now: float) -> Vitals:
 
 def after_look(before: Vitals, word: str, now: float) -> Vitals:
     """The signs after one more look at whether it stands still; ``word`` "": it does not."""
-    if word == before.frozen:
-        return before
-    since = before.frozen_since if word and before.frozen else now
-    return replace(before, frozen=word, frozen_since=since if word else None)
+    if not word:
+        return (
+            before
+            if not before.frozen
+            else replace(before, frozen="", still_since=None, still_looks=0)
+        )
+    since = before.still_since if before.frozen else now
+    return replace(before, frozen=word, still_since=since, still_looks=before.still_looks + 1)
 
 
 class Sampler:
@@ -104,7 +133,7 @@ class Sampler:
             after = after_look(before, words.get(id, ""), now)
             if after is not before:
                 self._signs[id] = after
-                changed = True
+                changed |= (after.frozen_since is None) != (before.frozen_since is None)
         if changed:
             self._wake()
 

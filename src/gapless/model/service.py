@@ -20,20 +20,23 @@ from gapless.model.units import (
     show,
 )
 
+LEAST_AGE = 10.0
+"""Seconds; replicas that are recycled sooner would do little else."""
+
 
 class Probe(Model):
-    """How readiness is asked for: an HTTP path, or a command that exits 0."""
+    """How a replica is asked: an HTTP path, or a command that exits 0."""
 
     path: UrlPath | None = None
-    """HTTP path; ready when it answers 2xx or 3xx."""
+    """HTTP path; good when it answers 2xx or 3xx."""
     command: Command | None = None
-    """Command run with the service's code and environment; ready when it exits 0."""
+    """Command run with the service's code and environment; good when it exits 0."""
     every: Seconds = 1.0
     """Time between two probes of a serving replica."""
     timeout: Seconds = 2.0
     """A probe without an answer after this long has failed."""
     after: Annotated[int, Field(ge=1, le=100)] = 3
-    """So many failed probes in a row make a ready replica unready."""
+    """So many failed probes in a row: it gets no more traffic (ready), or is replaced (live)."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
@@ -58,6 +61,40 @@ class Reserve(Model):
     """Cores."""
     memory: Bytes | None = None
     """Memory of one replica."""
+
+
+class LiveProbe(Probe):
+    """As ``ready``; asked of the replica itself, from when it was first ready."""
+
+    every: Seconds = 5.0
+    """Time between two probes."""
+
+
+class Limits(Model):
+    """What one replica may use at most."""
+
+    cpu: Annotated[float, Field(gt=0)] | None = None
+    """Cores. Enforced where the machine has cgroups to give; check says whether it does."""
+    memory: Bytes | None = None
+    """A replica that stays above is replaced, its successor first. Where the machine has cgroups
+    to give, one that runs away faster than that is killed at a quarter more (at least 64M)."""
+
+
+class Recycle(Model):
+    """When a healthy replica is replaced all the same, its successor first."""
+
+    age: Seconds | None = None
+    """Once it is this old, and up to a fifth more, so that replicas do not go together."""
+    requests: Annotated[int, Field(ge=1)] | None = None
+    """Once it has answered so many requests, and up to a fifth more."""
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.age is None and self.requests is None:
+            raise ValueError("needs age or requests")
+        if self.age is not None and self.age < LEAST_AGE:
+            raise ValueError(f"age must be at least {LEAST_AGE:g} s")
+        return self
 
 
 def _probe(value: Any) -> Any:
@@ -97,6 +134,9 @@ When = Annotated[
     ),
 ]
 ProbeField = Annotated[Probe, BeforeValidator(_probe, json_schema_input_type=UrlPath | Probe)]
+LiveField = Annotated[
+    LiveProbe, BeforeValidator(_probe, json_schema_input_type=UrlPath | LiveProbe)
+]
 
 
 class Service(Model):
@@ -125,6 +165,9 @@ class Service(Model):
     """"cookie": a client stays with its replica as long as that replica is ready."""
     ready: ProbeField | None = None
     """Readiness, the gate of traffic and deploys: a path, { path, … } or { command }."""
+    live: LiveField | None = None
+    """Liveness, asked of the replica itself; failing, it is replaced. Absent: its process exists
+    and is not stopped. Never made of ready: a lost database is no reason to restart."""
     start: Seconds = 30.0
     """A replica that is not ready this long after its start has failed."""
     drain: Seconds = 30.0
@@ -147,7 +190,10 @@ class Service(Model):
     """The edge waits this long for an answer."""
     reserve: Reserve = Reserve()
     """Guaranteed cpu and memory of one replica."""
-
+    limits: Limits = Limits()
+    """The most cpu and memory of one replica."""
+    recycle: Recycle | None = None
+    """Replace replicas by age or number of requests, without a gap."""
     scale: Scale | None = None
     """Replicas follow the load, from replicas up to scale.max; absent: a fixed number."""
 
@@ -195,6 +241,14 @@ class Service(Model):
             )
         if self.ready is not None and self.ready.path and not self.http:
             problems.append("ready is a path, but no HTTP server is declared: use { command }")
+        if self.live is not None and self.live.path and not self.http:
+            problems.append("live is a path, but no HTTP server is declared: use { command }")
+        if self.recycle is not None and self.recycle.requests is not None and not self.http:
+            problems.append("recycle.requests needs an HTTP service: the edge counts them")
+        for key in ("cpu", "memory"):
+            least, most = getattr(self.reserve, key), getattr(self.limits, key)
+            if least is not None and most is not None and most < least:
+                problems.append(f"limits.{key} is less than reserve.{key}")
         if self.port is not None and self.replicas not in (0, 1):
             problems.append("a fixed port allows one replica: use ${port} in run instead")
         if self.switch == "atomic" and self.singleton:

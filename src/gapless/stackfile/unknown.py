@@ -14,8 +14,7 @@ LATER_KEYS: dict[tuple[str, ...], frozenset[str]] = {
     (): frozenset({"domains", "tls", "backup", "alerts", "notify", "console"}),
     ("service", _ANY): frozenset(
         {
-            "live", "limits", "user", "image", "build", "rate_limit", "static", "recycle",
-            "gpu", "cors", "concurrency",
+            "user", "image", "build", "rate_limit", "static", "gpu", "cors", "concurrency",
         }
     ),
     ("service", _ANY, "route"): frozenset({"timeout", "rate_limit", "allow", "login", "cors"}),
