@@ -70,11 +70,11 @@ def test_killed_between_copy_and_cut_nothing_is_twice(
 
     monkeypatch.setattr(logs, "_punch", killed)
     with pytest.raises(KeyboardInterrupt):
-        store.rotate(1000, 9, known=frozenset())
+        store.rotate(50_000, 9, known=frozenset())
     monkeypatch.setattr(logs, "_punch", punch)
     with store.path("a").open("ab") as live:
         live.write(text)
-    store.rotate(1000, 9, known=frozenset())
+    store.rotate(50_000, 9, known=frozenset())
     assert everything(store, "a") == text + text
 
 
@@ -87,10 +87,35 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(os, "write", full)
     with pytest.raises(EnvironmentFault, match="No space left"):
-        store.rotate(1000, 9, known=frozenset())
+        store.rotate(10_000, 9, known=frozenset())
     monkeypatch.undo()
     assert everything(store, "a") == text
     assert [part.name for part in store.parts("a")] == ["a.log"]
+
+
+def test_a_flood_is_bounded_and_the_newest_lines_are_kept(tmp_path: Path) -> None:
+    lines = [b"line %07d\n" % n for n in range(100_000)]
+    store = store_with(tmp_path, b"".join(lines))
+    assert store.flooded(10_000)
+    store.rotate(10_000, 3, known=frozenset())
+    sizes = [part.stat().st_size for part in store.parts("a")[:-1]]
+    assert len(sizes) == 3 and max(sizes) <= 10_000
+    assert store.path("a").stat().st_blocks * 512 < 10_000
+    assert not store.flooded(10_000)
+    kept = everything(store, "a")
+    assert kept == b"".join(lines)[-len(kept) :]
+    assert len(kept) > 29_900
+
+
+async def test_a_program_that_floods_its_log_takes_bounded_room(runtime: ProcessRuntime) -> None:
+    await runtime.start(Process("a", ("sh", "-c", "yes flood")))
+    rounds = 0
+    while rounds < 3:
+        await until(lambda: runtime.flooded(1 << 20))
+        runtime.rotate(1 << 20, 2)
+        old = runtime.logs.parts("a")[:-1]
+        assert sum(part.stat().st_size for part in old) <= 2 << 20
+        rounds += 1
 
 
 def test_a_half_line_stays_in_the_live_file(tmp_path: Path) -> None:

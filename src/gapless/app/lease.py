@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 TTL = 3.0
 
 
+def _now() -> float:
+    """Seconds of a clock that nobody sets, and that goes on while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Lost(Exception):
     """Somebody else leads, or nobody: what was about to be written must not be."""
 
@@ -56,7 +61,7 @@ class BlockingStore(Protocol):
 
 
 class _Belief:
-    """What a holder may believe: a token, until a moment of its own monotonic clock."""
+    """What a holder may believe: a token, until a moment of its own clock."""
 
     def __init__(self, name: str, ttl: float) -> None:
         if ttl <= 0:
@@ -69,7 +74,7 @@ class _Belief:
     def token(self) -> int | None:
         """The token while we believe to lead; grows with each new leader."""
         held = self._held
-        return held[0] if held is not None and time.monotonic() < held[1] else None
+        return held[0] if held is not None and _now() < held[1] else None
 
     @property
     def leading(self) -> bool:
@@ -154,13 +159,13 @@ class Lease(_Belief):
 
     async def _keep(self) -> None:
         while True:
-            asked = time.monotonic()
+            asked = _now()
             try:
                 async with asyncio.timeout(self.ttl):
                     await self._try(asked)
             except Exception as error:  # the store is away: go on asking
                 log.warning("%s: %s", self.name, str(error) or type(error).__name__)
-            await asyncio.sleep(max(0.0, asked + self._pause - time.monotonic()))
+            await asyncio.sleep(max(0.0, asked + self._pause - _now()))
 
     async def _try(self, asked: float) -> None:
         held = self._held
@@ -168,7 +173,7 @@ class Lease(_Belief):
             kept = await self._store.renew(self.name, held[0], self.ttl)
             self._believe(held[0] if kept else None, asked)
         if self._held is None:
-            asked = time.monotonic()
+            asked = _now()
             self._believe(await self._store.acquire(self.name, self.holder, self.ttl), asked)
         if self.leading:  # also by a renewal, after the belief had run out
             self._changed.set()
@@ -212,12 +217,12 @@ class BlockingLease(_Belief):
 
     def _keep(self) -> None:
         while not self._stop.is_set():
-            asked = time.monotonic()
+            asked = _now()
             try:
                 self._try(asked)
             except Exception as error:  # the store is away: go on asking
                 log.warning("%s: %s", self.name, str(error) or type(error).__name__)
-            self._stop.wait(max(0.0, asked + self._pause - time.monotonic()))
+            self._stop.wait(max(0.0, asked + self._pause - _now()))
         held, self._held = self._held, None
         if held is not None:
             with contextlib.suppress(Exception):
@@ -229,7 +234,7 @@ class BlockingLease(_Belief):
             kept = self._store.renew(self.name, held[0], self.ttl)
             self._believe(held[0] if kept else None, asked)
         if self._held is None:
-            asked = time.monotonic()
+            asked = _now()
             self._believe(self._store.acquire(self.name, self.holder, self.ttl), asked)
         with self._changed:  # also after a renewal: the belief may have run out before it
             self._changed.notify_all()

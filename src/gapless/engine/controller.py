@@ -50,6 +50,8 @@ CREATE_LIMIT = 600.0
 """Seconds that making a store may take."""
 STORE_LINES = 50
 """Log lines searched for the reason of a store's end."""
+FLOOD = 2.0
+"""Seconds between looks whether a program floods its log."""
 HOUSEKEEPING = 30.0
 """Seconds between rounds of log rotation and journal trimming."""
 
@@ -346,14 +348,21 @@ class Controller:
             self.wake()
 
     async def _housekeeping(self) -> None:
-        rotate = getattr(self.site.runtime, "rotate", None)
         while True:
-            await asyncio.sleep(HOUSEKEEPING)
+            await self._rotate_logs()
+            for _ in range(round(HOUSEKEEPING / FLOOD)):
+                await asyncio.sleep(FLOOD)
+                flooded = getattr(self.site.runtime, "flooded", None)
+                if flooded is not None and flooded(LOG_LIMIT):
+                    await self._rotate_logs()
             self.site.journal.trim()
             await self._clear_jobs()
-            if rotate is not None:
-                with contextlib.suppress(errors.GaplessError, OSError):
-                    await asyncio.to_thread(rotate, LOG_LIMIT, LOGS_KEPT)
+
+    async def _rotate_logs(self) -> None:
+        rotate = getattr(self.site.runtime, "rotate", None)
+        if rotate is not None:
+            with contextlib.suppress(errors.GaplessError, OSError):
+                await asyncio.to_thread(rotate, LOG_LIMIT, LOGS_KEPT)
 
     async def _clear_jobs(self) -> None:
         """Drop the records of jobs whose rollout is over; their logs stay."""

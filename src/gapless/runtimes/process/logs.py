@@ -1,12 +1,14 @@
 """Output files: written by the programs themselves, cut from the front while they write.
 
 A live file is never renamed or truncated. Its oldest part is copied to ``ID.log.1`` and then
-punched out of it (the file begins with a hole that takes no room), so no line is lost, however
-fast the program writes. Why, and what bounds the logs meanwhile: docs/decisions/0004-logs.md.
+punched out of it (the file begins with a hole that takes no room), so no line is lost but those
+that are older than all that is kept, however fast the program writes. Why, and what bounds the logs
+meanwhile: docs/decisions/0004-logs.md.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -45,8 +47,16 @@ class Logs:
         old.sort(key=lambda path: -int(path.suffix[1:]))
         return [*old, live] if live.exists() else old
 
+    def flooded(self, limit: int) -> bool:
+        """Whether any live file takes more room than ``limit`` bytes; costs one look at each."""
+        with os.scandir(self.folder) if self.folder.exists() else contextlib.nullcontext(()) as all:
+            return any(
+                entry.stat().st_blocks * 512 > limit for entry in all if entry.name.endswith(".log")
+            )
+
     def rotate(self, limit: int, keep: int, *, known: Set[str]) -> list[str]:
-        """Cut every live file that holds more than ``limit`` bytes; keep ``keep`` old parts.
+        """Cut every live file that holds more than ``limit`` bytes; keep ``keep`` old parts of so
+        many bytes at most.
 
         Returns the ids that were cut. Raises EnvironmentFault (disk full); nothing is lost then.
         """
@@ -107,18 +117,34 @@ def _rotate(path: Path, limit: int, keep: int) -> bool:
         if size - first <= limit:
             return False
         end = _last_line(live, first, size)
-        if keep:
-            draft = path.with_name(f"{path.name}.draft")
-            try:
-                inode = _copy(live, first, end, draft)
-                records.write_durably(plan, f"{end} {inode}")
-                _shift(path, keep)
-                draft.replace(newest)
-            finally:
-                draft.unlink(missing_ok=True)
-        _punch(live, end)
-        plan.unlink(missing_ok=True)
+        holes = True
+        if end - first > keep * limit:
+            # Older than all that will be kept: it would be copied only to be dropped.
+            first = _next_line(live, end - keep * limit, end)
+            holes = _punch(live, first)
+        while first < end:
+            stop = end if end - first <= limit else _last_line(live, first, first + limit)
+            _keep_part(path, live, (first, stop), keep)
+            holes = _punch(live, stop)
+            plan.unlink(missing_ok=True)
+            first = stop
+        if not holes:
+            # The few lines written since the copy are the price.
+            os.ftruncate(live.fileno(), 0)
         return True
+
+
+def _keep_part(path: Path, live: BinaryIO, span: tuple[int, int], keep: int) -> None:
+    """Copy a span of the live file to its newest part; the plan says what is to be cut then."""
+    newest = path.with_name(f"{path.name}.1")
+    draft = path.with_name(f"{path.name}.draft")
+    try:
+        inode = _copy(live, *span, draft)
+        records.write_durably(path.with_name(f"{path.name}.cut"), f"{span[1]} {inode}")
+        _shift(path, keep)
+        draft.replace(newest)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _finish(live: BinaryIO, plan: Path, newest: Path) -> None:
@@ -127,8 +153,8 @@ def _finish(live: BinaryIO, plan: Path, newest: Path) -> None:
         end, inode = (int(field) for field in plan.read_text().split())
     except (FileNotFoundError, ValueError):
         return
-    if newest.exists() and newest.stat().st_ino == inode:
-        _punch(live, end)
+    if newest.exists() and newest.stat().st_ino == inode and not _punch(live, end):
+        os.ftruncate(live.fileno(), 0)
     plan.unlink()
 
 
@@ -138,6 +164,12 @@ def _last_line(live: BinaryIO, first: int, size: int) -> int:
     tail = os.pread(live.fileno(), size - begin, begin)
     newline = tail.rfind(b"\n")
     return size if newline < 0 else begin + newline + 1
+
+
+def _next_line(live: BinaryIO, begin: int, end: int) -> int:
+    """Where the next line begins; ``begin`` itself, when none does within a chunk."""
+    newline = os.pread(live.fileno(), min(_CHUNK, end - begin), begin).find(b"\n")
+    return begin if newline < 0 else begin + newline + 1
 
 
 def _copy(live: BinaryIO, first: int, end: int, draft: Path) -> int:
@@ -171,13 +203,13 @@ def _numbers(path: Path) -> list[int]:
     return [int(part.suffix[1:]) for part in parts if part.suffix[1:].isdigit()]
 
 
-def _punch(live: BinaryIO, end: int) -> None:
+def _punch(live: BinaryIO, end: int) -> bool:
+    """Give back the room up to ``end``; False where the file system has no holes."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
     if libc.fallocate(live.fileno(), _PUNCH_HOLE | _KEEP_SIZE, 0, end) == 0:
-        return
+        return True
     number = ctypes.get_errno()
     if number not in (errno.EOPNOTSUPP, errno.ENOSYS):
         raise OSError(number, os.strerror(number))
-    # No holes on this file system: the few lines written since the copy are the price.
-    os.ftruncate(live.fileno(), 0)
+    return False

@@ -79,6 +79,7 @@ class ProcessRuntime:
         self._entries: dict[str, _Entry] = {}
         self._starting: dict[str, _Start] = {}
         self._searched = False
+        self._searching = asyncio.Lock()
         self._ended: asyncio.Queue[str] = asyncio.Queue()
 
     # -- starting -------------------------------------------------------------------------
@@ -159,8 +160,10 @@ class ProcessRuntime:
         also where its record is lost (``lost``).
         """
         if not self._searched:
-            await asyncio.to_thread(lost.recover, self._records, self._accounts.owned())
-            self._searched = True
+            async with self._searching:
+                if not self._searched:
+                    await asyncio.to_thread(lost.recover, self._records, self._accounts.owned())
+                    self._searched = True
         self._adopt_all()
         begun = [_begun(start) for id, start in self._starting.items() if id not in self._entries]
         found = [self._found(entry) for entry in self._entries.values()]
@@ -332,6 +335,10 @@ class ProcessRuntime:
     def log(self, id: str) -> Path:
         """See ``Runtime.log``. After a rotation it begins with a hole: ``logs.open_at_start``."""
         return self.logs.path(id)
+
+    def flooded(self, limit: int) -> bool:
+        """Whether any log takes more room than ``limit`` bytes; quick."""
+        return self.logs.flooded(limit)
 
     def rotate(self, limit: int, keep: int) -> Sequence[str]:
         """Bound the logs: each to about ``limit`` bytes live and ``keep`` old parts of as much.
