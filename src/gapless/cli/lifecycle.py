@@ -15,7 +15,7 @@ from typing import IO, TextIO
 import click
 
 from gapless import errors
-from gapless.cli import change, follow, out, render
+from gapless.cli import change, follow, out, render, upgrade
 from gapless.cli.session import Session
 from gapless.engine import client, offline
 from gapless.runtimes.process import records
@@ -37,6 +37,8 @@ def up(session: Session, detach: bool) -> int:
     """
     if session.client.alive():
         change.same_place(session)
+        if upgrade.take_over(session):
+            start_controller(session)
     else:
         start_controller(session)
     body = session.body()
@@ -126,6 +128,15 @@ def _other(session: Session) -> str:
 
 def _start(session: Session, deadline: float) -> ControllerEnded | None:
     """One attempt; None when a controller answers."""
+    from gapless.cli import install
+
+    if install.started(session):
+        if session.client.alive():
+            return None
+        raise errors.EnvironmentFault(
+            f"{session.stack_id}: systemd has started the controller and it does not answer",
+            hint=f"journalctl -u gapless-{session.stack_id}",
+        )
     log = session.paths.logs / "controller.log"
     with _opened(log) as stream:
         begun = stream.seek(0, os.SEEK_END)

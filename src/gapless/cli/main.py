@@ -35,6 +35,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "restart": ("change", "Replace all replicas of a service, without a gap."),
         "stop": ("change", "Stop a service."),
         "start": ("change", "Start a stopped service."),
+        "install": ("install", "Boot with the machine (systemd unit)."),
         "maintenance": ("change", "Show the maintenance page, or stop showing it."),
     },
     "Release": {

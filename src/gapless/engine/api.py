@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from gapless import __version__, errors
-from gapless.engine import events, status, usage
+from gapless.engine import build, events, notify, status, usage
 from gapless.engine.client import BEGIN_BY
 from gapless.engine.controller import Controller
 from gapless.engine.inside import Inside
@@ -33,8 +33,12 @@ Operation = Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]
 class Api:
     """Routes to the loop and its operations."""
 
-    def __init__(self, controller: Controller, operations: Operations) -> None:
+    def __init__(
+        self, controller: Controller, operations: Operations, *, supervised: bool = False
+    ) -> None:
         self.c = controller
+        self.supervised = supervised
+        self.build = build.digest()
         self.operations = operations
         self.planning = Planning(controller, operations)
         self.inside = Inside(controller)
@@ -49,6 +53,7 @@ class Api:
         for path, operation in self._streams().items():
             app.router.add_post(path, self._streaming(operation))
         app.router.add_post("/v1/plan", _posting(self.planning.plan))
+        app.router.add_post("/v1/handover", _posting(self._handover))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
         await self._listen()
@@ -68,6 +73,7 @@ class Api:
         must not lock the operator out. For ever; cancel it."""
         while True:
             await asyncio.sleep(KEPT_EVERY)
+            notify.tell("WATCHDOG=1")
             if not self.c.site.paths.api.exists():
                 with contextlib.suppress(errors.GaplessError, OSError):
                     self.c.site.paths.make()
@@ -127,10 +133,20 @@ class Api:
         return {
             "pid": os.getpid(),
             "version": __version__,
+            "build": self.build,
+            "supervised": self.supervised,
             "stack": self.c.site.paths.stack,
             "config_file": str(self.operations.folder.file),
             "rounds": self.c.rounds,
         }
+
+    async def _handover(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        if self.inside.under_way:
+            raise errors.Refused(
+                f"handover: gapless run {', '.join(self.inside.under_way)} is under way",
+                hint="it would end with this controller; wait for it, or stop it",
+            )
+        return await self.operations.handover(body)
 
     async def _status(self, _: web.Request) -> dict[str, Any]:
         return status.report(self.c, await self.c.vitals.read())

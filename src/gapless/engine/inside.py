@@ -23,14 +23,19 @@ class Inside:
     def __init__(self, controller: Controller) -> None:
         self.c = controller
         self._number = 0
+        self.under_way: list[str] = []
+        """Names of the one-offs that run now."""
 
     async def run(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Run a job, or a command with a service's environment; its output goes to the events."""
         name = str(body.get("name") or "")
         argv = tuple(str(word) for word in body.get("argv") or ())
-        process = self._process(name, argv)
-        declared = name in self.c.site.stack(self.c.desired.stack or 0).jobs and not argv
         runtime = self.c.site.runtime
+        known = {found.id for found in await runtime.look()}
+        process = self._process(name, argv)
+        while process.id in known:  # left by a controller that died beside it
+            process = self._process(name, argv)
+        declared = name in self.c.site.stack(self.c.desired.stack or 0).jobs and not argv
         log = runtime.log(process.id)
         offset = logfiles.size(log)
         self.c.site.journal.add(
@@ -43,6 +48,7 @@ class Inside:
                 f"run {name}: {other} is under way; a job never runs twice at once",
                 hint=f"gapless logs -f {name}",
             )
+        self.under_way.append(name)
         try:
             while True:
                 found = next((f for f in await runtime.look() if f.id == process.id), None)
@@ -51,6 +57,7 @@ class Inside:
                     break
                 await asyncio.sleep(POLL)
         finally:
+            self.under_way.remove(name)
             await self._end(process.id)
         end = found.exit if found else None
         if end is None or end.code != 0:

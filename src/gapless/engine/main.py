@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gapless import errors, stackfile
 from gapless.edge.haproxy import HAProxyEdge
-from gapless.engine import durable, lock
+from gapless.engine import durable, lock, notify, stateformat, unit
 from gapless.engine.api import Api
 from gapless.engine.controller import Controller
 from gapless.engine.journal import Journal
@@ -25,6 +25,10 @@ from gapless.runtimes.process import ProcessRuntime
 
 LAST_ROUND = 5.0
 """Seconds that the round under way may take once the controller is told to end."""
+USELESS_EVERY = 0.2
+"""Seconds between looks whether the controller has anything to keep."""
+USELESS_AFTER = 30.0
+"""Seconds after which one that has nothing to keep ends."""
 FIRST_LOOK = 3.0
 """Seconds that the API waits for the first round, so that it has something to tell."""
 
@@ -61,16 +65,22 @@ def known_stack(file: Path, overlay: str | None, name: str | None) -> Stack:
         return Releases(paths).load_stack(number)
 
 
-async def serve(file: Path, overlay: str | None, name: str | None = None) -> None:
-    """Run the controller until ``down`` or TERM. TERM leaves everything running."""
+async def serve(
+    file: Path, overlay: str | None, name: str | None = None, *, supervised: bool = False
+) -> int:
+    """Run the controller until ``down``, a handover or TERM; the exit code.
+
+    TERM and a handover leave everything running. ``supervised``: somebody starts the next one.
+    """
     stack = known_stack(file, overlay, name)
     paths = Paths.of(stack.id)
     paths.make()
     held = lock.take(paths)
     with held:
+        stateformat.mark(paths)
         controller = Controller(site(paths, stack))
         operations = Operations(controller, file, overlay)
-        api = Api(controller, operations)
+        api = Api(controller, operations, supervised=supervised)
         controller.adopt()
         running = asyncio.create_task(controller.run())
         loop = asyncio.get_running_loop()
@@ -80,14 +90,33 @@ async def serve(file: Path, overlay: str | None, name: str | None = None) -> Non
         with contextlib.suppress(TimeoutError, errors.GaplessError):
             await asyncio.wait_for(controller.round_done(), FIRST_LOOK)
         await api.serve()
-        keeping = asyncio.create_task(api.keep())
+        notify.tell("READY=1", f"STATUS=steers {paths.stack}")
+        helpers = [
+            asyncio.create_task(api.keep()),
+            asyncio.create_task(_end_when_useless(controller, operations)),
+        ]
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await running
         finally:
-            keeping.cancel()
+            notify.tell("STOPPING=1")
+            for helper in helpers:
+                helper.cancel()
             await api.close()
             controller.site.journal.close()
+    return unit.HANDED_OVER if supervised and operations.handed_over else 0
+
+
+async def _end_when_useless(controller: Controller, operations: Operations) -> None:
+    """Nobody keeps a controller that keeps nothing: one whose first ``up`` was refused, one that
+    was started with the machine for a stack that is down."""
+    idle = 0.0
+    while not controller.stopping:
+        await asyncio.sleep(USELESS_EVERY)
+        idle = idle + USELESS_EVERY if operations.nothing_to_keep else 0.0
+        if idle and (operations.useless or idle >= USELESS_AFTER):
+            controller.stopping = True
+            controller.wake()
 
 
 def _leave(controller: Controller, running: asyncio.Task[None]) -> None:
@@ -103,10 +132,18 @@ def main() -> int:
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--for", dest="overlay")
     parser.add_argument("--stack", help="its id, for a file that turns out to be broken")
+    parser.add_argument("--supervised", action="store_true", help="by a service manager")
     arguments = parser.parse_args()
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(arguments.file.absolute(), arguments.overlay, arguments.stack))
+            return asyncio.run(
+                serve(
+                    arguments.file.absolute(),
+                    arguments.overlay,
+                    arguments.stack,
+                    supervised=arguments.supervised,
+                )
+            )
     except errors.GaplessError as error:
         print(error.message, file=sys.stderr)  # noqa: T201  # the log is where it goes
         if error.hint:

@@ -39,6 +39,15 @@ class Operations:
         self._task: asyncio.Task[Any] | None = None
         """Whoever does what is under way."""
         self._going_down = False
+        self.handed_over = False
+        """Whether this controller ends because another one is to take its place."""
+        self.useless = False
+        """Whether the first ``up`` came to nothing."""
+
+    @property
+    def nothing_to_keep(self) -> bool:
+        """Whether nothing runs, is wanted, or is being done."""
+        return self._busy is None and status.nothing_runs(self.c)
 
     @contextlib.asynccontextmanager
     async def changing(self, what: str) -> AsyncIterator[None]:
@@ -81,15 +90,25 @@ class Operations:
         if self.c.desired.vector:
             return await self._up_again(body)
         async with self.changing("up"):
-            loaded = self.folder.load(body)
-            preflight.fits(loaded.stack)
-            preflight.address_free(self.site, self.c.observed.edge, loaded.stack, None)
-            release = await self.folder.build(loaded, body)
-            rollout = rollouts.deploy(
-                self.c.desired, release.number, loaded.stack, (), kind="up", park=True
-            )
-            await self._roll(rollout, body)
+            try:
+                await self._first_up(body)
+            except errors.GaplessError:
+                # Nothing has ever run, so nothing is to be kept: not even a controller.
+                if not self.c.desired.vector and not self.c.stopping:
+                    self.c.want(wishes.down(self.c.desired))
+                    self.useless = True
+                raise
             return self._serving()
+
+    async def _first_up(self, body: Body) -> None:
+        loaded = self.folder.load(body)
+        preflight.fits(loaded.stack)
+        preflight.address_free(self.site, self.c.observed.edge, loaded.stack, None)
+        release = await self.folder.build(loaded, body)
+        rollout = rollouts.deploy(
+            self.c.desired, release.number, loaded.stack, (), kind="up", park=True
+        )
+        await self._roll(rollout, body)
 
     async def _up_again(self, body: Body) -> dict[str, Any]:
         self._not_going_down("up")
@@ -123,6 +142,17 @@ class Operations:
         self.c.stopping = True
         self.c.wake()
         return {"stopped": True}
+
+    async def handover(self, body: Body) -> dict[str, Any]:
+        """End and leave everything running, for another controller to adopt it.
+
+        Raises Refused while something is changed: that would be undone.
+        """
+        async with self.changing("handover"):
+            self.site.journal.add("handover", cause=str(body.get("to") or ""), actor=_actor(body))
+            self.handed_over = self.c.stopping = True
+            self.c.wake()
+            return {"handed_over": True}
 
     # -- releases ---------------------------------------------------------------------------------
 
