@@ -38,7 +38,7 @@ NASTY = (
 
 def directives(text: str) -> list[str]:
     """The keys, in order, sections too."""
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
     return [line.partition("=")[0] for line in lines]
 
 

@@ -90,14 +90,19 @@ class Two:
         return self._begin(which, words, NOTIFY_SOCKET=notify)
 
     def _begin(self, which: str, words: list[str], **env: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-P", *words],
-            cwd=self.app,
-            env={**os.environ, "PYTHONPATH": str(self.folder / which), **env},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        with (self.folder / "said").open("ab") as said:
+            return subprocess.Popen(
+                [sys.executable, "-P", *words],
+                cwd=self.app,
+                env={**os.environ, "PYTHONPATH": str(self.folder / which), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+
+    def said(self) -> str:
+        """The output of what was begun."""
+        return (self.folder / "said").read_text()
 
     def status(self, which: str) -> dict[str, Any]:
         answer = self(which, "ps", "--json")
@@ -136,19 +141,19 @@ def test_under_a_service_manager_the_next_one_is_its_affair(two: Two) -> None:
     """The test is the service manager: it hears READY, and starts again what ends with 75."""
     place = str(two.folder / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.settimeout(30)
+        listener.settimeout(60)
         listener.bind(place)
         first = two.supervised("old", place)
         assert next_line(listener).splitlines()[0] == "READY=1"
         assert two("old", "up", "-d").code == 0
         before = pids(two.status("old"))
         with two.begun("new", "up", "-d") as taking:
-            assert first.wait(30) == unit.HANDED_OVER
+            assert first.wait(60) == unit.HANDED_OVER, two.said()
             second = two.supervised("new", place)
-            assert taking.wait(60) == 0
+            assert taking.wait(90) == 0, two.said()
         assert pids(two.status("new")) == before
         assert two("new", "down").code == 0
-        assert second.wait(30) == 0
+        assert second.wait(60) == 0, two.said()
 
 
 def test_a_first_up_that_is_refused_leaves_no_controller(two: Two) -> None:

@@ -97,7 +97,7 @@ def started(session: Session) -> bool:
         return False
     mark = unit.mark(str(session.paths.state))
     try:
-        lines = place.read_text("utf-8").splitlines()
+        lines = place.read_text("utf-8").split("\n")
     except OSError:
         return False
     if mark not in lines:  # of a stack of the same name in another state

@@ -12,7 +12,7 @@ from gapless.cli import follow, out
 from gapless.cli.session import Session
 from gapless.engine import build, stateformat
 
-AGAIN = 30.0
+AGAIN = 60.0
 """Seconds that a service manager may take to start the next controller."""
 
 

@@ -17,4 +17,6 @@ def tell(*facts: str) -> None:
     # A name that begins with @ is an abstract one.
     address = f"\0{place[1:]}" if place.startswith("@") else place
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
+        # Whoever listens may be slow; the loop waits for nobody.
+        speaker.setblocking(False)
         speaker.sendto("\n".join(facts).encode(), address)
