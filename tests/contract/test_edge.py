@@ -16,8 +16,8 @@ from gapless.edge import base, config
 from gapless.errors import EdgeRefused
 from gapless.testing.edge import Desk, FakeEdge
 
-Still = Callable[[], Awaitable[tuple[int, int]]]
-"""How many sockets, and how many requests, are still there."""
+Still = Callable[[int], Awaitable[tuple[int, int]]]
+"""How many sockets (so many are expected before long), and how many requests, are there."""
 
 
 class Bench(Protocol):
@@ -69,14 +69,13 @@ class Real:
             async def held() -> bool:
                 return bool(app.held == requests)
 
-            async def still() -> tuple[int, int]:
-                here = (await self.edge().sockets()).get(f"web.{name}", 0)
-
+            async def still(wanted: int) -> tuple[int, int]:
                 async def told() -> bool:
-                    return bool(sum(not end.done() for end in ends) == here)
+                    here = (await self.edge().sockets()).get(f"web.{name}", 0)
+                    return bool(here == wanted == sum(not end.done() for end in ends))
 
-                await stand.until(told, "clients hear of it")
-                return here, sum(not one.done() for one in asked)
+                await stand.until(told, f"{wanted} are left")
+                return wanted, sum(not one.done() for one in asked)
 
             await stand.until(held, "requests are held")
             yield still
@@ -116,7 +115,7 @@ class Fake:
         self.desk.carries("web", f"web.{name}", sockets)
         self.desk.busy("web", f"web.{name}", sockets + requests)
 
-        async def still() -> tuple[int, int]:
+        async def still(wanted: int) -> tuple[int, int]:
             here = self.desk.sockets[("web", f"web.{name}")]
             return here, self.desk.in_flight[("web", f"web.{name}")] - here
 
@@ -282,12 +281,12 @@ async def test_sockets_are_told_from_requests_and_shut_by_number(bench: Bench, e
         await edge.leave("web", a.name)
         assert await edge.sockets() == {a.name: 9}
         assert await edge.shut({a.name: 4, "web.nobody": 3}) == {a.name: 5}
-        assert await still() == (5, 2)
+        assert await still(5) == (5, 2)
         assert await edge.sockets() == {a.name: 5}
         assert (await edge.look()).servers[a.name].in_flight == 7
         left = await edge.shut({a.name: 50})
         assert left.get(a.name, 0) == 0
-        assert await still() == (0, 2)
+        assert await still(0) == (0, 2)
 
 
 async def test_nothing_can_be_done_to_a_dead_edge(bench: Bench, edge: Any) -> None:

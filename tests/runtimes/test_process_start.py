@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from tests.runtimes.process_bench import dead, find, until
 
 from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Exit, Process
-from gapless.runtimes.process import ProcessRuntime, accounts, addresses, proc, records
+from gapless.runtimes.process import ProcessRuntime, accounts, addresses, launcher, proc, records
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="dropping privileges needs root")
@@ -45,6 +46,17 @@ async def test_signals_are_as_a_program_expects_them(runtime: ProcessRuntime) ->
     masks = {int(line.split()[1], 16) for line in text.splitlines()}
     # 32 and 33 are the C library's own, and out of anybody's reach.
     assert {mask & ~(1 << 31 | 1 << 32) for mask in masks} == {0}
+
+
+async def test_it_may_open_as_many_files_as_the_hard_limit_allows(runtime: ProcessRuntime) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(1024, before[1]), before[1]))
+    try:
+        text = await output(runtime, Process("a", ("sh", "-c", "ulimit -Sn; ulimit -Hn")))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    soft, hard = (float(word.replace("unlimited", "inf")) for word in text.split())
+    assert soft == min(hard, launcher.DESCRIPTORS)
 
 
 async def test_the_environment_is_what_it_was_given_and_a_minimum(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ def check(session: Session, production: bool) -> None:
     if production:
         raise errors.UsageError("check --production: not implemented in this version")
     from gapless import stackfile
+    from gapless.core import capacity
+    from gapless.engine import machine
     from gapless.engine.paths import Paths
     from gapless.engine.secrets import Secrets
     from gapless.stackfile import onsite
@@ -39,10 +42,12 @@ def check(session: Session, production: bool) -> None:
     )
     if problems:
         raise errors.InvalidStack(problems)
+    limits = machine.limits(loaded.stack.edge.max_connections)
     if session.json:
         out.as_json(
             {
                 "valid": True,
+                "connections": {"edge": capacity.at_edge(limits), **asdict(limits)},
                 "file": str(session.file),
                 "stack": loaded.stack.id,
                 "overlays": list(loaded.overlays),
@@ -56,6 +61,9 @@ def check(session: Session, production: bool) -> None:
     for warning in loaded.warnings:
         out.progress(out.clean(f"warning: {warning}"))
     out.data(f"{loaded.file}: valid: {_summary(loaded)}")
+    if any(service.http for service in loaded.stack.services.values()):
+        for line in capacity.lines(limits):
+            out.data(line)
 
 
 @click.command()

@@ -24,15 +24,18 @@ PATIENCE = 2.0
 """Seconds after the notice before anything is shut; at most a fifth of the drain time."""
 SPREAD = 0.9
 """The share of the drain time in which all have gone."""
-STEADY = 0.9
+STEADY = 0.8
 """The share of the rate that is used: bursts must not break it."""
 ENOUGH = 0.68
 """The share of the rate that is certain to come about: looks take time, too."""
 SLACK = 1.6
 """Faster than the line by this where the drain time is too short for the rate."""
-TICK, LONG_TICK = 0.25, 0.5
-"""Seconds between two rounds of goodbyes; the longer where there are many: each lists them all."""
-MANY = 2000
+TICK = 0.25
+"""Seconds between two rounds of goodbyes, at least."""
+BURST, LATE_BURST = 0.5, 2.0
+"""Seconds between rounds that one round makes up for; the longer where time runs out."""
+LAST = 0.5
+"""Seconds before the end of the line that are not reckoned with."""
 DEFAULT_RATE = 200.0
 DEFAULT_DRAIN = 30.0
 
@@ -54,11 +57,18 @@ class Line:
         """Sockets a second, if all leave evenly."""
         return self.total / max(1.0, self.end - self.begin)
 
-    @property
-    def fastest(self) -> float:
-        """Sockets a second at most; above the share only where the drain time is too short."""
-        enough = self.steady <= ENOUGH * self.share
-        return STEADY * self.share if enough else SLACK * self.steady
+    def credit(self, sockets: int, now: float, since: float) -> int:
+        """So many may be shut now, ``since`` seconds after the last round.
+
+        More than the share only where the time is too short for it: that is known at the
+        beginning, or seen later, when rounds took long.
+        """
+        usual = STEADY * self.share
+        if self.steady > ENOUGH * self.share:
+            usual = SLACK * self.steady
+        needed = sockets / max(LAST, self.end - LAST - now)
+        fastest, burst = (usual, BURST) if needed <= usual else (SLACK * needed, LATE_BURST)
+        return math.floor(fastest * min(since, max(burst, 1.0 / fastest)) + 1e-6)
 
     def left(self, now: float) -> int:
         """So many may still be open."""
@@ -70,16 +80,18 @@ def arrange(agenda: plan.Agenda, world: World) -> None:
     """Name the rate on notices that are due, and shut what lags behind its line."""
     counts = []
     shut_before = max((r.shut_at or 0.0 for r in world.observed.replicas), default=0.0)
-    tick = LONG_TICK if _sockets(world.observed.replicas) > MANY else TICK
     for name in dict.fromkeys(r.id.service for r in world.observed.replicas):
         leaving = [r for r in world.of(name) if leaves(r)]
         if not leaving:
             continue
         share = rate(world, leaving[0]) / len(leaving)
         _name_rate(agenda, leaving, share)
-        if not world.desired.running or world.now < shut_before + tick:
+        if not world.desired.running or world.now < shut_before + TICK:
             continue
-        late = {r.id: overdue(r, line(world, r, share), world.now, tick) for r in leaving}
+        # Who is signalled now says goodbye by itself; ids of its sessions are free any moment.
+        ending = {step.id for step in agenda.steps if isinstance(step, plan.Signal)}
+        staying = [r for r in leaving if r.id not in ending]
+        late = {r.id: overdue(r, line(world, r, share), world.now) for r in staying}
         counts += [(id, count) for id, count in late.items() if count]
     if counts:
         agenda.do(plan.ShutSockets(tuple(counts), cause="they stayed after the notice"))
@@ -123,14 +135,13 @@ def line(world: World, found: Replica, share: float) -> Line | None:
     )
 
 
-def overdue(found: Replica, line: Line | None, now: float, tick: float) -> int:
+def overdue(found: Replica, line: Line | None, now: float) -> int:
     """How many sockets of it to shut now."""
     if line is None or not found.sockets or now < line.begin:
         return 0
     late = found.sockets - line.left(now)
     since = now - max(line.begin, found.shut_at or 0.0)
-    credit = line.fastest * min(since, max(tick, 1.0 / line.fastest))
-    return max(0, min(late, math.floor(credit + 1e-6)))
+    return max(0, min(late, line.credit(found.sockets, now, since)))
 
 
 def _name_rate(agenda: plan.Agenda, leaving: Sequence[Replica], share: float) -> None:
@@ -143,7 +154,3 @@ def _name_rate(agenda: plan.Agenda, leaving: Sequence[Replica], share: float) ->
     for found in leaving:
         if found.told_rate is not None and share < 0.99 * found.told_rate:
             agenda.do(plan.Tell(found.id, share, cause="others leave as well"))
-
-
-def _sockets(replicas: Sequence[Replica]) -> int:
-    return sum(found.sockets or 0 for found in replicas)

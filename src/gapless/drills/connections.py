@@ -27,7 +27,7 @@ OWN_PACE = 100.0
 """So many of them come in a second: the route is not ours."""
 ROOMS = (300, 1000)
 """Members of the room when texts are sent."""
-TEXTS = 100
+TEXTS = 60
 HOLD = 30.0
 """Seconds for which all are held: longer than servers wait between two pings (10-25 s)."""
 SPARE = 50
@@ -116,10 +116,11 @@ def rooms(probes: scratch.Scratch, most: int) -> holds.Part:
             _speak(clients, talk)
         clients.grow(most - come, "/ws")
         arrived = _gathered(clients, most, gathering.pace)
-        kib = holds.each(empty, _memory(probes), arrived)
         probes.say(f"{arrived:,} connections, held for {HOLD:g} s")
         clients.mark("held")
         time.sleep(HOLD)
+        # Only now: what is shown is sampled every few seconds.
+        kib = holds.each(empty, _memory(probes), arrived)
         probes.say(f"deploy; {arrived:,} sockets at {service.goodbye:g}/s")
         handovers = _deploy(probes, clients, arrived, service)
         whole = clients.finish()

@@ -49,7 +49,7 @@ class Gathering(units.Model):
     host: str | None = None
     kind: caller.Kind = "websocket"
     pace: Annotated[float, Field(gt=0, le=5000)] = PACE
-    every: Annotated[float, Field(gt=0, le=60)] = 0.1
+    every: Annotated[float, Field(gt=0, le=60)] = 0.25
     """Seconds between two texts."""
 
 

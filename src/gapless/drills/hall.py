@@ -28,8 +28,8 @@ class Source:
 
     @property
     def drain(self) -> int:
-        """Seconds; a tenth to spare, as replicas never have exactly as many each."""
-        return max(SHORTEST, math.ceil(1.1 * goodbye.needed(self.connections, self.rate)))
+        """Seconds; half as much again to spare, for machines that have other work besides."""
+        return max(SHORTEST, math.ceil(1.5 * goodbye.needed(self.connections, self.rate)))
 
     def write(self, folder: Path, name: str) -> None:
         """The stack file and the package of the probe service."""

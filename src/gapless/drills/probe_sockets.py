@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import os
 import resource
 import signal
@@ -43,6 +44,7 @@ class Hall:
         self.clients: set[Client] = set()
         self.room: set[Client] = set()
         self.heard = False
+        self.turns = itertools.cycle(range(10))
         self.publish: Callable[[bytes], None] = lambda _: None
 
     def spread(self, text: bytes) -> None:
@@ -55,9 +57,8 @@ class Hall:
         """Everybody once a round, a tenth of them at a time."""
         while True:
             for part in range(10):
-                for number, client in enumerate(list(self.clients)):
-                    if number % 10 == part:
-                        client.ping()
+                for client in [one for one in self.clients if one.turn == part]:
+                    client.ping()
                 await asyncio.sleep(PING / 10)
 
     def leave(self, *, politely: bool) -> None:
@@ -69,7 +70,7 @@ class Hall:
 class Client(asyncio.Protocol):
     """One connection: a few requests, or a WebSocket."""
 
-    __slots__ = ("_hall", "_head", "_missed", "_reader", "_transport")
+    __slots__ = ("_hall", "_head", "_missed", "_reader", "_transport", "turn")
 
     def __init__(self, hall: Hall) -> None:
         self._hall = hall
@@ -77,6 +78,7 @@ class Client(asyncio.Protocol):
         self._reader: frames.Reader | None = None
         self._transport: asyncio.Transport | None = None
         self._missed = 0
+        self.turn = next(hall.turns)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101  # narrows; always true

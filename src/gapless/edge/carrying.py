@@ -4,36 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from gapless.edge import words
+from gapless.edge import wire, words
 
-Listed = dict[int | None, dict[str, list[str]]]
-"""Worker (None: the present one) to server name to ids of sessions."""
-Draw = Callable[[Sequence[tuple[int | None, str]], int], list[tuple[int | None, str]]]
+Worker = int | None
+"""Its pid; None: the present one."""
+Listed = dict[Worker, dict[str, list[wire.Tunnel]]]
+"""By worker and server name."""
+Drawn = dict[Worker, list[wire.Tunnel]]
+Draw = Callable[[Sequence[tuple[Worker, wire.Tunnel]], int], list[tuple[Worker, wire.Tunnel]]]
 """Takes so many of a population, at random: ``random.sample``."""
 
 
 def count(listed: Listed) -> dict[str, int]:
-    """By server name, over all workers."""
+    """By server name, over all workers; those that have any."""
     found: dict[str, int] = {}
     for servers in listed.values():
-        for name, ids in servers.items():
-            found[name] = found.get(name, 0) + len(ids)
+        for name, tunnels in servers.items():
+            if tunnels:
+                found[name] = found.get(name, 0) + len(tunnels)
     return found
 
 
-def draw(
-    listed: Listed, counts: Mapping[str, int], sample: Draw
-) -> tuple[dict[int | None, list[str]], dict[str, int]]:
-    """So many sessions of each server, by worker; and how many each then has left.
+def enough(listed: Listed, counts: Mapping[str, int]) -> bool:
+    """Whether so many are listed of each server."""
+    known = count(listed)
+    return all(known.get(words.identifier(name), 0) >= n for name, n in counts.items())
+
+
+def draw(listed: Listed, counts: Mapping[str, int], sample: Draw) -> Drawn:
+    """Take so many tunnels of each server out of the list.
 
     The draw goes over all workers alike, so nobody is sure to be the first or the last.
     """
-    left = count(listed)
-    orders: dict[int | None, list[str]] = {}
+    drawn: Drawn = {}
     for name, wanted in counts.items():
         server = words.identifier(name)
-        every = [(pid, id) for pid, servers in listed.items() for id in servers.get(server, ())]
-        for pid, id in sample(every, min(wanted, len(every))):
-            orders.setdefault(pid, []).append(id)
-            left[server] -= 1
-    return orders, left
+        every = [(pid, one) for pid, servers in listed.items() for one in servers.get(server, ())]
+        for pid, one in sample(every, min(wanted, len(every))):
+            drawn.setdefault(pid, []).append(one)
+    for pid, tunnels in drawn.items():
+        gone = set(tunnels)
+        for server, listing in listed[pid].items():
+            listed[pid][server] = [one for one in listing if one not in gone]
+    return drawn

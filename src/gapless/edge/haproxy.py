@@ -37,6 +37,10 @@ from gapless.model.process import Process
 POLL_SECONDS = 0.02
 REPLACE_SECONDS = 5.0
 """How long a server of another address may hold on to its connections before it is replaced."""
+LISTING_KEPT = 3.0
+"""Seconds for which a listing of sessions is drawn from."""
+SHOWN_BYTES = 1_500
+"""Of questions about sessions, so some fifty: each costs the edge a walk over all it has."""
 PROOF_SECONDS = 0.5
 """How long those that a flip brings in must hold before those that left cannot step in at once."""
 
@@ -49,6 +53,8 @@ class HAProxyEdge(asking.Asking):
         self.home = home
         self._program = binary
         self._breaker = breaker.Breaker()
+        self._listed: carrying.Listed = {}
+        self._listed_at = -LISTING_KEPT
         self._proving: dict[tuple[str, str], float] = {}
         """Since when servers that have entered are on probation, by backend and name."""
 
@@ -199,28 +205,34 @@ class HAProxyEdge(asking.Asking):
 
     async def sockets(self) -> Mapping[str, int]:
         """One listing of each worker's sessions."""
-        return carrying.count(await self._tunnels())
+        self._listed, self._listed_at = await self._tunnels(), time.monotonic()
+        return carrying.count(self._listed)
 
     async def shut(self, counts: Mapping[str, int]) -> Mapping[str, int]:
-        """One listing, and the orders right after it: ids are given to others before long."""
-        listed = await self._tunnels()
-        orders, left = carrying.draw(listed, counts, random.sample)
-        for pid, ids in orders.items():
-            texts = [wire.end_session(id) for id in ids]
-            for batch in sums.batches(texts, asking.BATCH_BYTES):
-                if pid is None:
-                    # One that has ended by itself in the meantime is refused, and that is fine.
-                    await self._answer(batch)
-                else:
-                    await self._through_master(pid, *batch)
-        return left
+        """From a listing that may be some seconds old: of each drawn one it is asked first
+        whether its id still is the same client's, as ids are given to others at once."""
+        old = time.monotonic() - self._listed_at > LISTING_KEPT
+        if old or not carrying.enough(self._listed, counts):
+            await self.sockets()
+        drawn = carrying.draw(self._listed, counts, random.sample)
+        for pid, tunnels in drawn.items():
+            for batch in sums.batches([wire.show_session(one.id) for one in tunnels], SHOWN_BYTES):
+                same = wire.still(await self._of_worker(pid, batch)) & set(tunnels)
+                if same:
+                    # One that has ended meanwhile is refused, and that is fine.
+                    await self._of_worker(pid, [wire.end_session(one.id) for one in same])
+        return carrying.count(self._listed)
+
+    async def _of_worker(self, pid: int | None, orders: list[str]) -> str:
+        if pid is None:
+            return await self._answer(orders)
+        return await self._through_master(pid, *orders, patience=asking.LISTING_SECONDS)
 
     async def _tunnels(self) -> carrying.Listed:
-        """By worker; None is the present one."""
+        """Of the present worker and of the old ones."""
         listed: carrying.Listed = {None: wire.tunnels(await self._answer([wire.SESSIONS]))}
         for pid in (await self._known_workers()).old:
-            answer = await self._through_master(pid, wire.SESSIONS, patience=asking.LISTING_SECONDS)
-            listed[pid] = wire.tunnels(answer)
+            listed[pid] = wire.tunnels(await self._of_worker(pid, [wire.SESSIONS]))
         return listed
 
     async def remove(self, backend: str, name: str) -> bool:

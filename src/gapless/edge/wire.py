@@ -32,6 +32,7 @@ INFO = "show info"
 WORKERS = "show proc"
 SESSIONS = "show sess"
 _ANALYSED = ",an=00h,"
+_OWNER = re.compile(r"^(0x[0-9a-f]+): .* source=(\S+)", re.MULTILINE)
 TABLE = "# pxname,"
 """How every table begins."""
 
@@ -235,19 +236,38 @@ def sessions(answer: str, backend: str, name: str) -> list[str]:
     return [text.partition(":")[0] for text in lines if text.startswith("0x")]
 
 
-def tunnels(answer: str) -> dict[str, list[str]]:
-    """Parse ``show sess``: the ids of WebSockets and other tunnels, by server name.
+@dataclass(frozen=True, slots=True)
+class Tunnel:
+    """A session that carries a WebSocket, say. ``id`` is another's as soon as it has ended."""
+
+    id: str
+    source: str
+
+
+def tunnels(answer: str) -> dict[str, list[Tunnel]]:
+    """Parse ``show sess``: WebSockets and other tunnels, by server name.
 
     A tunnel is what has been analysed to the end on both sides; a request or an answer that is
     under way, of whatever length, still has an analyser that counts its body.
     """
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Tunnel]] = {}
     for text in answer.splitlines():
         if text.count(_ANALYSED) == 2 and text.startswith("0x"):
             name = text.partition(" srv=")[2].partition(" ")[0]
             if not name.startswith("<"):
-                found.setdefault(name, []).append(text.partition(":")[0])
+                source = text.partition(" src=")[2].partition(" ")[0]
+                found.setdefault(name, []).append(Tunnel(text.partition(":")[0], source))
     return found
+
+
+def show_session(id: str) -> str:
+    """Ask about one of them."""
+    return command("show", "sess", id)
+
+
+def still(answer: str) -> set[Tunnel]:
+    """Parse the answers to several ``show_session``: who these ids belong to at present."""
+    return {Tunnel(id, source) for id, source in _OWNER.findall(answer)}
 
 
 def end_session(id: str) -> str:

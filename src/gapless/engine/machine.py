@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
+from gapless.core.capacity import Limits
 from gapless.core.sizing import Machine
+
+DEFAULT_PORTS = 28_232
+"""Of Linux, where it does not tell."""
 
 
 def now() -> Machine:
@@ -20,6 +25,18 @@ def now() -> Machine:
     if limit is not None:
         memory, available = min(memory, limit), min(available, limit)
     return Machine(len(os.sched_getaffinity(0)), memory, available)
+
+
+def limits(asked: int | None = None) -> Limits:
+    """What bounds connections here. ``asked``: ``[edge] max_connections``."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+        ports = int(high) - int(low) + 1
+    except (OSError, ValueError):
+        ports = DEFAULT_PORTS
+    descriptors = None if hard == resource.RLIM_INFINITY else hard
+    return Limits(descriptors, ports, now().available, asked)
 
 
 def _cgroup_limit() -> int | None:

@@ -21,7 +21,7 @@ from gapless.model.process import Exit, ReplicaId
 from gapless.model.service import Probe, Service
 from gapless.runtimes.base import LOST, Found
 
-SOCKETS_KNOWN = 0.25
+SOCKETS_KNOWN = 1.0
 """Seconds for which a count of sockets is taken as the present one."""
 LOST_AFTER = 5.0
 """Seconds after its start from which an edge without a socket has lost it."""

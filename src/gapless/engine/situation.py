@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from gapless import errors
+from gapless.core import capacity
 from gapless.core.world import EdgeConfigs, World
 from gapless.edge import config as edge_config
-from gapless.engine import clock
+from gapless.engine import clock, machine
 from gapless.engine.site import Site
 from gapless.model.desired import Desired
 from gapless.model.stack import Stack
@@ -20,17 +20,11 @@ from gapless.stackfile import references
 
 EDGE = "edge"
 """Whom the edge's workers become, where there is a choice."""
-RESERVED_DESCRIPTORS = 500
-"""Descriptors that the edge keeps for itself, checks and listeners."""
 
 
 def max_connections(stack: Stack) -> int:
     """Connections the edge may hold: two descriptors each, within the hard limit."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    possible = (
-        100_000 if hard == resource.RLIM_INFINITY else max(50, (hard - RESERVED_DESCRIPTORS) // 2)
-    )
-    return min(stack.edge.max_connections or possible, possible)
+    return capacity.at_edge(machine.limits(stack.edge.max_connections))
 
 
 def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import errno
 import marshal
 import os
+import resource
 import signal
 import sys
 import time
@@ -26,6 +27,8 @@ CHANNEL = 3
 GRACE = 10.0
 """Seconds between the TERM and the KILL of a job past its timeout."""
 PATIENCE = 0.1
+DESCRIPTORS = 65536
+"""Open files at most: some programs walk over all numbers there may be when they start others."""
 _PR_SET_NO_NEW_PRIVS = 38
 
 Orders = dict[str, object]
@@ -76,6 +79,7 @@ def become(orders: Orders) -> None:
             step = f"cannot enter {cwd}"
             os.chdir(cwd)
         step = f"cannot run {argv[0]}"
+        raise_limit()
         for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
             # Python ignores SIGPIPE and others, and what is ignored is inherited.
             if signal.getsignal(number) is not None:
@@ -84,6 +88,17 @@ def become(orders: Orders) -> None:
         execute(argv, env)
     except OSError as error:
         refuse(step, error)
+
+
+def raise_limit() -> None:
+    """As many open files as the hard limit allows: each connection is one.
+
+    What a shell or systemd gives by default (1,024) is for programs that use ``select``.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def execute(argv: list[str], env: dict[str, str]) -> None:
