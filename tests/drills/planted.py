@@ -19,6 +19,7 @@ from typing import Any
 from gapless.cli import lifecycle
 from gapless.cli import main as cli
 from gapless.core import plan
+from gapless.core.autoscale import behaviour, deciding
 from gapless.edge import judging, render
 from gapless.engine import controller, execute
 from gapless.engine import main as engine
@@ -60,6 +61,15 @@ class SignalFirst(execute.Executor):
             await asyncio.sleep(0.01)
         os.kill(pid, signal.SIGCONT)
         return False
+
+
+class KillsFirst(execute.Executor):
+    """It kills whoever leaves before the edge is told."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        if isinstance(step, plan.Leave):
+            await self.site.runtime.signal(str(step.id), "KILL")
+        await super().perform(step, observed)
 
 
 class ForgetsEnvironment(execute.Executor):
@@ -188,6 +198,16 @@ def takes_stopped_for_dead() -> None:
     forgets_too_early()
 
 
+def never_scales() -> None:
+    """An autoscaler whose formula always gives the count that there is."""
+    vars(deciding)["recommend"] = lambda _, count: count
+
+
+def forgets_its_window() -> None:
+    """An autoscaler that follows each recommendation at once, downwards too."""
+    vars(behaviour)["stabilised"] = lambda wanted, *_: wanted
+
+
 PARTS = {
     "blind": blind_to_bad_answers,
     "first-come": first_come,
@@ -195,9 +215,12 @@ PARTS = {
     "gives-up": gives_up,
     "forgets-too-early": forgets_too_early,
     "takes-stopped-for-dead": takes_stopped_for_dead,
+    "never-scales": never_scales,
+    "forgets-its-window": forgets_its_window,
 }
 HANDS: dict[str, type[execute.Executor]] = {
     "signal-first": SignalFirst,
+    "kills-first": KillsFirst,
     "forgets-environment": ForgetsEnvironment,
     "touches-others": TouchesOthers,
     "moves-clients": MovesClients,

@@ -220,6 +220,7 @@ ELSEWHERE = {
     "crash": "test_toll",
     "errors": "test_toll",
     "hang": "test_toll",
+    "spike": "test_spike",
 }
 """Drills whose judges have a module of tests to themselves."""
 

@@ -20,6 +20,7 @@ from gapless.drills import (
     rollback,
     scale,
     singleton,
+    spike,
     spread,
     stage,
     sticky,
@@ -59,6 +60,7 @@ _MODULES: tuple[ModuleType, ...] = (
     hang,
     errors_drill,
     singleton,
+    spike,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

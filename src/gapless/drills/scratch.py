@@ -49,6 +49,8 @@ class Settings:
     sticky: bool = False
     every: str = "500ms"
     """Between two checks of readiness."""
+    scale: str = ""
+    """Its table, as the stack file writes it; empty: it does not follow its load."""
     ledger: bool = False
     """Whether it keeps a record of what it did: see ``probe_app``, ``Scratch.ledger``."""
 
@@ -101,6 +103,7 @@ def write_source(folder: Path, name: str, settings: Settings) -> None:
     """The stack file and the probe service beside it."""
     shutil.copyfile(probe_app.__file__, folder / "probe_app.py")
     sticky = 'sticky = "cookie"\n' if settings.sticky else ""
+    scale = f"scale = {settings.scale}\n" if settings.scale else ""
     env = f'env = {{ PROBE_LEDGER = "${{{LEDGER}.path}}/runs" }}\n' if settings.ledger else ""
     data = f'[data.{LEDGER}]\ntype = "files"\n' if settings.ledger else ""
     surge = f'"{settings.surge}"' if isinstance(settings.surge, str) else settings.surge
@@ -116,7 +119,7 @@ start = "{settings.start}"
 watch = "{settings.watch}"
 drain = "{settings.drain}"
 surge = {surge}
-{sticky}{env}
+{sticky}{scale}{env}
 {data}
 [edge]
 listen = "127.0.0.1:{free_port()}"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from gapless import errors
 from gapless.core import following
-from gapless.core.autoscale import deciding, measuring
+from gapless.core.autoscale import deciding, measuring, tallies
+from gapless.core.autoscale.tallies import Counted, Tally
 from gapless.core.world import World
 from gapless.data import base as data_base
 from gapless.engine import clock
@@ -24,34 +25,6 @@ from gapless.observed import Load, Measure, Moment, Replica
 
 EVERY = 1.0
 """Seconds between two recommendations."""
-WINDOW = 3.0
-"""Seconds over which requests are counted. Shorter is noise, longer is late."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """Answers that one replica has given, by time, over the last ``WINDOW`` seconds."""
-
-    moments: list[Moment] = field(default_factory=list)
-
-    def note(self, at: float, served: int) -> None:
-        """One more look. A count that went back is a new counter."""
-        if self.moments and served < self.moments[-1].count:
-            self.moments.clear()
-        self.moments.append(Moment(at, served))
-        while len(self.moments) > 2 and self.moments[1].at <= at - WINDOW:
-            del self.moments[0]
-
-    @property
-    def answered(self) -> int:
-        """How many within the time looked at."""
-        return self.moments[-1].count - self.moments[0].count
-
-    @property
-    def rate(self) -> float | None:
-        """Answers a second; None after one look."""
-        span = self.moments[-1].at - self.moments[0].at
-        return self.answered / span if span > 0 else None
 
 
 @dataclass(slots=True)
@@ -110,7 +83,7 @@ class Demand:
         generation = world.desired.vector[name]
         replicas = tuple(r for r in world.of(name) if r.generation == generation)
         count = world.count(name, generation)
-        rates = self._rates(replicas, world.now)
+        counted = self._counted(replicas, world.now)
         queue = self._queues.get((service.scale.store, service.scale.queue_name), _Queue())
         stale = world.now - queue.at > deciding.STALE
         found = measuring.measures(
@@ -119,39 +92,29 @@ class Demand:
                 replicas,
                 count,
                 world.now,
-                rates,
-                self._latency(replicas),
+                counted.rates,
+                _latency(replicas, counted),
                 None if stale else queue.length,
                 queue.fault,
             )
         )
         return _after(before, found, count, world.now, service.scale)
 
-    def _rates(self, replicas: tuple[Replica, ...], now: float) -> dict[ReplicaId, float]:
-        rates = {}
+    def _counted(self, replicas: tuple[Replica, ...], now: float) -> Counted[ReplicaId]:
+        """What the edge has counted of each; one that has just entered it began at nothing."""
+        own = {}
         for found in replicas:
             if found.server is None:
                 self._tallies.pop(found.id, None)
                 continue
-            tally = self._tallies.setdefault(found.id, Tally())
-            tally.note(now, found.server.served)
-            if (rate := tally.rate) is not None:
-                rates[found.id] = rate
-        return rates
-
-    def _latency(self, replicas: tuple[Replica, ...]) -> float | None:
-        """The mean over all that were answered; 0.0 where nobody asks."""
-        answered = waited = waiting = 0.0
-        for found in replicas:
             tally = self._tallies.get(found.id)
-            if found.server is None or tally is None:
-                continue
-            waiting += found.server.in_flight
-            answered += tally.answered
-            waited += tally.answered * found.server.latency
-        if answered:
-            return waited / answered
-        return None if waiting else 0.0
+            if tally is None:
+                tally = self._tallies[found.id] = Tally()
+                if found.entered_at is not None and now - found.entered_at < 2 * EVERY:
+                    tally.note(found.entered_at, 0)
+            tally.note(now, found.server.served)
+            own[found.id] = tally
+        return tallies.counted(own, now)
 
     def _watch(self, followed: Mapping[str, Service]) -> None:
         """Have each queue asked that somebody follows, and no other."""
@@ -181,6 +144,20 @@ class Demand:
                 queue.length, queue.fault = None, str(error)
             queue.at = clock.now()
             await asyncio.sleep(EVERY)
+
+
+def _latency(replicas: tuple[Replica, ...], counted: Counted[ReplicaId]) -> float | None:
+    """The mean over all that were answered; 0.0 where nobody asks, None where all wait."""
+    answered = waited = waiting = 0.0
+    for found in replicas:
+        if found.server is not None:
+            number = counted.answers.get(found.id, 0)
+            waiting += found.server.in_flight
+            answered += number
+            waited += number * found.server.latency
+    if answered:
+        return waited / answered
+    return None if waiting else 0.0
 
 
 def _after(
