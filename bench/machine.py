@@ -91,15 +91,15 @@ def run(argv: Sequence[str | Path], *, cwd: Path, env: Mapping[str, str], limit:
 class Folder:
     """A scratch folder that unprivileged replicas can reach, with a place for pid files."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: str) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="gapless-bench-"))
         self.path.chmod(0o711)
         self.pids_folder = self.path / "pids"
         self.pids_folder.mkdir()
         self.pids_folder.chmod(0o1777)
-        for source in (ROOT / "bench/stack").iterdir():
-            if source.is_file():
-                shutil.copy(source, self.path)
+        for each in (ROOT / "bench" / source).iterdir():
+            if each.is_file():
+                shutil.copy(each, self.path)
 
     def booted(self) -> set[int]:
         """Application processes that have booted and are alive."""
@@ -178,9 +178,9 @@ def pm2() -> Path:
 
 
 @contextlib.contextmanager
-def folder() -> Iterator[Folder]:
-    """A scratch folder for the time of a block."""
-    made = Folder()
+def folder(source: str = "stack") -> Iterator[Folder]:
+    """A scratch folder for the time of a block, with the files of ``bench/source``."""
+    made = Folder(source)
     try:
         yield made
     finally:

@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import machine, peers
+from bench import decisions, machine, many_replicas, peers
 
 PS = 21
-IDLE = 20.0
 MANY = 20
 
 
@@ -27,9 +26,17 @@ class Own:
     watch: float
     idle_cpu: float
     idle_memory: float
+    decisions: dict[str, float]
+    """Situation to ms."""
+    many_up: float
+    many_cpu: float
+    many_memory: float
+    many_ps: float
 
     def lines(self) -> list[tuple[str, str, str, bool]]:
         """(what, measured, bound, kept)."""
+        slowest = max(self.decisions, key=self.decisions.__getitem__)
+        many = many_replicas.HTTP + many_replicas.WORKERS
         bound = 2 * self.boot + self.watch + self.drain
         return [
             ("gapless ps, median", f"{self.ps_ms:.0f} ms", "200 ms", self.ps_ms < 200),
@@ -51,6 +58,25 @@ class Own:
                 "80 MB",
                 self.idle_memory * 1024**2 < 80e6,
             ),
+            (
+                f"a decision, the slowest: {slowest}",
+                f"{self.decisions[slowest]:.0f} ms",
+                "50 ms",
+                self.decisions[slowest] < 50,
+            ),
+            (
+                f"controller idle, {many} replicas: cpu",
+                f"{self.many_cpu:.2f} % of a core ({self.many_memory:.0f} MiB)",
+                "5 %",
+                self.many_cpu < 5,
+            ),
+            (f"up of {many} replicas", f"{self.many_up:.1f} s", "60 s", self.many_up < 60),
+            (
+                f"gapless ps, {many} replicas, median",
+                f"{self.many_ps:.0f} ms",
+                "200 ms",
+                self.many_ps < 200,
+            ),
         ]
 
     def as_json(self) -> dict[str, Any]:
@@ -59,6 +85,9 @@ class Own:
 
 def measure(say: Callable[[str], None]) -> Own:
     """Everything, on a stack of its own. Raises GaplessError when a command fails."""
+    say(f"decisions over {decisions.MANY} replicas")
+    decided = decisions.measure()
+    up, many_cpu, many_memory, many_ps = many_replicas.measure(say)
     with machine.folder() as folder:
         stack = peers.Gapless(folder)
         try:
@@ -71,7 +100,8 @@ def measure(say: Callable[[str], None]) -> Own:
             stack.command("deploy", "--force", "--wait")  # the cached setup, warm files
             deploy = _timed(lambda: stack.command("deploy", "--force", "--wait"))
             say(f"{MANY} replicas, idle")
-            cpu, memory = _idle(stack)
+            stack.command("scale", f"web={MANY}")
+            cpu, memory = many_replicas.idle(stack)
             return Own(
                 ps_ms=1000 * ps,
                 boot=boot,
@@ -81,6 +111,11 @@ def measure(say: Callable[[str], None]) -> Own:
                 watch=peers.WATCH,
                 idle_cpu=cpu,
                 idle_memory=memory,
+                decisions=decided,
+                many_up=up,
+                many_cpu=many_cpu,
+                many_memory=many_memory,
+                many_ps=many_ps,
             )
         finally:
             stack.stop()
@@ -112,13 +147,3 @@ def _boot(stack: peers.Gapless) -> float:
         finally:
             child.stop()
     return min(times)
-
-
-def _idle(stack: peers.Gapless) -> tuple[float, float]:
-    """(percent of a core, MiB) of the controller with many replicas and nothing to do."""
-    stack.command("scale", f"web={MANY}")
-    [pid] = stack.managers()
-    time.sleep(5)
-    before = machine.cpu_seconds(pid)
-    time.sleep(IDLE)
-    return 100 * (machine.cpu_seconds(pid) - before) / IDLE, machine.memory([pid])
