@@ -234,8 +234,8 @@ def test_docs(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     wrong = run("docs", "drian")
     assert wrong.exit_code == 2
     assert wrong.stderr.startswith('no key is named "drian"; did you mean "drain"?\n')
-    later = run("docs", "live")
-    assert (later.exit_code, later.stderr) == (2, '"live" is not implemented in this version\n')
+    later = run("docs", "standbys")
+    assert (later.exit_code, later.stderr) == (2, '"standbys" is not implemented in this version\n')
 
 
 def test_init(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -49,10 +49,22 @@ def judged(part: Part) -> tuple[str, ...]:
 
 
 def test_a_sound_stack_holds_them() -> None:
-    with standing() as made:
+    made: scratch.Scratch
+    draining: list[tuple[int, bool]] = []
+
+    def look(said: str) -> None:
+        """Once the deploy is done, and while its old replicas still have their sockets."""
+        if "deployed after" in said:
+            services = made.client.get("/v1/status")["services"]
+            found = [r for r in services[0]["replicas"] if r["state"] == "draining"]
+            draining.extend((r["sockets"], r["drains_until"] > 0) for r in found if r["sockets"])
+
+    with standing(say=look) as made:
         part = connections.rooms(made, CLIENTS)
         subject = connections.subject(made.target, made.look())
     assert judged(part) == ()
+    assert 0 < sum(sockets for sockets, _ in draining) <= CLIENTS
+    assert all(until for _, until in draining)
     assert part.arrived == part.open == part.moves.lost == part.moves.back == CLIENTS
     assert [(said.members, said.sent) for said in part.speeches] == [(20, 20), (40, 20)]
     assert part.kib.keys() == {"edge", "replicas"}
