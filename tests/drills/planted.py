@@ -20,6 +20,7 @@ from gapless.cli import lifecycle
 from gapless.cli import main as cli
 from gapless.core import plan
 from gapless.core.autoscale import behaviour, deciding
+from gapless.data import redisqueue
 from gapless.edge import judging, render
 from gapless.engine import controller, execute
 from gapless.engine import main as engine
@@ -144,6 +145,21 @@ class LeavesTheDead(execute.Executor):
             await super().perform(step, observed)
 
 
+class BadToWorkers(execute.Executor):
+    """Whom no edge has, it kills where it should tell it to end; nor does it follow any queue,
+    or count what was taken from it."""
+
+    def __init__(self, site: Any, *more: Any) -> None:
+        super().__init__(site, *more)
+        blind_to_taken()
+        never_scales()
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        if isinstance(step, plan.Signal):
+            await self.site.runtime.signal(str(step.id), "KILL")
+        await super().perform(step, observed)
+
+
 def watch(pid: int | None) -> None:
     """Have a process killed when this one is gone: nobody else holds the pipe's other end."""
     code = f"import os, sys; sys.stdin.read(); os.kill({pid}, 9)"
@@ -208,6 +224,15 @@ def forgets_its_window() -> None:
     vars(behaviour)["stabilised"] = lambda wanted, *_: wanted
 
 
+def blind_to_taken() -> None:
+    """A store that counts what waits in a queue, and not what workers have taken from it."""
+
+    async def none(*_: Any) -> int:
+        return 0
+
+    vars(redisqueue)["_unacknowledged"] = none
+
+
 PARTS = {
     "blind": blind_to_bad_answers,
     "first-come": first_come,
@@ -218,6 +243,8 @@ PARTS = {
     "never-scales": never_scales,
     "forgets-its-window": forgets_its_window,
 }
+
+
 HANDS: dict[str, type[execute.Executor]] = {
     "signal-first": SignalFirst,
     "kills-first": KillsFirst,
@@ -227,6 +254,7 @@ HANDS: dict[str, type[execute.Executor]] = {
     "takes-all-along": TakesAllAlong,
     "leaves-the-dead": LeavesTheDead,
     "shuts-all-at-once": ShutsAllAtOnce,
+    "bad-to-workers": BadToWorkers,
 }
 
 

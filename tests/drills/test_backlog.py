@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 
 from gapless import errors, stackfile
-from gapless.drills import backlog, celery_kit, scratch, workers
+from gapless.drills import backlog, base, celery_kit, scratch, stage, workers
 from gapless.drills.backlog import Batch, Following, Kill, Meeting, Table
 from gapless.drills.base import Target
 from gapless.drills.state import Service, State
 from gapless.model import service as services
+from tests.drills import conftest, planted
 from tests.examples import application
 
 MEETING = Meeting(16, {"worker.1@r1": 8, "worker.2@r1": 8}, 2, 16)
@@ -62,7 +64,7 @@ def test_what_it_tells() -> None:
     outcome = backlog.outcome(SOUND, 60.0)
     assert outcome.held
     assert (outcome.traffic.requests, outcome.traffic.failed) == (16 + 1_000 + 128 + 32, 0)
-    assert outcome.detail["lines"] == [
+    assert outcome.detail["said"] == [
         "at once: 8 + 8 tasks; backlog then: 16",
         "1,000 tasks in 0 s: workers 2 to 4 and back to 2; 0 lost, 0 run twice, "
         "20 ended by workers on their way out",
@@ -149,3 +151,42 @@ def test_its_stack_file_is_sound(kit: celery_kit.Kit, tmp_path: Path) -> None:
     assert (scale.max, scale.store, scale.queue_name, scale.backlog) == (4, "queue", "probe", 100)
     assert stack.data["queue"].settings == settings
     assert stack.data["queue"].version == 9
+
+
+# The real thing: four hands instead of sixteen
+
+TASKS = 80
+
+
+@contextlib.contextmanager
+def crew(kit: celery_kit.Kit, fault: str | None = None) -> Iterator[workers.Workers]:
+    """Two workers with two hands each, of a faulty engine where one is named."""
+    fleet = workers.Fleet(kit, concurrency=2, backlog=10, down_after="1s")
+    with conftest.state() as home, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GAPLESS_STATE", str(home))
+        patch.setattr(backlog, "PATIENCE", 60.0 if fault is None else 6.0)
+        patch.setattr(backlog, "STALL", 10.0 if fault is None else 3.0)
+        patch.setattr(backlog, "VISIBILITY", 5.0)
+        if fault is not None:
+            patch.setattr(stage, "CLI", planted.command(fault, "cli"))
+        options = base.Options()
+        with scratch.stack("crew", home / "source", lambda _: None, fleet, options) as there:
+            yield workers.Workers(there, fleet)
+
+
+def test_holds(kit: celery_kit.Kit) -> None:
+    with crew(kit) as sound:
+        found = backlog.try_all(sound, TASKS)
+    assert found.reasons == ()
+    assert found.traffic.requests == 4 + TASKS + 32 + 8
+    assert found.traffic.failed == 0
+
+
+def test_fails_where_workers_are_treated_badly(kit: celery_kit.Kit) -> None:
+    """Killed instead of told, not followed, and what they have taken not counted."""
+    with crew(kit, "bad-to-workers") as broken:
+        meeting = backlog.meet(broken)
+        following = backlog.follow(broken, TASKS)
+        found = backlog.judge(Table(meeting, following, backlog.deploy(broken)))
+    for reason in ("the backlog was 0", "never more than 2 workers", "deploying: tasks"):
+        assert any(reason in one for one in found), found

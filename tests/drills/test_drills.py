@@ -30,7 +30,16 @@ def shape(state: State) -> object:
     return counts, state.release, state.edge_pid, state.maintenance, state.rollout
 
 
-ELSEWHERE = {"bad-deploy", "connections", "crash", "errors", "hang", "singleton", "spike"}
+ELSEWHERE = {
+    "backlog",
+    "bad-deploy",
+    "connections",
+    "crash",
+    "errors",
+    "hang",
+    "singleton",
+    "spike",
+}
 """Drills that have tests of their own: below, and in modules named after them."""
 
 

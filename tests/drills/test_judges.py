@@ -216,6 +216,7 @@ def test_takeovers_are_judged_only_when_strict() -> None:
 
 
 ELSEWHERE = {
+    "backlog": "test_backlog",
     "connections": "test_connections",
     "crash": "test_toll",
     "errors": "test_toll",

@@ -42,7 +42,12 @@ class Broker:
     def environment(self, **more: str) -> dict[str, str]:
         """Variables of workers and senders."""
         here = str(PROBE.parent)
-        return {"PATH": "/usr/bin:/bin", "PYTHONPATH": here, "PROBE_URL": self.url, **more}
+        return {
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": f"{here}:{PROBE.parents[2]}",
+            "PROBE_URL": self.url,
+            **more,
+        }
 
     def send(self, *words: str) -> None:
         """``send("run", "meet", "16", "10")``: queue tasks."""

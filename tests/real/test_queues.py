@@ -90,14 +90,13 @@ async def test_a_task_for_later_is_no_backlog(roof: Path) -> None:
             assert await depth(there) == Depth()
 
 
-async def test_a_warm_stop_ends_what_runs_and_hands_back_the_rest(roof: Path) -> None:
+async def test_a_warm_stop_ends_what_it_has_and_leaves_the_rest(roof: Path) -> None:
     async with celeries.broker(roof) as there:
         there.send("a", "meet", "6", "30")
         with there.worker(roof / "w", "-c", "2", "--prefetch-multiplier", "2") as worker:
             await until(lambda: _is(there, Depth(2, 4)))
             await until(lambda: _equals(there.ask("GET", "probe:a:in"), "2"))
             worker.send_signal(signal.SIGTERM)
-            await until(lambda: _logged(roof / "w", "Warm shutdown"))
             await there.ask("SET", "probe:a:full", "1")
             await there.ask("SET", "probe:a:gate", "1")
             assert await asyncio.to_thread(worker.wait, 30) == 0
@@ -133,7 +132,3 @@ async def _is(there: celeries.Broker, wanted: Depth) -> bool:
 
 async def _equals(answer: Awaitable[object], wanted: object) -> bool:
     return await answer == wanted
-
-
-async def _logged(log: Path, text: str) -> bool:
-    return text in log.read_text()

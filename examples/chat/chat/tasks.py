@@ -16,6 +16,7 @@ import socketio
 
 from chat.settings import Settings
 from chat.store import Store
+from gapless.app import workers
 
 settings = Settings.of()
 
@@ -33,6 +34,7 @@ app.conf.update(
     timezone="UTC",
     beat_schedule={"tidy": {"task": "chat.tasks.tidy", "schedule": 60.0}},
 )
+workers.leave_gently(app)
 
 
 @app.task

@@ -11,5 +11,6 @@ gapless: what runs the application and what runs inside it share no code.
 ``lease_postgres``  … kept in Postgres: a stale leader's write fails
 ``lease_redis``     … kept in Redis: good advice, no proof
 ``presence``        who is here, over all replicas, in Redis
+``workers``         workers of Celery leave without running anything twice
 ``metrics``         /metrics for Prometheus
 """

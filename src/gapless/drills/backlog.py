@@ -6,6 +6,7 @@ strange task gets into a real queue. Every task writes down in the store that it
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -204,7 +205,17 @@ def run(stage: Stage) -> Outcome:
     options = base.Options(strict=stage.options.strict)
     folder = stage.paths.state / "drill"
     with scratch.stack(scratched, folder, stage.say, fleet, options) as there:
-        return try_all(Workers(there, fleet), tasks)
+        crew = Workers(there, fleet)
+        try:
+            return try_all(crew, tasks)
+        finally:
+            # A warm stop waits for its tasks: none of them is to wait at a gate.
+            with contextlib.suppress(errors.GaplessError):
+                crew.let_go(MET)
+
+
+MET = ("meet", "first", "last")
+"""Runs whose tasks wait at a gate."""
 
 
 def try_all(crew: Workers, tasks: int) -> Outcome:
@@ -227,7 +238,7 @@ def outcome(table: Table, seconds: float) -> Outcome:
         handovers=(table.following.left if table.following else 0),
         seconds=seconds,
     )
-    return Outcome(NAME, judge(table), traffic, {"lines": lines(table)})
+    return Outcome(NAME, judge(table), traffic, {"said": lines(table)})
 
 
 def lines(table: Table) -> list[str]:
@@ -270,66 +281,80 @@ def meet(crew: Workers) -> Meeting:
     workers.until(lambda: crew.met("meet"), PATIENCE)
     workers.until(lambda: crew.reported() == wanted, STALL)
     reported = crew.reported()
-    crew.open_gate("meet")
+    crew.let_go(["meet"])
     found = crew.finish("meet", PATIENCE, STALL)
     crew.there.say(f"{sum(found.most_at_once().values())} tasks at once, backlog {reported}")
     return Meeting(wanted, found.most_at_once(), fleet.replicas, reported)
 
 
 def follow(crew: Workers, tasks: int) -> Following:
-    """A long queue. The last tasks wait at a gate until a worker that holds one is leaving."""
+    """A long queue, whose first tasks wait for as many hands as there can be, and whose last ones
+    wait until a worker is leaving: so all workers have tasks in hand when some of them leave."""
     fleet = crew.fleet
     began = time.monotonic()
-    last = min(tasks, fleet.most * fleet.concurrency)
-    crew.send("many", "work", tasks - last, SHORT)
-    crew.send("last", "meet", last, PATIENCE * 2)
-    watch = Watch(crew, "last")
-    workers.until(lambda: watch.look() and watch.leaving, PATIENCE)
-    crew.there.say(f"{watch.most} workers at most, {len(watch.gone)} leaving")
-    crew.ask("SET", "probe:last:full", "1")
-    crew.open_gate("last")
-    crew.finish("last", PATIENCE, STALL)
+    hands = fleet.most * fleet.concurrency
+    parts = {"first": hands, "many": max(0, tasks - 2 * hands), "last": hands}
+    watch = Watch(crew, *parts)
+    crew.send("first", "meet", hands, PATIENCE * 2)
+    crew.send("many", "work", parts["many"], SHORT)
+    crew.send("last", "meet", hands, PATIENCE * 2)
+    workers.until(lambda: watch.look() and crew.met("first"), PATIENCE)
+    crew.let_go(["first"])
+    workers.until(lambda: watch.look() and bool(watch.told), PATIENCE)
+    crew.there.say(f"{watch.most} workers at most, {len(watch.told)} leaving")
+    crew.let_go(["last"])
+    crew.finish("last", PATIENCE, STALL, watch.look)
     after = crew.there.settle()
     watch.look()
-    found = Diary((*crew.diary("many").entries, *crew.diary("last").entries))
+    found = Diary(tuple(entry for run in parts for entry in crew.diary(run).entries))
     batch = Batch(
-        tasks,
-        found.lost((*diary.tasks("many", tasks - last), *diary.tasks("last", last))),
+        sum(parts.values()),
+        found.lost(task for run, count in parts.items() for task in diary.tasks(run, count)),
         found.repeated(),
-        crew.diary("last").ended_after(watch.gone, watch.length),
+        watch.laden(),
         round(time.monotonic() - began, 1),
     )
     ready = after.services[workers.SERVICE].ready
-    return Following(batch, fleet.replicas, watch.most, len(watch.gone), ready)
+    return Following(batch, fleet.replicas, watch.most, watch.left, ready)
 
 
 class Watch:
-    """How many workers there were, which of them were told to go, and how far the diary was."""
+    """Who was there, who left, and how far the diaries were when each was told to."""
 
-    def __init__(self, crew: Workers, run: str) -> None:
+    def __init__(self, crew: Workers, *runs: str) -> None:
         self.crew = crew
-        self.run = run
+        self.runs = runs
         self.most = 0
+        self.seen: set[str] = set()
         self.there: set[str] = set()
-        self.gone: set[str] = set()
-        self.length = 0
+        self.told: dict[str, dict[str, int]] = {}
+        """Worker to the lengths of the diaries when it was first seen to be leaving."""
 
     def look(self) -> bool:
         """One look; True."""
-        length = len(self.crew.diary(self.run))
+        lengths = {run: self.crew.length(run) for run in self.runs}
         found = self.crew.replicas()
         self.most = max(self.most, sum(one.state == "ready" for one in found))
         self.there = {one.id for one in found}
-        leaving = {one.id for one in found if one.state == "draining"}
-        if leaving and not self.gone:
-            self.length = length
-        self.gone |= leaving
+        self.seen |= self.there
+        for one in found:
+            if one.state == "draining":
+                self.told.setdefault(one.id, lengths)
         return True
 
     @property
-    def leaving(self) -> bool:
-        """Whether some are."""
-        return bool(self.gone)
+    def left(self) -> int:
+        """Workers that were there and are not."""
+        return len(self.seen - self.there)
+
+    def laden(self) -> int:
+        """Tasks that workers ended after they had been told to go."""
+        diaries = {run: self.crew.diary(run) for run in self.runs}
+        return sum(
+            diaries[run].ended_after({worker}, length)
+            for worker, lengths in self.told.items()
+            for run, length in lengths.items()
+        )
 
 
 def deploy(crew: Workers) -> Batch:
@@ -338,14 +363,13 @@ def deploy(crew: Workers) -> Batch:
     count = 8 * fleet.replicas * fleet.concurrency
     old = {one.id for one in crew.replicas()}
     crew.send("deploy", "work", count, 1.0)
-    workers.until(lambda: len(crew.diary("deploy")) > 0, PATIENCE)
+    workers.until(lambda: crew.length("deploy") > 0, PATIENCE)
     watch = Watch(crew, "deploy")
     crew.deploy(watch.look, visibility=VISIBILITY)
     workers.until(lambda: watch.look() and not old & watch.there, PATIENCE)
     found = crew.finish("deploy", PATIENCE, STALL)
     crew.there.settle()
-    laden = found.ended_after(watch.gone, watch.length)
-    return Batch(count, found.lost(diary.tasks("deploy", count)), found.repeated(), laden)
+    return Batch(count, found.lost(diary.tasks("deploy", count)), found.repeated(), watch.laden())
 
 
 def kill(crew: Workers) -> Kill:

@@ -28,6 +28,11 @@ from typing import Any
 import celery  # type: ignore[import-not-found,unused-ignore]
 import redis
 
+try:
+    from gapless.app import workers
+except ImportError:  # without it a worker that leaves may run a task twice
+    workers = None  # type: ignore[assignment]
+
 URL = os.environ.get("PROBE_URL", "redis://127.0.0.1:6379/0")
 QUEUE = "probe"
 POLL = 0.05
@@ -49,6 +54,8 @@ app.conf.update(
         "unacked_restore_throttle": 1,
     },
 )
+if workers is not None:
+    workers.leave_gently(app)
 
 
 class Diary:

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 from gapless import errors
 from gapless.drills import (
+    backlog,
     bad_deploy,
     config,
     connections,
@@ -61,6 +62,7 @@ _MODULES: tuple[ModuleType, ...] = (
     errors_drill,
     singleton,
     spike,
+    backlog,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from gapless.data import redisline, redismeter, redisqueue, resp
 from gapless.drills import scratch, stage, state
 from gapless.drills.celery_kit import Kit
 from gapless.drills.diary import Diary
+from gapless.engine.releases import library
 
 SERVICE = "worker"
 STORE = "queue"
@@ -52,6 +53,10 @@ class Fleet:
         folder.chmod(0o755)
         shutil.copyfile(Path(drills.__file__).with_name(TASKS), folder / TASKS)
         self.kit.copy(folder / LIBRARY)
+        for path, content in library.files().items():
+            place = folder / LIBRARY / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
         # It is used where it lies: a copy in each release would lose what was compiled.
         (folder / ".gitignore").write_text(f"/{LIBRARY}/\n", encoding="utf-8")
         self.rewrite(folder, name)
@@ -126,9 +131,10 @@ class Workers:
             last = said.strip().rpartition("\n")[2]
             raise errors.WorkFailed(f"tasks could not be queued: {last or f'exit {code}'}")
 
-    def open_gate(self, run: str) -> None:
-        """Let tasks that have met go on."""
-        self.ask("SET", f"probe:{run}:gate", "1")
+    def let_go(self, runs: Iterable[str]) -> None:
+        """Let tasks that meet go on, whether all have come or not."""
+        for run in runs:
+            self.ask("MSET", f"probe:{run}:full", "1", f"probe:{run}:gate", "1")
 
     def met(self, run: str) -> bool:
         """Whether as many as were wanted have met."""
@@ -137,6 +143,10 @@ class Workers:
     def diary(self, run: str) -> Diary:
         """What the tasks of a run wrote down so far."""
         return Diary.of(self.ask("LRANGE", f"probe:{run}", "0", "-1"))
+
+    def length(self, run: str) -> int:
+        """How many entries its diary has."""
+        return int(self.ask("LLEN", f"probe:{run}"))
 
     def depth(self) -> redisqueue.Depth:
         """What is not done, as the store has it. Raises DataFault."""
@@ -170,13 +180,16 @@ class Workers:
             raise errors.WorkFailed(f"pid {worker.pid} is not {worker.id}: it is left alone")
         os.kill(worker.pid, signal.SIGKILL)
 
-    def finish(self, run: str, seconds: float, stall: float) -> Diary:
+    def finish(
+        self, run: str, seconds: float, stall: float, look: Callable[[], object] = bool
+    ) -> Diary:
         """Wait until nothing is left to do, or nothing has happened for ``stall`` seconds."""
         last, since = -1, time.monotonic()
         while time.monotonic() < since + seconds:
+            look()
             if self.depth().total == 0:
                 break
-            length = self.ask("LLEN", f"probe:{run}")
+            length = self.length(run)
             if length != last:
                 last, quiet = length, time.monotonic()
             elif time.monotonic() > quiet + stall:

@@ -7,7 +7,7 @@ away before a whole window has agreed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from gapless import errors
@@ -55,7 +55,7 @@ class Demand:
             and service.scale is not None
             and following.held(world, name) in ("", following.BY_HAND)
         }
-        self._watch(followed)
+        self._watch(_with_queues(world))
         for name, service in followed.items():
             before = self.loads.get(name)
             if before is None or world.now - before.at >= EVERY * 0.9:
@@ -64,6 +64,13 @@ class Demand:
         ids = {r.id for r in world.observed.replicas}
         self._tallies = {id: known for id, known in self._tallies.items() if id in ids}
         return dict(self.loads)
+
+    def backlog(self, service: Service) -> int | None:
+        """Tasks in the queue that it follows; None without a queue, or when it cannot be told."""
+        if service.scale is None or service.scale.queue is None:
+            return None
+        queue = self._queues.get((service.scale.store, service.scale.queue_name), _Queue())
+        return None if clock.now() - queue.at > deciding.STALE else queue.length
 
     def changed(self, name: str, by: int) -> None:
         """The count was changed by so many replicas just now."""
@@ -116,13 +123,8 @@ class Demand:
             own[found.id] = tally
         return tallies.counted(own, now)
 
-    def _watch(self, followed: Mapping[str, Service]) -> None:
-        """Have each queue asked that somebody follows, and no other."""
-        wanted = {
-            (service.scale.store, service.scale.queue_name)
-            for service in followed.values()
-            if service.scale is not None and service.scale.queue is not None
-        }
+    def _watch(self, wanted: Collection[tuple[str, str]]) -> None:
+        """Have each of these queues asked, and no other."""
         for key in [key for key in self._queues if key not in wanted]:
             task = self._queues.pop(key).task
             if task is not None:
@@ -158,6 +160,13 @@ def _latency(replicas: tuple[Replica, ...], counted: Counted[ReplicaId]) -> floa
     if answered:
         return waited / answered
     return None if waiting else 0.0
+
+
+def _with_queues(world: World) -> set[tuple[str, str]]:
+    """(store, queue) of all services in force, also of those whose count is held: it is shown."""
+    services = (world.service(name, gen) for name, gen in world.desired.vector.items())
+    scales = [one.scale for one in services if one is not None and one.scale is not None]
+    return {(one.store, one.queue_name) for one in scales if one.queue is not None}
 
 
 def _after(
