@@ -84,7 +84,18 @@ def test_check(run: Run, place: Path) -> None:
         "stack": "shop-staging",
         "overlays": ["staging"],
         "warnings": [],
+        "limits": {},
     }
+
+
+def test_check_says_what_becomes_of_limits(run: Run, place: Path) -> None:
+    file = place / "gapless.toml"
+    file.write_text(f"{file.read_text()}\n[service.w]\nrun = 'w'\nlimits = {{ memory = '1G' }}\n")
+    result = run("check")
+    assert result.exit_code == 0
+    assert "limits.memory: measured: a replica that stays above is replaced; " in result.stderr
+    assert "limits.cpu" not in result.stderr
+    assert list(json.loads(run("check", "--json").stdout)["limits"]) == ["memory"]
 
 
 def test_check_shows_every_fault(run: Run, place: Path) -> None:

@@ -15,6 +15,7 @@ from tests.real.standing import Load, Standing, open_folder, standing
 
 from gapless.drills import probe_app
 from gapless.observed import Replica
+from gapless.runtimes.process import cgroups
 
 PATIENCE = 60.0
 
@@ -144,3 +145,18 @@ async def test_recycling_by_age_loses_nothing(stack: Standing) -> None:
         await until(stack, lambda: before - set(stack.pids()))
     assert load.failed == {}
     assert any("@r1 is 1" in cause and "s old" in cause for _, cause in steps(stack))
+
+
+async def test_one_that_runs_away_hits_the_wall_and_only_it(stack: Standing) -> None:
+    if any(cgroups.Cgroups(f"test-{os.getpid()}").kept().values()):
+        pytest.skip("no control groups here")
+    stack.write(keys='limits = { memory = "64M", cpu = 1.5 }')
+    await stack.do("up")
+    before = stack.pids()
+    with pytest.raises(aiohttp.ClientError):
+        await ask(stack, "web.2@r1", "/eat?mb=200")
+    await until(stack, lambda: "web.2@r1.2" in stack.pids())
+    await stack.do("wait")
+    assert dict(steps(stack))["web.2@r1.2 start"] == "web.2@r1 ended: killed at its memory limit"
+    assert {id: pid for id, pid in stack.pids().items() if id in before}.items() <= before.items()
+    assert (await stack.get())[0] == 200

@@ -49,11 +49,11 @@ OF_ITSELF = [
     ),
     (
         "{ max = 3, cpu = '70%' }",
-        f"{WEB}.cpu is a percentage of reserve.cpu, which is missing",
+        f"{WEB}.cpu is a percentage of reserve.cpu or limits.cpu: neither is there",
     ),
     (
         "{ max = 3, memory = '70%' }",
-        f"{WEB}.memory is a percentage of reserve.memory, which is missing",
+        f"{WEB}.memory is a percentage of reserve.memory or limits.memory: neither is there",
     ),
 ]
 WITH_OTHERS = [

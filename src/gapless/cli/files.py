@@ -16,6 +16,7 @@ from gapless.cli import out
 from gapless.cli.session import FILE, Session
 
 if TYPE_CHECKING:
+    from gapless.model.stack import Stack
     from gapless.stackfile import Loaded
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -43,11 +44,13 @@ def check(session: Session, production: bool) -> None:
     if problems:
         raise errors.InvalidStack(problems)
     limits = machine.limits(loaded.stack.edge.max_connections)
+    kept = _kept_limits(loaded.stack)
     if session.json:
         out.as_json(
             {
                 "valid": True,
                 "connections": {"edge": capacity.at_edge(limits), **asdict(limits)},
+                "limits": kept,
                 "file": str(session.file),
                 "stack": loaded.stack.id,
                 "overlays": list(loaded.overlays),
@@ -60,10 +63,37 @@ def check(session: Session, production: bool) -> None:
         return
     for warning in loaded.warnings:
         out.progress(out.clean(f"warning: {warning}"))
+    for name, said in kept.items():
+        out.progress(out.clean(f"limits.{name}: {said}"))
     out.data(f"{loaded.file}: valid: {_summary(loaded)}")
     if any(service.http for service in loaded.stack.services.values()):
         for line in capacity.lines(limits):
             out.data(line)
+
+
+def _kept_limits(stack: Stack) -> dict[str, str]:
+    """What this machine does about each limit that the stack sets."""
+    from gapless.runtimes.process import cgroups
+
+    tables = [service.limits for service in stack.services.values()]
+    asked = {
+        "memory": any(table.memory is not None for table in tables),
+        "cpu": any(table.cpu is not None for table in tables),
+    }
+    if not any(asked.values()):
+        return {}
+    groups = cgroups.Cgroups(f"check-{os.getpid()}")
+    said: dict[str, str] = {}
+    for name, why in groups.kept().items():
+        if not asked[name]:
+            continue
+        how = f"enforced by the kernel (cgroup v{groups.version(name)})"
+        if name == "memory":
+            measured = "measured: a replica that stays above is replaced"
+            said[name] = f"{measured}; {how if not why else f'no wall above it: {why}'}"
+        else:
+            said[name] = how if not why else f"NOT enforced on this machine: {why}"
+    return said
 
 
 @click.command()

@@ -27,6 +27,8 @@ from gapless.model.process import ReplicaId
 from gapless.model.service import Service
 from gapless.observed import Replica
 
+LEAST_HEADROOM = 64 * 1024**2
+"""Bytes between a memory limit and the wall above it."""
 PATIENCE = 60.0
 """Seconds that liveness must have failed for to restart one while most others are not ready."""
 
@@ -188,6 +190,13 @@ def over_memory(found: Replica, service: Service) -> bool:
     """Whether its last samples of memory all lie above its limit."""
     limit = service.limits.memory
     return limit is not None and found.memory_low is not None and found.memory_low > limit
+
+
+def wall(limit: int | None) -> int | None:
+    """Bytes at which the kernel may end a replica: far enough above its limit (bytes) that one
+    that grows slowly is replaced before it gets there.
+    """
+    return None if limit is None else limit + max(limit // 4, LEAST_HEADROOM)
 
 
 def overdue(found: Replica, service: Service, now: float) -> str:

@@ -17,7 +17,7 @@ from gapless.engine.observe import Observer
 from gapless.engine.site import Site
 from gapless.model.process import Address, ReplicaId
 from gapless.observed import Observed
-from gapless.runtimes.base import Found
+from gapless.runtimes.base import Confines, Found
 
 
 class Executor:
@@ -27,6 +27,7 @@ class Executor:
         self.site = site
         self.note = note
         self.observer = observer
+        self._told: set[str] = set()
         self.config: edge_config.Config | None = None
         """The edge configuration wanted at present; set by the loop before each round."""
         self.gentle = False
@@ -75,6 +76,15 @@ class Executor:
         book.save()
         process = self.site.replica(step.id, step.generation)
         await self.site.runtime.start(replace(process, background=self.gentle))
+        self._tell_limits(step.id)
+
+    def _tell_limits(self, id: ReplicaId) -> None:
+        """Say it, once, where a limit that the file asks for is not kept."""
+        runtime = self.site.runtime
+        fault = runtime.unconfined() if isinstance(runtime, Confines) else ""
+        if fault and fault not in self._told:
+            self.note(f"{id}: {fault}")
+        self._told.add(fault)
 
     async def _enter(self, id: ReplicaId) -> None:
         await self.site.edge.enter(await self._member(id))

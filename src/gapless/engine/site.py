@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gapless import data, errors
+from gapless.core import heal
 from gapless.data import base as data_base
 from gapless.edge import base as edge_base
 from gapless.engine import durable, releases, secrets
@@ -184,6 +185,8 @@ class Site:
             identity=id.service,
             address=address,
             labels={"kind": "replica", "epoch": str(generation.epoch)},
+            memory_limit=heal.wall(service.limits.memory),
+            cpu_limit=service.limits.cpu,
         )
 
     def notice(self, id: str) -> Path:

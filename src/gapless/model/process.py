@@ -87,6 +87,10 @@ class Process:
     """True: it gives way to what serves until it is called to the foreground."""
     stop: Literal["TERM", "INT"] = "TERM"
     """The signal that asks it to end (PostgreSQL's fast shutdown is INT)."""
+    memory_limit: int | None = None
+    """Bytes at which the kernel ends it, where the runtime can have that."""
+    cpu_limit: float | None = None
+    """Cores that it gets at most, where the runtime can have that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,14 @@ class Exit:
     signal: int | None = None
     timed_out: bool = False
     """Whether it was made to end because its timeout had passed."""
+    out_of_memory: bool = False
+    """Whether the kernel ended it because it reached its memory limit."""
 
     def __str__(self) -> str:
         if self.timed_out:
             return "stopped after its timeout"
+        if self.out_of_memory:
+            return "killed at its memory limit"
         if self.signal is not None:
             return f"killed by signal {self.signal}"
         return "ended unseen" if self.code is None else f"exit code {self.code}"

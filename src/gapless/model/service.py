@@ -211,12 +211,12 @@ class Service(Model):
     @property
     def cpu_base(self) -> float | None:
         """Cores that ``scale.cpu`` is a percentage of."""
-        return self.reserve.cpu
+        return self.limits.cpu if self.reserve.cpu is None else self.reserve.cpu
 
     @property
     def memory_base(self) -> int | None:
         """Bytes that ``scale.memory`` is a percentage of."""
-        return self.reserve.memory
+        return self.limits.memory if self.reserve.memory is None else self.reserve.memory
 
     def count(self, cpus: int) -> int:
         """How many replicas the table asks for, on a machine of so many cores."""
@@ -281,10 +281,10 @@ class Service(Model):
                 f"scale.{key} needs an HTTP service (one whose run uses ${{socket}} or ${{port}})"
                 for key in asked
             ]
-        if scale.cpu is not None and self.cpu_base is None:
-            faults.append("scale.cpu is a percentage of reserve.cpu, which is missing")
-        if scale.memory is not None and self.memory_base is None:
-            faults.append("scale.memory is a percentage of reserve.memory, which is missing")
+        for key, base in (("cpu", self.cpu_base), ("memory", self.memory_base)):
+            if getattr(scale, key) is not None and base is None:
+                of = f"reserve.{key} or limits.{key}"
+                faults.append(f"scale.{key} is a percentage of {of}: neither is there")
         return faults
 
 

@@ -88,3 +88,11 @@ class SeesStandstill(Protocol):
 
         Cheap enough to ask about hundreds twice a second.
         """
+
+
+@runtime_checkable
+class Confines(Protocol):
+    """Capability: it can have the kernel keep ``Process.memory_limit`` and ``cpu_limit``."""
+
+    def unconfined(self) -> str:
+        """Why the limits of the program started last are not kept; "" when they are."""

@@ -13,7 +13,7 @@ import select
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +23,7 @@ from gapless.runtimes.base import Found, Usage
 from gapless.runtimes.process import (
     accounts,
     addresses,
+    cgroups,
     logs,
     lost,
     priority,
@@ -38,6 +39,7 @@ EDGE = "edge"
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "LOGNAME")
 """What a program inherits of the controller's environment; everything else it must be given."""
 
+KILLED = Exit(signal=signal.SIGKILL)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -75,6 +77,7 @@ class ProcessRuntime:
         self.logs = logs.Logs(state / "logs")
         self._records = records.Records(state, stack)
         self._accounts = accounts.Accounts(state, stack)
+        self._groups = cgroups.Cgroups(stack)
         self._addresses = addresses.Addresses(run, stack, lambda: self.identity_uid(EDGE))
         self._entries: dict[str, _Entry] = {}
         self._starting: dict[str, _Start] = {}
@@ -126,8 +129,17 @@ class ProcessRuntime:
             groups=() if shared is None else (shared,),
             base=self._base(process.identity, uid),
             prepare=lambda: self._addresses.prepare(process.address, uid),
+            confine=lambda pid: self._confine(process, pid),
         )
         return spawn.spawn(process, place, self._records)
+
+    def _confine(self, process: Process, pid: int) -> None:
+        if process.memory_limit is not None or process.cpu_limit is not None:
+            self._groups.confine(process.id, pid, process.memory_limit, process.cpu_limit)
+
+    def unconfined(self) -> str:
+        """See ``Confines.unconfined``."""
+        return self._groups.fault
 
     def _base(self, identity: str | None, uid: int | None) -> dict[str, str]:
         base = {name: os.environ[name] for name in KEPT if name in os.environ}
@@ -220,7 +232,9 @@ class ProcessRuntime:
         if entry.handle is not None and (seen := _wait(entry.handle)) is not None:
             entry.exit = seen
         elif entry.killed:
-            entry.exit = Exit(signal=signal.SIGKILL)
+            entry.exit = KILLED
+        if not entry.killed and entry.exit == KILLED and self._groups.ran_out(entry.record.id):
+            entry.exit = replace(KILLED, out_of_memory=True)
         if entry.record.record_exit and (written := self._records.exit(entry.record.id)):
             entry.exit = written
 
@@ -306,6 +320,7 @@ class ProcessRuntime:
         if entry.handle is not None:
             with contextlib.suppress(ChildProcessError):
                 os.waitid(os.P_PIDFD, entry.handle, os.WEXITED | os.WNOHANG)
+        self._groups.remove(id)
         self._records.drop(id)
         self._addresses.give_back(id, entry.record.listens())
 

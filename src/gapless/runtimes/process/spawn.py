@@ -33,6 +33,8 @@ class Place:
     base: dict[str, str]
     prepare: Callable[[], None]
     """Makes room for its socket; called before anything is forked."""
+    confine: Callable[[int], None] = lambda pid: None
+    """Puts it under its limits; called while it waits."""
 
 
 def spawn(process: Process, place: Place, records: Records) -> Record:
@@ -50,6 +52,7 @@ def spawn(process: Process, place: Place, records: Records) -> Record:
         record = _record(process, place, pid, records)
         try:
             records.save(record)
+            place.confine(pid)
             _release(process, place, record, ours, records)
         except BaseException:
             ours.close()
