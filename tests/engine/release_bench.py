@@ -93,7 +93,7 @@ class Bench:
 
     async def plan(self, extra: str = "") -> releases.Preview:
         text = STACK.format(extra=extra)
-        return await self.releases.plan(stackfile.parse(text).stack, text, self.folder)
+        return await self.releases.plan(stackfile.parse(text).stack, self.folder)
 
     def names(self, release: releases.Release) -> set[str]:
         """Files of a tree, byte code left out."""

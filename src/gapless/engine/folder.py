@@ -72,7 +72,7 @@ class Folder:
         desired = self.c.desired
         if desired.stack is None or desired.inputs != self.inputs():
             return False
-        digest = await self.site.releases.digest(loaded.stack, loaded.text, self.file.parent)
+        digest = await self.site.releases.digest(loaded.stack, self.file.parent)
         current = self.site.releases.get(desired.stack)
         return bool(digest == current.digest) and all(
             gen.release == desired.stack for gen in desired.vector.values()
@@ -108,5 +108,5 @@ class Folder:
         running = {gen.release for gen in self.c.desired.vector.values()}
         if newest is None or newest.number in running or newest.note == DRILL:
             return None
-        digest = await self.site.releases.digest(loaded.stack, loaded.text, self.file.parent)
+        digest = await self.site.releases.digest(loaded.stack, self.file.parent)
         return newest if newest.digest == digest else None

@@ -109,14 +109,14 @@ class Releases:
         name = f"r{number}/stack.toml"
         return stackfile.parse(release.text, file=name, overlay=release.overlay).stack
 
-    async def digest(self, stack: Stack, text: str, folder: Path) -> str:
+    async def digest(self, stack: Stack, folder: Path) -> str:
         """What ``Release.digest`` of a build would be now. Reads every file; copies none.
 
         ``folder`` is that of the stack file. Raises Refused, UsageError.
         """
-        return (await self.plan(stack, text, folder)).digest
+        return (await self.plan(stack, folder)).digest
 
-    async def plan(self, stack: Stack, text: str, folder: Path) -> Preview:
+    async def plan(self, stack: Stack, folder: Path) -> Preview:
         """What a build would make. Raises Refused, UsageError."""
         return await in_thread(lambda: self._plan(stack, folder))
 
