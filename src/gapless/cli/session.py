@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from gapless.engine.client import Client
 
 FILE = "gapless.toml"
-TARGETS = ("process", "docker", "swarm", "kubernetes", "ecs")
+TARGETS = ("process",)
+"""Those that work in this version; help names no other."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 _NAME_LINE = re.compile(r"""^\s*name\s*=\s*["']([a-z0-9-]+)["']""", re.MULTILINE)
 _MENTION = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
@@ -154,9 +155,9 @@ def _set(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is None or value is False:
         return
     session = ctx.find_root().ensure_object(Session)
-    if param.name == "target" and value != "process":
+    if param.name == "target" and value not in TARGETS:
         raise errors.UsageError(
-            f"--target {value}: not implemented in this version (have: process)"
+            f"--target {value}: not implemented in this version (have: {', '.join(TARGETS)})"
         )
     setattr(session, str(param.name), value)
 
@@ -181,7 +182,11 @@ def _options() -> list[click.Option]:
             envvar="GAPLESS_FOR",
             help="Overlay of the file, say staging (or GAPLESS_FOR).",
         ),
-        option("--target", type=click.Choice(TARGETS), help="Where it runs."),
+        option(
+            "--target",
+            metavar="TARGET",
+            help=f"Where it runs; in this version: {', '.join(TARGETS)}.",
+        ),
         option("--json", is_flag=True, help="Answer as JSON on stdout."),
         option("--timeout", type=duration, metavar="TIME", help="Wait no longer than this."),
         option("-y", "--yes", is_flag=True, help="Answer yes to every question."),
