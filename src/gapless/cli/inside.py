@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import quote
 
 import click
 
@@ -104,8 +103,9 @@ def _become(pid: int) -> None:
 @click.pass_obj
 def connect(session: Session, data: str, words: tuple[str, ...]) -> NoReturn:
     """The store's own shell (psql, valkey-cli); arguments after -- are handed to it."""
-    answer: Mapping[str, Any] = session.client.get(
-        f"/v1/connect?name={quote(data, safe='')}&actor={quote(follow.who(), safe='')}",
+    answer: Mapping[str, Any] = session.client.post(
+        "/v1/connect",
+        {"name": data, "actor": follow.who()},
         timeout=session.timeout or 10.0,
     )
     replace([*answer["argv"], *_after_dashes(words)], {**os.environ, **answer.get("env", {})})

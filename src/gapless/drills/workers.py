@@ -111,7 +111,7 @@ class Workers:
     def __init__(self, there: scratch.Scratch, fleet: Fleet) -> None:
         self.there = there
         self.fleet = fleet
-        answer = there.client.get(f"/v1/connect?name={STORE}&actor=drill")
+        answer = there.client.post("/v1/connect", {"name": STORE, "actor": "drill"})
         words = answer["argv"]
         host, port = (words[words.index(option) + 1] for option in ("-h", "-p"))
         self._target = resp.Target(host, int(port), answer["env"]["REDISCLI_AUTH"])

@@ -53,6 +53,7 @@ class Api:
         for path, operation in self._streams().items():
             app.router.add_post(path, self._streaming(operation))
         app.router.add_post("/v1/plan", _posting(self.planning.plan))
+        app.router.add_post("/v1/connect", _posting(self._connect))
         app.router.add_post("/v1/handover", _posting(self._handover))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await self._runner.setup()
@@ -104,7 +105,6 @@ class Api:
             "/v1/history": self._history,
             "/v1/releases": self._releases,
             "/v1/counters": self._counters,
-            "/v1/connect": self._connect,
         }
 
     def _streams(self) -> dict[str, Operation]:
@@ -181,9 +181,9 @@ class Api:
     async def _counters(self, _: web.Request) -> Any:
         return {name: _plain(c) for name, c in (await self.c.site.edge.counters()).items()}
 
-    async def _connect(self, request: web.Request) -> Any:
-        asked = request.query
-        return self.inside.connect(asked.get("name", ""), asked.get("actor", "operator"))
+    async def _connect(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        name, actor = str(body.get("name") or ""), str(body.get("actor") or "operator")
+        return self.inside.connect(name, actor)
 
     # -- streams ------------------------------------------------------------------------------
 
