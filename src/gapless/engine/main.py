@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gapless import errors, stackfile
 from gapless.edge.haproxy import HAProxyEdge
-from gapless.engine import durable, lock, notify, stateformat, unit
+from gapless.engine import durable, lock, notify, rundir, stateformat, unit
 from gapless.engine.api import Api
 from gapless.engine.controller import Controller
 from gapless.engine.journal import Journal
@@ -77,7 +77,10 @@ async def serve(
     paths.make()
     held = lock.take(paths)
     with held:
+        paths.make()  # one that has just ended may have cleared the run directory
         stateformat.mark(paths)
+        rundir.mark(paths)
+        rundir.sweep(paths)
         controller = Controller(site(paths, stack))
         operations = Operations(controller, file, overlay)
         api = Api(controller, operations, supervised=supervised)
@@ -104,6 +107,8 @@ async def serve(
                 helper.cancel()
             await api.close()
             controller.site.journal.close()
+        if operations.nothing_to_keep:
+            rundir.remove(paths)
     return unit.HANDED_OVER if supervised and operations.handed_over else 0
 
 
