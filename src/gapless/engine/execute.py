@@ -12,7 +12,7 @@ from gapless import errors
 from gapless.core import drain, plan
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
-from gapless.engine import clock, durable, jobs
+from gapless.engine import clock, durable, jobs, origin
 from gapless.engine.observe import Observer
 from gapless.engine.site import Site
 from gapless.model.process import Address, ReplicaId
@@ -192,6 +192,7 @@ class Executor:
     ) -> None:
         store = self.site.stores[step.name]
         if isinstance(step, plan.CreateData):
+            origin.mark(self.site.paths, step.name, self.site.tables[step.name])
             await store.create()
         elif isinstance(step, plan.StartData):
             await store.apply(stopped=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from gapless import errors
 from gapless.core import goodbye, sizing
-from gapless.engine import machine, preflight, rollouts, status, wishes
+from gapless.engine import machine, origin, preflight, rollouts, status, wishes
 from gapless.engine.controller import Controller
 from gapless.engine.folder import Folder
 from gapless.engine.releases.store import DRILL
@@ -103,6 +103,7 @@ class Operations:
     async def _first_up(self, body: Body) -> None:
         loaded = self.folder.load(body)
         preflight.fits(loaded.stack)
+        origin.check(self.site.paths, loaded.stack)
         preflight.address_free(self.site, self.c.observed.edge, loaded.stack, None)
         release = await self.folder.build(loaded, body)
         rollout = rollouts.deploy(
@@ -172,6 +173,7 @@ class Operations:
             preflight.known(loaded.stack, services)
             preflight.fits(loaded.stack)
             preflight.data_unchanged(self._stack().data, loaded.stack)
+            origin.check(self.site.paths, loaded.stack)
             preflight.address_free(self.site, self.c.observed.edge, loaded.stack, self._stack())
             if not body.get("force"):
                 preflight.dependencies_up(self.c.desired, self.c.observed, self._stack())
@@ -201,6 +203,7 @@ class Operations:
             rollout = rollouts.rollback(
                 self.c.desired, self.site.stack, None if wanted is None else int(wanted), stack
             )
+            origin.check(self.site.paths, self.site.stack(rollout.stack))
             preflight.reversible(self.site, self.c.desired, rollout, bool(body.get("yes")))
             self.c.note("no release jobs run in a rollback")
             left = self.site.releases.get(self.c.desired.stack or 0)
