@@ -180,3 +180,17 @@ def test_the_lock_holds_on_a_full_disk(full: Path) -> None:
     fill(full)
     with lock.take(paths), pytest.raises(Locked, match="another controller holds the lock"):
         lock.take(paths)
+
+
+def test_ports_outlive_a_damaged_notebook(tmp_path: Path) -> None:
+    path = tmp_path / "notebook.json"
+    durable.Notebook.load(path).keep_port("data.db", 12_345)
+    for damaged in ("", "{", "[]"):
+        path.write_text(damaged)
+        assert durable.Notebook.load(path).ports == {"data.db": 12_345}
+    durable.Notebook.load(path).save()
+    (tmp_path / durable.PORTS).write_text("{")
+    assert durable.Notebook.load(path).ports == {"data.db": 12_345}
+    path.write_text("{")
+    with pytest.raises(Damaged, match="ports of stores and services are lost"):
+        durable.Notebook.load(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import tempfile
 from dataclasses import dataclass, field
@@ -113,12 +114,32 @@ def _pages() -> TypeAdapter[_Pages]:
     return TypeAdapter(_Pages)
 
 
+PORTS = "ports.json"
+
+
+def _load_ports(path: Path, lost: bool) -> dict[str, int]:
+    """The file of ports; {} where there is none. ``lost``: nobody else knows them."""
+    try:
+        found = json.loads(path.read_bytes())
+        return {str(owner): int(port) for owner, port in found.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if not lost:
+            return {}
+        raise Damaged(
+            f"{path}: the ports of stores and services are lost: {error}",
+            hint="what runs goes on; restore the file, or gapless down, remove it and up again",
+        ) from None
+
+
 @dataclass(slots=True)
 class Notebook:
     """Marks by replica id, attempts by ``service.ordinal@rN``, ports by owner.
 
     Written at each change, so that the next controller knows what this one had done. Losing it
-    costs a repeated drain, never a request.
+    costs a repeated drain, never a request. Ports are what clients of stores and services hold on
+    to, so they also stand in a file of their own, which survives a power cut.
     """
 
     path: Path
@@ -129,15 +150,21 @@ class Notebook:
 
     @classmethod
     def load(cls, path: Path) -> Notebook:
-        """Read it; marks of an earlier boot are dropped, attempts and ports kept."""
+        """Read it; marks of an earlier boot are dropped, attempts and ports kept.
+
+        Raises Damaged where the ports are lost with both files.
+        """
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         try:
             saved = _pages().validate_json(path.read_bytes())
             for slot in saved.attempts:
                 ReplicaId.parse(slot)
             book = cls(path, saved.marks, saved.attempts, saved.ports, saved.boot)
-        except (OSError, ValueError):
+            lost = False
+        except (OSError, ValueError) as error:
             book = cls(path)
+            lost = not isinstance(error, FileNotFoundError)
+        book.ports |= _load_ports(path.with_name(PORTS), lost)
         if book.boot != boot:
             book.marks, book.boot = {}, boot
         return book
@@ -145,6 +172,13 @@ class Notebook:
     def of(self, id: str) -> Marks:
         """The marks of one replica, empty ones at first."""
         return self.marks.setdefault(id, Marks())
+
+    def keep_port(self, owner: str, port: int) -> None:
+        """Give a port to an owner for good; durable on return. Raises EnvironmentFault."""
+        ports = {**self.ports, owner: port}
+        write(self.path.with_name(PORTS), json.dumps(ports, indent=1))
+        self.ports = ports
+        self.save()
 
     def save(self) -> None:
         """Write it. No sync: after a power cut no process is left that it speaks of."""

@@ -68,8 +68,7 @@ class Site:
         if owner not in self.notebook.ports:
             address = self.runtime.address(owner, "port")
             assert address.port is not None  # noqa: S101  # asked for a port
-            self.notebook.ports[owner] = address.port
-            self.notebook.save()
+            self.notebook.keep_port(owner, address.port)
         return self.notebook.ports[owner]
 
     def private_bind(self, service: str) -> str:
