@@ -66,12 +66,12 @@ async def programs(place: stand.Stand) -> AsyncIterator[list[Program]]:
             one.end()
 
 
-async def ask(url: str, method: str, server: str) -> int:
+async def ask(url: str, method: str, server: str, body: bytes | None = None) -> int:
     """The status; 0: no answer at all. A connection of its own, and one try."""
     headers = {"Cookie": f"demo-web={server}"}
     async with aiohttp.ClientSession() as client:
         try:
-            async with client.request(method, url, headers=headers) as answer:
+            async with client.request(method, url, headers=headers, data=body) as answer:
                 await answer.read()
                 return answer.status
         except aiohttp.ClientError:
@@ -152,3 +152,19 @@ async def test_one_that_hangs_and_is_then_killed_costs_no_safe_request(
     await stand.until(waiting, "they wait")
     programs[0].end()
     assert await asyncio.gather(*tasks) == [200] * len(urls)
+
+
+async def test_one_that_fits_into_no_buffer_is_not_repeated(
+    place: stand.Stand, programs: list[Program]
+) -> None:
+    """A search with a long body: the edge does not keep what it has passed on."""
+    url = f"{place.url}/once?s=5"
+    task = asyncio.create_task(ask(url, "GET", "first", body=b"x" * 100_000))
+
+    async def begun() -> bool:
+        return bool(runs(programs[0].ledger))
+
+    await stand.until(begun, "it is at work")
+    programs[0].end()
+    assert await task in (0, 502)
+    assert list(runs(programs[0].ledger).values()) == [1]
