@@ -98,6 +98,8 @@ class Edge:
     """When it was told to stop; None once it has."""
     servers: Mapping[str, EdgeServer] = field(default_factory=dict)
     """By server name; also those that belong to no replica."""
+    uneasy: bool = False
+    """Bad answers have just begun: the next look is worth having soon."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,16 @@ def test_crash_holds_and_tells_what_it_cost(sound: scratch.Scratch) -> None:
     assert not (sound.paths.state / "drill").exists()
 
 
+def test_hang_holds_and_leaves_nothing_stopped(sound: scratch.Scratch) -> None:
+    before = sound.settle()
+    outcome = drill("hang", sound)
+    assert outcome.reasons == ()
+    assert outcome.detail["toll"]["safe"] == 0
+    after = sound.settle()
+    assert len(after.serving("web")) == len(before.serving("web"))
+    assert not any(stands(one.pid) for one in after.replicas)
+
+
 def test_errors_holds(sound: scratch.Scratch) -> None:
     outcome = drill("errors", sound)
     assert outcome.reasons == ()

@@ -15,9 +15,13 @@ def server(good: int, bad: int, up: bool = True) -> EdgeServer:
     return EdgeServer("web.1@r1", "web", "ready", up, served=good + bad, bad=bad, check="L7OK/200")
 
 
+def look(made: breaker.Breaker, seen: EdgeServer, now: float = 7.0) -> list[EdgeServer]:
+    return made.look([seen], now)
+
+
 def trips(*looks: EdgeServer) -> list[bool]:
     made = breaker.Breaker()
-    return [bool(made.look([seen])) for seen in looks]
+    return [bool(look(made, seen)) for seen in looks]
 
 
 def test_so_many_without_a_good_one_between_are_too_many() -> None:
@@ -40,19 +44,19 @@ def test_another_worker_counts_anew() -> None:
 
 def test_it_is_named_while_it_is_out_and_begins_anew_after() -> None:
     made = breaker.Breaker()
-    made.look([server(9, 0)])
-    assert made.look([server(9, LIMIT)])
+    look(made, server(9, 0))
+    assert look(made, server(9, LIMIT))
     out = server(9, LIMIT, up=False)
-    assert made.look([out]) == []
+    assert look(made, out) == []
     assert made.reason(out) == f"{LIMIT} bad answers in a row, {LIMIT} in all"
-    assert made.look([server(9, LIMIT)]) == []
+    assert look(made, server(9, LIMIT)) == []
     assert made.reason(out) == ""
-    assert made.look([server(9, 2 * LIMIT - 1)]) == []
+    assert look(made, server(9, 2 * LIMIT - 1)) == []
 
 
 def test_what_fails_its_checks_was_not_taken_out_here() -> None:
     made = breaker.Breaker()
-    made.look([server(9, 0)])
+    look(made, server(9, 0))
     assert made.reason(server(9, 0, up=False)) == ""
 
 
@@ -60,12 +64,24 @@ def test_what_fails_its_checks_was_not_taken_out_here() -> None:
 def test_it_never_trips_on_fewer_and_always_on_a_clear_run(steps: list[tuple[int, int]]) -> None:
     made = breaker.Breaker()
     good = bad = run = 0
-    made.look([server(0, 0)])
+    look(made, server(0, 0))
     for more_good, more_bad in steps:
         good, bad = good + more_good, bad + more_bad
         run = 0 if more_good else run + more_bad
-        tripped = bool(made.look([server(good, bad)]))
+        tripped = bool(look(made, server(good, bad)))
         assert tripped == (run >= LIMIT)
         run = 0 if tripped else run
         if tripped:
-            made.look([server(good, bad)])
+            look(made, server(good, bad))
+
+
+def test_it_is_uneasy_for_a_while_after_each_bad_answer_of_a_run() -> None:
+    made = breaker.Breaker()
+    look(made, server(9, 0), now=0.0)
+    assert not made.uneasy(0.0)
+    look(made, server(9, 1), now=1.0)
+    look(made, server(9, 1), now=2.0)
+    assert made.uneasy(1.0 + breaker.UNEASY / 2)
+    assert not made.uneasy(1.0 + breaker.UNEASY)
+    look(made, server(10, 1), now=2.5)
+    assert not made.uneasy(2.5)

@@ -13,18 +13,22 @@ from gapless.edge import judging
 from gapless.observed import EdgeServer
 
 Key = tuple[str, str]
+UNEASY = 2.0
+"""Seconds after a bad answer for which it is worth while to look soon."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """``good`` and ``bad``: answers of a server in all; ``run``: bad ones since a good one."""
+    """``good`` and ``bad``: answers of a server in all; ``run``: bad ones since a good one, the
+    last of which was seen at ``seen_at``."""
 
     good: int
     bad: int
     run: int = 0
+    seen_at: float = 0.0
 
 
-def follow(before: Run | None, good: int, bad: int) -> Run:
+def follow(before: Run | None, good: int, bad: int, now: float) -> Run:
     """After one more look. What came between two looks has no order: one good one ends a run.
 
     Figures that fell are those of another worker, which counts anew.
@@ -33,7 +37,9 @@ def follow(before: Run | None, good: int, bad: int) -> Run:
         return Run(good, bad)
     if good > before.good:
         return Run(good, bad)
-    return Run(good, bad, before.run + bad - before.bad)
+    if bad == before.bad:
+        return before
+    return Run(good, bad, before.run + bad - before.bad, now)
 
 
 class Breaker:
@@ -43,15 +49,18 @@ class Breaker:
         self._runs: dict[Key, Run] = {}
         self._out: dict[Key, str] = {}
 
-    def look(self, servers: Iterable[EdgeServer]) -> list[EdgeServer]:
-        """Those that must leave rotation now, until enough of their checks are good."""
+    def look(self, servers: Iterable[EdgeServer], now: float) -> list[EdgeServer]:
+        """Those that must leave rotation now, until enough of their checks are good.
+
+        ``now``: in seconds of any clock that only goes forward.
+        """
         runs, trips = {}, []
         for server in servers:
             key = (server.backend, server.name)
             if not server.takes_work:
                 continue
             self._out.pop(key, None)
-            found = follow(self._runs.get(key), server.served - server.bad, server.bad)
+            found = follow(self._runs.get(key), server.served - server.bad, server.bad, now)
             if found.run >= judging.SLOW_LIMIT:
                 self._out[key] = f"{found.run} bad answers in a row, {server.bad} in all"
                 trips.append(server)
@@ -59,6 +68,10 @@ class Breaker:
                 runs[key] = found
         self._runs = runs
         return trips
+
+    def uneasy(self, now: float) -> bool:
+        """Whether a run has just begun, or goes on: the sooner the next look, the shorter it is."""
+        return any(one.run and now - one.seen_at < UNEASY for one in self._runs.values())
 
     def reason(self, server: EdgeServer) -> str:
         """Why a server that is down was taken out here; "" when it was not."""

@@ -108,6 +108,7 @@ class HAProxyEdge(asking.Asking):
             config=info.digest,
             maintenance=wire.is_on(answer),
             servers=found,
+            uneasy=self._breaker.uneasy(time.monotonic()),
         )
 
     async def counters(self) -> Mapping[str, base.Counters]:
@@ -380,7 +381,7 @@ class HAProxyEdge(asking.Asking):
 
     async def _break(self, present: Sequence[wire.Seen]) -> list[wire.Seen]:
         """Take out what gave bad answers one after the other; as it is then."""
-        trips = self._breaker.look(seen.server for seen in present)
+        trips = self._breaker.look((seen.server for seen in present), time.monotonic())
         await self._order([wire.trip(server.backend, server.name) for server in trips])
         judged = []
         for seen in present:

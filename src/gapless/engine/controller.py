@@ -194,7 +194,7 @@ class Controller:
             return AFTER_FAULT
         if decision.steps:
             return AFTER_STEPS
-        if decision.waits:
+        if decision.waits or observed.edge.uneasy:
             return BUSY
         return IDLE
 
