@@ -75,7 +75,7 @@ def test_it_never_trips_on_fewer_and_always_on_a_clear_run(steps: list[tuple[int
             look(made, server(good, bad))
 
 
-def test_it_is_uneasy_for_a_while_after_each_bad_answer_of_a_run() -> None:
+def test_it_is_uneasy_for_a_while_after_each_bad_answer() -> None:
     made = breaker.Breaker()
     look(made, server(9, 0), now=0.0)
     assert not made.uneasy(0.0)
@@ -83,5 +83,7 @@ def test_it_is_uneasy_for_a_while_after_each_bad_answer_of_a_run() -> None:
     look(made, server(9, 1), now=2.0)
     assert made.uneasy(1.0 + breaker.UNEASY / 2)
     assert not made.uneasy(1.0 + breaker.UNEASY)
-    look(made, server(10, 1), now=2.5)
-    assert not made.uneasy(2.5)
+    look(made, server(10, 2), now=9.0)  # which came last?
+    assert made.uneasy(9.0)
+    look(made, server(10 + breaker.MANY, 3), now=19.0)
+    assert not made.uneasy(19.0)

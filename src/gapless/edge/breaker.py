@@ -15,17 +15,20 @@ from gapless.observed import EdgeServer
 Key = tuple[str, str]
 UNEASY = 2.0
 """Seconds after a bad answer for which it is worth while to look soon."""
+MANY = 10
+"""Good answers between two looks from which on HAProxy itself is quick enough: where each
+hundredth answer of a busy server is bad, nobody has to look all the time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """``good`` and ``bad``: answers of a server in all; ``run``: bad ones since a good one, the
-    last of which was seen at ``seen_at``."""
+    """``good`` and ``bad``: answers of a server in all; ``run``: bad ones since a good one;
+    ``seen_at``: when the last bad one of a server that is not busy was seen, None: never."""
 
     good: int
     bad: int
     run: int = 0
-    seen_at: float = 0.0
+    seen_at: float | None = None
 
 
 def follow(before: Run | None, good: int, bad: int, now: float) -> Run:
@@ -35,11 +38,10 @@ def follow(before: Run | None, good: int, bad: int, now: float) -> Run:
     """
     if before is None or good < before.good or bad < before.bad:
         return Run(good, bad)
-    if good > before.good:
-        return Run(good, bad)
-    if bad == before.bad:
-        return before
-    return Run(good, bad, before.run + bad - before.bad, now)
+    worth = bad > before.bad and good - before.good < MANY
+    seen_at = now if worth else before.seen_at
+    run = 0 if good > before.good else before.run + bad - before.bad
+    return Run(good, bad, run, seen_at)
 
 
 class Breaker:
@@ -70,8 +72,9 @@ class Breaker:
         return trips
 
     def uneasy(self, now: float) -> bool:
-        """Whether a run has just begun, or goes on: the sooner the next look, the shorter it is."""
-        return any(one.run and now - one.seen_at < UNEASY for one in self._runs.values())
+        """Whether a run may have begun: the sooner the next look, the shorter it is."""
+        times = [one.seen_at for one in self._runs.values() if one.seen_at is not None]
+        return any(now - at < UNEASY for at in times)
 
     def reason(self, server: EdgeServer) -> str:
         """Why a server that is down was taken out here; "" when it was not."""
