@@ -160,6 +160,15 @@ class BadToWorkers(execute.Executor):
         await super().perform(step, observed)
 
 
+class KillsAtLimit(execute.Executor):
+    """One that is over its limit is killed at once, whatever it serves."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        if isinstance(step, plan.StartReplica) and "memory limit" in step.cause:
+            await self.site.runtime.signal(step.cause.split()[0], "KILL")
+        await super().perform(step, observed)
+
+
 def watch(pid: int | None) -> None:
     """Have a process killed when this one is gone: nobody else holds the pipe's other end."""
     code = f"import os, sys; sys.stdin.read(); os.kill({pid}, 9)"
@@ -247,6 +256,7 @@ PARTS = {
 
 HANDS: dict[str, type[execute.Executor]] = {
     "signal-first": SignalFirst,
+    "kills-at-limit": KillsAtLimit,
     "kills-first": KillsFirst,
     "forgets-environment": ForgetsEnvironment,
     "touches-others": TouchesOthers,

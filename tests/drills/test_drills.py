@@ -37,6 +37,7 @@ ELSEWHERE = {
     "crash",
     "errors",
     "hang",
+    "leak",
     "singleton",
     "spike",
 }

@@ -221,6 +221,7 @@ ELSEWHERE = {
     "crash": "test_toll",
     "errors": "test_toll",
     "hang": "test_toll",
+    "leak": "test_leak",
     "spike": "test_spike",
 }
 """Drills whose judges have a module of tests to themselves."""

@@ -37,6 +37,8 @@ class Server:
         self.mode = mode
         self.replica = replica
         self.stopping = asyncio.Event()
+        self._leak = leak()
+        self._leaked: list[bytes] = []
         self._writers: dict[asyncio.StreamWriter, bool] = {}
         self._clients: set[asyncio.Task[None]] = set()
 
@@ -76,6 +78,8 @@ class Server:
             await writer.drain()
             return False
         body = await reader.readexactly(length) if length else b""
+        if self._leak and not target.startswith("/ready"):
+            self._leaked.append(b"x" * self._leak)
         if target.startswith("/slow") and self.mode == "good":
             return await self._slowly(target, headers, writer)
         if target.startswith("/once"):
@@ -163,6 +167,13 @@ async def serve(mode: str, socket: str | None, port: int | None) -> None:
     await server.stopping.wait()
     listener.close()
     await server.drain()
+
+
+def leak() -> int:
+    """Bytes that each request costs for ever: $PROBE_LEAK in replicas of odd ordinals, else 0."""
+    ordinal = os.environ.get("SERVER_ID", "").partition("@")[0].rpartition(".")[2]
+    odd = ordinal.isdigit() and int(ordinal) % 2 == 1
+    return int(os.environ.get("PROBE_LEAK", "0")) if odd else 0
 
 
 def mode_beside() -> str:

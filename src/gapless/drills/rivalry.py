@@ -23,7 +23,7 @@ WAIT = 30.0
 POLL = 0.02
 PATTERN = (
     "kill",
-    "pause in a restart",
+    "pause",
     "kill",
     "deploy",
     "kill",
@@ -33,8 +33,8 @@ PATTERN = (
     "controller paused",
     "controller killed in a restart",
 )
-CRASHES = frozenset({"kill"})
-"""Kinds in which a controller is there to start the next one at once."""
+CRASHES = frozenset({"kill", "pause"})
+"""Kinds in which a controller is there, and it is for it to see that the holder is no good."""
 STEPS = 4
 """The controller is killed after one of the first steps of a restart, each in its turn."""
 

@@ -18,6 +18,7 @@ from gapless.drills import (
     crash,
     deploy,
     hang,
+    leak,
     rollback,
     scale,
     singleton,
@@ -63,6 +64,7 @@ _MODULES: tuple[ModuleType, ...] = (
     singleton,
     spike,
     backlog,
+    leak,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

@@ -13,7 +13,7 @@ from gapless import errors
 from gapless.drills.stage import Stage
 from gapless.runtimes.process import proc
 
-SECOND = 10.0
+SECOND = 60.0
 """Seconds after which a second controller that has not ended is one that runs."""
 
 
