@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from tests.real.standing import Standing, open_folder, standing
 
+from gapless import errors
 from gapless.engine.paths import Paths
 from gapless.runtimes.process import proc, records, sessions
 
@@ -134,3 +136,23 @@ async def test_a_deploy_that_the_power_cut_short_is_undone(stack: Standing) -> N
     assert outcome is not None
     assert not outcome.held
     assert stack.controller.desired.stack == 1
+
+
+async def test_down_needs_no_release_that_can_be_read(stack: Standing) -> None:
+    stack.write(replicas=1, watch="0s", more=CACHE)
+    await stack.do("up")
+    await stack.end()
+    paths = Paths.of(stack.name)
+    manifest = paths.releases / "r1/release.json"
+    good = manifest.read_text()
+    manifest.write_text("{")
+    await stack.begin()
+    # What serves is not given up for a file that cannot be read …
+    while stack.controller.blind is None:
+        with contextlib.suppress(errors.Damaged):
+            await stack.controller.round_done()
+    assert (await stack.get())[0] == 200
+    # … and what is to stop can be stopped: programs are known by their own records.
+    await stack.do("down")
+    manifest.write_text(good)
+    assert [found.id for found in await stack.controller.site.runtime.look() if found.alive] == []

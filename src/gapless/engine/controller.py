@@ -207,7 +207,8 @@ class Controller:
             marks = self.site.notebook.of(str(found.id))
             if not marks.background or not found.alive:
                 continue
-            start = self.site.stack(found.id.release).services[found.id.service].start
+            table = self.site.table(found.id)
+            start = 0.0 if table is None else table.start
             if found.ever_ready or clock.now() >= found.started_at + GIVES_WAY * start:
                 await self.site.runtime.foreground(str(found.id))
                 marks.background = False

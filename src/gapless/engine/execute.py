@@ -190,6 +190,9 @@ class Executor:
     async def _data(
         self, step: plan.CreateData | plan.StartData | plan.StopData | plan.ApplyData
     ) -> None:
+        if isinstance(step, plan.StopData):
+            await self._stop_store(step.name)
+            return
         store = self.site.stores[step.name]
         if isinstance(step, plan.CreateData):
             origin.mark(self.site.paths, step.name, self.site.tables[step.name])
@@ -206,11 +209,12 @@ class Executor:
             self.site.stale.discard(step.name)
             for pending in await store.apply():
                 self.note(f"{step.name}: {pending}; gapless down and up bring it about")
-        else:
-            found = await self._found(f"data.{step.name}")
-            asked: Literal["TERM", "INT"] = "INT" if found.labels.get("stop") == "INT" else "TERM"
-            self._note_stop(found.id)
-            await self.site.runtime.signal(found.id, asked)
+
+    async def _stop_store(self, name: str) -> None:
+        found = await self._found(f"data.{name}")
+        asked: Literal["TERM", "INT"] = "INT" if found.labels.get("stop") == "INT" else "TERM"
+        self._note_stop(found.id)
+        await self.site.runtime.signal(found.id, asked)
 
     def _note_stop(self, id: str) -> None:
         self.site.notebook.of(id).signalled_at = clock.now()

@@ -273,8 +273,8 @@ class Observer:
         for number in numbers:
             if number is None:
                 continue
-            stack = self.site.stack(number)
-            for name, table in stack.data.items():
+            stack = self.site.stack(number) if desired.running else self.site.readable(number)
+            for name, table in () if stack is None else stack.data.items():
                 if name in nodes:
                     continue  # the stack in force comes first: its table holds until the commit
                 store = self.site.store(name, table)
@@ -284,6 +284,19 @@ class Observer:
                     stale=name in self.site.stale,
                     stopping_at=self._told_to_stop(f"data.{name}"),
                 )
+        return nodes | self._nameless(nodes, founds)
+
+    def _nameless(
+        self, known: Mapping[str, observed.DataNode], founds: Mapping[str, Found]
+    ) -> dict[str, observed.DataNode]:
+        """Servers of stores that no release names that can be read: they can still be stopped."""
+        nodes = {}
+        for found in founds.values():
+            name = found.id.removeprefix("data.")
+            if found.alive and name != found.id and name not in known:
+                kind = found.labels.get("type", "")
+                at = self._told_to_stop(found.id)
+                nodes[name] = observed.DataNode(name, kind, "ready", pid=found.pid, stopping_at=at)
         return nodes
 
 

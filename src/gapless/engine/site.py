@@ -56,9 +56,14 @@ class Site:
 
     def table(self, id: ReplicaId) -> Service | None:
         """The table that a replica was started from; None: of a release that is not kept."""
+        stack = self.readable(id.release)
+        return None if stack is None else stack.services.get(id.service)
+
+    def readable(self, release: int) -> Stack | None:
+        """The stack of a release; None where it is not kept, or damaged."""
         try:
-            return self.stack(id.release).services.get(id.service)
-        except errors.UsageError:
+            return self.stack(release)
+        except (errors.UsageError, errors.Damaged):
             return None
 
     # -- ports and addresses ----------------------------------------------------------------

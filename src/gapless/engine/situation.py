@@ -75,7 +75,11 @@ class Situation:
             numbers |= {gen.release for gen in desired.rollout.target.values()}
             numbers.add(desired.rollout.stack)
         stacks = dict(extra or {})
-        stacks |= {n: self.site.stack(n) for n in numbers if n not in stacks}
+        for number in numbers - stacks.keys():
+            # What serves is not given up for a file that cannot be read; what is to stop, is.
+            found = self.site.stack(number) if desired.running else self.site.readable(number)
+            if found is not None:
+                stacks[number] = found
         configs = {
             key: edge_config.digest(c) for key, c in self.configs(desired, observed, stacks).items()
         }
@@ -95,7 +99,9 @@ class Situation:
         """``base``, ``rolling`` and ``switched`` as ``core.world.EdgeConfigs`` explains."""
         rollout = desired.rollout
         target = self._config(rollout.stack, stacks) if rollout else None
-        base = self._config(desired.stack, stacks) if desired.stack is not None else target
+        base = target
+        if desired.stack is not None and desired.stack in stacks:
+            base = self._config(desired.stack, stacks)
         if base is None:
             latest = max(stacks, default=None)
             if latest is None:
@@ -138,7 +144,7 @@ class Situation:
         needs: dict[str, tuple[str, ...]] = {}
         numbers = (desired.stack, desired.rollout.stack if desired.rollout else None)
         for number in numbers:
-            if number is None:
+            if number is None or number not in stacks:
                 continue
             stack = stacks[number]
             if number not in self._needs:

@@ -161,8 +161,8 @@ def _drains_until(c: Controller, found: Replica) -> float | None:
     """When it is signalled at the latest, if it is on its way out with work in flight."""
     if _state(c, found) != "draining" or found.left_at is None or not goodbye.leaves(found):
         return None
-    drain = c.site.stack(found.id.release).services[found.id.service].drain
-    return clock.to_unix(found.left_at + drain)
+    table = c.site.table(found.id)
+    return None if table is None else clock.to_unix(found.left_at + table.drain)
 
 
 def settled(c: Controller, services: tuple[str, ...], *, exact: bool) -> bool:
