@@ -21,7 +21,7 @@ import socketio  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapless.app.drain import Pace, moments
+from gapless.app.drain import Pace, moments, paced
 from gapless.app.notice import Notice
 from tests.app import servers
 from tests.examples import stores
@@ -62,6 +62,24 @@ def test_goodbyes_are_jittered_and_spread() -> None:
 def test_a_pace_that_is_none_is_refused(rate: float, window: float) -> None:
     with pytest.raises(ValueError, match="rate must be"):
         Pace(rate, window)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ('{"drain": 20, "rate": 66.667}', 66.667),
+        ('{"drain": 20}', 200.0),
+        ('{"rate": 0}', 200.0),
+        ('{"rate": "x"}', 200.0),
+        ('{"rate": 500}', 200.0),
+        ("", 200.0),
+    ],
+)
+def test_the_lower_rate_is_kept(text: str, rate: float, tmp_path: Path) -> None:
+    """Others leave at the same time, and the clients are of all of them."""
+    place = tmp_path / "notice"
+    place.write_text(text)
+    assert paced(Pace(200.0, 5.0), Notice(place).rate()) == Pace(rate, 5.0)
 
 
 @pytest.mark.parametrize(

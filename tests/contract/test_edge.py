@@ -289,6 +289,18 @@ async def test_sockets_are_told_from_requests_and_shut_by_number(bench: Bench, e
         assert await still(0) == (0, 2)
 
 
+async def test_sockets_of_an_old_worker_are_counted_and_shut(bench: Bench, edge: Any) -> None:
+    a = await bench.member("a")
+    await edge.enter(a)
+    async with bench.clients("a", sockets=5, requests=1) as still:
+        wanted = replace(bench.config, backends=(*bench.config.backends, stand.backend("more")))
+        await edge.reload(wanted, (a,))
+        assert await edge.sockets() == {a.name: 5}
+        await edge.leave("web", a.name)
+        assert await edge.shut({a.name: 2}) == {a.name: 3}
+        assert await still(3) == (3, 1)
+
+
 async def test_nothing_can_be_done_to_a_dead_edge(bench: Bench, edge: Any) -> None:
     member = await bench.member("a")
     await bench.stop()
