@@ -8,12 +8,14 @@ import shutil
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from tests.real.standing import Load, Standing, open_folder, standing
 
 from gapless.drills import probe_app
+from gapless.engine import status
 from gapless.observed import Replica
 from gapless.runtimes.process import cgroups
 
@@ -160,3 +162,34 @@ async def test_one_that_runs_away_hits_the_wall_and_only_it(stack: Standing) -> 
     assert dict(steps(stack))["web.2@r1.2 start"] == "web.2@r1 ended: killed at its memory limit"
     assert {id: pid for id, pid in stack.pids().items() if id in before}.items() <= before.items()
     assert (await stack.get())[0] == 200
+
+
+async def test_a_crash_is_told_from_a_start_that_fails(stack: Standing) -> None:
+    await stack.do("up")
+    victim = stack.pids()["web.2@r1"]
+    assert victim
+    os.kill(victim, signal.SIGKILL)
+    await until(stack, lambda: "web.2@r1.2" in stack.pids())
+    await stack.do("wait")
+    assert "killed by signal 9, " in dict(steps(stack))["web.2@r1 crashed"]
+    row = next(r for r in rows(stack) if r["id"] == "web.2@r1.2")
+    assert row["last_end"].startswith("web.2@r1 crashed: killed by signal 9, ")
+    assert row["restarts"] == 0, "who had been ready starts again at once"
+    # Now the release is there no more, and no successor can start.
+    tree = stack.controller.site.releases.get(1).tree
+    (tree / "mode").chmod(0o644)
+    (tree / "mode").write_text("crash 1\n")
+    os.kill(stack.pids()["web.1@r1"] or 0, signal.SIGKILL)
+    await until(stack, lambda: any(r["state"] == "backing-off" for r in rows(stack)))
+    row = next(r for r in rows(stack) if r["state"] == "backing-off")
+    assert row["id"] == "web.1"
+    assert row["reason"].startswith("web.1@r1.2 cannot start: exit code 3")
+    assert "made to crash at start" in dict(steps(stack))["web.1@r1.2 cannot start"]
+    assert "web.1@r1.2 crashed" not in dict(steps(stack))
+
+
+def rows(stack: Standing) -> list[dict[str, Any]]:
+    """The replicas of web as ``ps`` shows them."""
+    (service,) = status.report(stack.controller, {})["services"]
+    found: list[dict[str, Any]] = service["replicas"]
+    return found

@@ -155,6 +155,8 @@ def troubles(status: Answer) -> Iterator[str]:
                 )
             if reason := replica.get("reason"):
                 yield f"{replica['id']}: {reason}"
+            if (end := replica.get("last_end")) and replica.get("state") != "backing-off":
+                yield f"{replica['id']}: {end}"
         if (drift := service.get("drift")) is not None:
             yield f"{service['name']}: scaled to {drift} by hand, until the next deploy"
         if service.get("stopped"):

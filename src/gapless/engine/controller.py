@@ -11,7 +11,7 @@ from gapless.core import plan, record
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.edge import config as edge_config
-from gapless.engine import clock, durable, logfiles, status, usage
+from gapless.engine import clock, durable, ends, logfiles, status, usage
 from gapless.engine.demand import Demand
 from gapless.engine.events import Event, Events
 from gapless.engine.execute import Executor
@@ -188,6 +188,7 @@ class Controller:
         self._blind, self.blind = 0, None
         self.rounds += 1
         self._tell_progress()
+        ends.tell(self)
         await self._call_forward()
         failed = await self._act(decision.steps)
         if failed:

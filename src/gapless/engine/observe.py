@@ -12,6 +12,7 @@ from gapless.core import goodbye, restart
 from gapless.core import replica as states
 from gapless.edge import config as edge_config
 from gapless.engine import clock, durable, jobs
+from gapless.engine.ends import Ends
 from gapless.engine.prober import LiveProber, Prober, Subject
 from gapless.engine.site import Site
 from gapless.engine.stores import StoreWatch
@@ -45,6 +46,7 @@ class Observer:
         self.vitals = vitals
         self._failures: dict[observed.Slot, observed.Failures] = {}
         self._ended: set[str] = set()
+        self.ends = Ends()
         self._sockets: Mapping[str, int] = {}
         self._sockets_until = 0.0
         self._noted = False
@@ -248,9 +250,10 @@ class Observer:
             if str(seen.id) in self._ended:
                 continue
             self._ended.add(str(seen.id))
-            if seen.ever_ready:
-                continue
-            self.note_fault(seen.id, f"{seen.id}: {seen.exit}{probe_text(seen)}")
+            self.ends.note(seen, now)
+            if not seen.ever_ready:
+                reason = f"{seen.id} cannot start: {seen.exit}{probe_text(seen)}"
+                self.note_fault(seen.id, reason)
 
     def note_fault(self, id: ReplicaId, reason: str) -> None:
         """It could not even be started: that counts like an end without readiness."""

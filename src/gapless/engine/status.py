@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gapless.core import following, goodbye
+from gapless.core import following, goodbye, restart
 from gapless.core import replica as states
 from gapless.core.autoscale import deciding
 from gapless.engine import clock, jobs
@@ -77,8 +78,44 @@ def _service(c: Controller, name: str, usage: Mapping[str, Vitals]) -> dict[str,
         "replicas": [
             _replica(c, r, usage)
             for r in sorted(replicas, key=lambda r: (r.id.ordinal, r.started_at))
-        ],
+        ]
+        + _backing_off(c, name, wanted, {r.id.ordinal for r in replicas}),
     }
+
+
+def _backing_off(
+    c: Controller, name: str, wanted: int, taken: Container[int]
+) -> list[dict[str, Any]]:
+    """Slots that nobody is in, because whoever was started there could not start."""
+    rows = []
+    for ordinal in range(1, wanted + 1):
+        failures = c.observed.failures.get((name, ordinal))
+        if ordinal in taken or failures is None:
+            continue
+        again = restart.not_before((name, ordinal), failures)
+        rows.append(
+            dict.fromkeys(("release", "pid", "address", "started_at", "cpu", "memory"))
+            | {
+                "id": f"{name}.{ordinal}",
+                "state": "backing-off",
+                "restarts": failures.count,
+                "in_flight": 0,
+                "served": 0,
+                "reason": f"{failures.reason}; again at {_wall(again)}",
+                "last_end": _last_end(c, name, ordinal),
+            }
+        )
+    return rows
+
+
+def _wall(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(clock.to_unix(at)))
+
+
+def _last_end(c: Controller, name: str, ordinal: int) -> str:
+    """The last end in this slot that nobody had asked for; "" without one."""
+    end = c.observer.ends.last((name, ordinal))
+    return "" if end is None else f"{end} ({clock.now() - end.at:.0f} s ago)"
 
 
 def _following(c: Controller, name: str) -> dict[str, Any] | None:
@@ -154,6 +191,8 @@ def _replica(c: Controller, found: Replica, usage: Mapping[str, Vitals]) -> dict
         "drains_until": _drains_until(c, found),
         "served": found.server.served if found.server else 0,
         "reason": found.probe if not found.ready else "",
+        "live": found.live,
+        "last_end": _last_end(c, found.id.service, found.id.ordinal),
     }
 
 
