@@ -28,6 +28,9 @@ from gapless.engine import status
 
 log = logging.getLogger(__name__)
 
+LOOKS_AFTER = 4
+"""Looks after the return in which nobody may be restarted for what was before."""
+
 STACK = """
 gapless = 1
 name = "{name}"
@@ -37,6 +40,7 @@ DATABASE_URL = "${{db.url}}"
 run = ["{python}", "dependent_app.py", "${{port}}"]
 replicas = 3
 ready = "/health/ready"
+live = {{ path = "{live}", every = "500ms", after = 2 }}
 start = "20s"
 [data.db]
 type = "postgres"
@@ -113,8 +117,10 @@ async def at_edge(stack: Standing) -> tuple[int, str | None]:
 
 
 @contextlib.asynccontextmanager
-async def running(database: stores.Running, mode: str) -> AsyncIterator[Standing]:
-    """Three replicas of the application, which run ``mode``."""
+async def running(
+    database: stores.Running, mode: str, live: str = "/health/live"
+) -> AsyncIterator[Standing]:
+    """Three replicas of the application, which run ``mode``; whether they live is asked there."""
     with open_folder() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPLESS_STATE", str(folder / "state"))
         stack = Standing(folder / "app", "needs")
@@ -129,6 +135,7 @@ async def running(database: stores.Running, mode: str) -> AsyncIterator[Standing
                 python=scratch.interpreter(),
                 port=stack.port,
                 url=database.url,
+                live=live,
             )
         )
         await stack.begin()
@@ -176,12 +183,16 @@ async def outage(stack: Standing, away: Any, back: Any) -> Outage:
     seen.pids.append(stack.pids())
     await asyncio.to_thread(back)
     log.info("traffic is back after %.2f s", await until("200", serves))
+    for _ in range(LOOKS_AFTER):
+        await stack.controller.round_done()
     seen.pids.append(stack.pids())
     return seen
 
 
-async def test_a_database_that_is_gone_restarts_nobody(database: stores.Running) -> None:
-    async with running(database, "good") as stack:
+@pytest.mark.parametrize("live", ["/health/live", "/health/ready"])
+async def test_a_database_that_is_gone_restarts_nobody(database: stores.Running, live: str) -> None:
+    """Not even where the question whether they live was wired to the database by mistake."""
+    async with running(database, "good", live) as stack:
         seen = await outage(stack, database.stop, database.start)
         assert judge(seen) == []
 
