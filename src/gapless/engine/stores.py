@@ -27,7 +27,7 @@ class _Known:
     reason: str = "not asked yet"
     failures: int = 0
     ended_at: float | None = None
-    last_pid: int | None = None
+    last_started: float | None = None
     was_ready: bool = False
 
 
@@ -93,9 +93,10 @@ class StoreWatch:
         known.reason = "not running"
 
     def _note_end(self, name: str, known: _Known, found: Found) -> None:
-        if found.pid == known.last_pid:
+        # Not by pid: what has ended has none any more.
+        if found.started_at == known.last_started:
             return
-        known.last_pid = found.pid
+        known.last_started = found.started_at
         known.ended_at = clock.now()
         known.why = self._why(name)
         known.failures = 0 if known.was_ready else known.failures + 1
