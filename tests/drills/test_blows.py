@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from gapless.drills import errors, run, scratch
+from gapless.drills import crash, errors, run, scratch
 from gapless.drills.base import Outcome
 from gapless.runtimes.process import proc
-from tests.drills.conftest import Made
+from tests.drills.conftest import Made, bare
 
 Faulty = Callable[[str], Made]
 
@@ -52,7 +52,6 @@ def test_errors_holds(sound: scratch.Scratch) -> None:
 
 
 PLANTED = [
-    ("crash", "repeats-everything", "done twice"),
     ("crash", "gives-up", "safe to repeat"),
     ("crash", "leaves-the-dead", "its place was not filled"),
     ("hang", "leaves-the-dead", "its process has not ended"),
@@ -70,13 +69,18 @@ def test_fails_on_a_planted_fault(name: str, fault: str, reason: str, faulty: Fa
     assert stopped == []
 
 
-def test_errors_fails_where_the_edge_is_blind(
-    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_crash_finds_what_was_done_twice() -> None:
+    with bare("repeats-everything") as broken:
+        once = crash.twice(broken, 1)
+    assert once.twice > 0
+    assert once.requests > once.failed
+
+
+def test_errors_fails_where_the_edge_is_blind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errors, "CASES", errors.CASES[1:2])
     monkeypatch.setattr(errors, "PATIENCE", 3.0)
-    with faulty("blind") as broken:
-        outcome = drill("errors", broken)
+    with bare("blind") as broken:
+        outcome = errors.run(broken)
     assert any("stayed in rotation" in one for one in outcome.reasons), outcome.reasons
     assert any("bad answers reached clients" in one for one in outcome.reasons)
 

@@ -160,12 +160,13 @@ def run(stage: Stage) -> Outcome:
 
     whole = traffic.under_load(stage, chosen, 1, all_blows)
     after = stage.look()
-    whole_again = all(one.full is not None for one in blows)
-    once = twice(stage, min(rounds, AGAIN)) if whole_again else None
     found = whole.traffic()
+    cost = toll.sort(found.failed, whole.measured.failures, blows)
+    lost = (*toll.judge(cost), *replaced(tuple(blows), rounds))
+    once = None if lost else twice(stage, min(rounds, AGAIN))
     table = Table(
         found,
-        toll.sort(found.failed, whole.measured.failures, blows),
+        cost,
         tuple(blows),
         rounds,
         once,
