@@ -140,7 +140,7 @@ def test_a_route_that_the_application_tells() -> None:
 
 
 WORKER = """
-import prometheus_client, prometheus_client.multiprocess
+import prometheus_client
 from gapless.app.metrics import Metrics
 seen = {}
 def app(environ, start):

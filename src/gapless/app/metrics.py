@@ -8,6 +8,7 @@ that gapless runs are one process each and have an address each.
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -95,6 +96,8 @@ class Client:
 
     def __init__(self, module: Any) -> None:
         self._module = module
+        if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+            importlib.import_module(f"{module.__name__}.multiprocess")
         names = ("method", "route", "status")
         self._seconds = module.Histogram(SECONDS, _HELP[SECONDS], names, buckets=BUCKETS)
         self._open = module.Gauge(SOCKETS, _HELP[SOCKETS], multiprocess_mode="livesum")
@@ -119,8 +122,7 @@ class Client:
 class Metrics:
     """``metrics.asgi(app)`` and ``metrics.wsgi(app)`` count, and answer at ``path``.
 
-    ``client``  the module ``prometheus_client`` (with its ``multiprocess`` imported), if several
-                processes share an address
+    ``client``  the module ``prometheus_client``, if several processes share an address
     ``public``  whether requests that came through a load balancer get the page, too
     ``route``   finds the route's pattern in a scope or an environ after the request, for frameworks
                 that leave it nowhere we know; "" or None for unknown
