@@ -124,6 +124,7 @@ def test_a_job_runs_as_declared(folder: Folder, wire: Wire) -> None:
 
 
 BODIES: list[tuple[list[str], str, dict[str, Any]]] = [
+    (["scale", "web=auto"], "/v1/scale", {"counts": {"web": None}}),
     (["scale", "web=5", "worker=0"], "/v1/scale", {"counts": {"web": 5, "worker": 0}}),
     (["restart"], "/v1/restart", {"services": [], "wait": False}),
     (["stop", "web"], "/v1/stop", {"services": ["web"]}),

@@ -85,6 +85,21 @@ def test_the_headline_says_what_matters() -> None:
     )
 
 
+def test_who_follows_the_load_says_why() -> None:
+    scale = {"min": 2, "max": 6, "held": "", "reason": "160 requests/s a replica, target 100"}
+    status = {
+        "services": [
+            {"name": "web", "desired": 5, "scale": scale},
+            {"name": "api", "desired": 2, "scale": {**scale, "held": "set by hand", "reason": ""}},
+            {"name": "beat", "desired": 1, "scale": None},
+        ]
+    }
+    assert list(render.loads(status)) == [
+        "web: 5 of 2 to 6 replicas: 160 requests/s a replica, target 100",
+        "api: 2 of 2 to 6 replicas: not measured yet; held: set by hand",
+    ]
+
+
 def test_troubles_are_told() -> None:
     assert list(render.troubles(STATUS)) == [
         "web: scaled to 1 by hand, until the next deploy",

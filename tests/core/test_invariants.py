@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gapless.core import plan, record, replica, simulate
+from gapless.core import following, plan, record, replica, simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.service import LEAST_BOOTS
 from gapless.core.world import DOWN_DRAIN, World
@@ -26,7 +26,7 @@ from tests.core import worlds
 
 EVENTS = (
     "ready", "unready", "die", "trip", "busy", "quiet", "time", "job", "crash", "none",
-    "stop", "continue", "ail", "recover", "grow", "shrink", "store",
+    "stop", "continue", "ail", "recover", "grow", "shrink", "store", "load",
 )  # fmt: skip
 
 
@@ -62,10 +62,22 @@ def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
                 _check_shut(before, find(before, id), count)
         case plan.StartReplica(id=id):
             _check_start(before, id, ever)
+        case plan.Rescale():
+            _check_rescale(before, step)
         case plan.StopData() | plan.CreateData() if before.desired.vector:
             if before.desired.running and before.observed.data[step.name].state != "absent":
                 raise Broken(f"{step.text}: a deploy alters existing data")
     _check_floor(before, step)
+
+
+def _check_rescale(world: World, step: plan.Rescale) -> None:
+    service = world.service(step.name, world.desired.vector.get(step.name))
+    assert service is not None
+    fewest, most = service.bounds(world.observed.cpus)
+    if not fewest <= step.count <= most:
+        raise Broken(f"{step.text}: it may have from {fewest} to {most}")
+    if why := following.held(world, step.name):
+        raise Broken(f"{step.text}: {why}")
 
 
 def _check_going(world: World, step: plan.Step, found: Replica) -> None:
@@ -207,6 +219,8 @@ def _check_floor(before: World, step: plan.Step) -> None:
 def happen(world: World, event: str, pick: int) -> World:
     """Something that nobody planned."""
     alive = [r for r in world.observed.replicas if r.alive]
+    if event == "load":
+        return worlds.loaded(world, pick)
     if event == "time":
         return replace(world, now=world.now + 7)
     if event == "store":
@@ -304,7 +318,17 @@ def _down(world: World, table: Stack, *, park: bool, surge: bool) -> World:
     return replace(world, desired=replace(world.desired, running=False))
 
 
+def _follow(world: World, table: Stack, *, park: bool, surge: bool) -> World:
+    """It follows its load from now on, which asks for more or for fewer."""
+    services = {**REST.stacks[1].services}
+    scaled = {"min": 1, "max": 6, "rps": 10, "down_after": "5s"}
+    services["web"] = worlds.stack(web={"scale": scaled}).services["web"]
+    following_stack = REST.stacks[1].model_copy(update={"services": services})
+    return worlds.loaded(replace(world, stacks={1: following_stack}), 5 if surge else 1)
+
+
 CHANGES: dict[str, Callable[..., World]] = {
+    "follow": _follow,
     "deploy": _deploy,
     "restart": _restart,
     "scale": _scale,
@@ -419,7 +443,14 @@ def test_the_checks_catch_what_they_are_for() -> None:
     for ordinal in range(5, 9):
         start = plan.StartReplica(ReplicaId("web", ordinal, 1), generation)
         crowded = simulate.apply(crowded, start)
+    follow = _follow(REST, worlds.stack(), park=True, surge=True)
     planted: list[tuple[World, plan.Step, str]] = [
+        (follow, plan.Rescale("web", 7), "it may have from 1 to 6"),
+        (
+            replace(follow, desired=replace(follow.desired, maintenance=True)),
+            plan.Rescale("web", 5),
+            "maintenance is on",
+        ),
         (REST, plan.Signal(web), "while the edge gives it work"),
         (_leaving(REST, 2), plan.Signal(web), "with 2 in flight"),
         (_leaving(REST, 2), plan.ShutSockets(((web, 1),)), "was not told"),

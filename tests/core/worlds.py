@@ -10,7 +10,7 @@ from gapless.core.world import EdgeConfigs, World
 from gapless.engine import rollouts
 from gapless.model.desired import Desired, Rollout
 from gapless.model.stack import Stack
-from gapless.observed import DataNode, Observed
+from gapless.observed import DataNode, Load, Measure, Moment, Observed
 
 CHAT: dict[str, Any] = {
     "gapless": 1,
@@ -78,3 +78,14 @@ def wanting(world: World, rollout: Rollout) -> World:
     """The world with a rollout in its record."""
     desired = replace(world.desired, rollout=rollout, counter=rollout.id)
     return replace(world, desired=desired)
+
+
+def loaded(
+    world: World, wanted: int | None, measured: float = 0.0, *, earlier: tuple[Moment, ...] = ()
+) -> World:
+    """The world in which web's load asks for so many; what was changed before stays known."""
+    before = world.observed.loads.get("web")
+    measure = Measure("rps", 100, measured, wanted, "" if wanted is not None else "no figure")
+    changes = before.changes if before is not None else ()
+    load = Load(world.now, (measure,), wanted, earlier, changes)
+    return replace(world, observed=replace(world.observed, loads={"web": load}))

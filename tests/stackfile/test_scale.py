@@ -101,3 +101,32 @@ def test_a_fixed_port_leaves_no_room() -> None:
 def test_faults_of_workers(scale: str, expected: str) -> None:
     text = f"gapless = 1\nname = 'x'\n[service.w]\nrun = 'x'\nreplicas = 2\nscale = {scale}\n"
     assert said(f"{text}{STORES}") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("tables", "bases"),
+    [
+        ("reserve = { cpu = 0.5, memory = '1G' }", (0.5, 1024**3)),
+        ("limits = { cpu = 2, memory = '2G' }", (2.0, 2 * 1024**3)),
+        ("reserve = { cpu = 0.5 }\nlimits = { cpu = 2, memory = '2G' }", (0.5, 2 * 1024**3)),
+    ],
+)
+def test_percentages_are_of_what_is_reserved_else_of_the_limit(
+    tables: str, bases: tuple[float, int]
+) -> None:
+    text = f"{SMALL}scale = {{ max = 3, cpu = '70%', memory = '80%' }}\n{tables}\n"
+    service = stackfile.parse(text).stack.services["web"]
+    assert (service.cpu_base, service.memory_base) == bases
+
+
+@pytest.mark.parametrize(
+    ("added", "bounds"),
+    [
+        ("replicas = 2", (2, 2)),
+        ("replicas = 2\nscale = { max = 5, rps = 1 }", (2, 5)),
+        ("replicas = 2\nscale = { max = 5, min = 1, rps = 1 }", (1, 5)),
+        ('replicas = "cpus"\nscale = { max = 3, rps = 1 }', (3, 3)),  # of four cores
+    ],
+)
+def test_bounds(added: str, bounds: tuple[int, int]) -> None:
+    assert stackfile.parse(f"{SMALL}{added}\n").stack.services["web"].bounds(4) == bounds

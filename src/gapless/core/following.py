@@ -22,8 +22,9 @@ LIMITS = {
 }
 
 
-def follow(agenda: plan.Agenda, world: World) -> None:
-    """Put the changes of counts on the agenda that the loads ask for."""
+def follow(agenda: plan.Agenda, world: World) -> frozenset[str]:
+    """Put the changes of counts on the agenda that the loads ask for; whose counts change."""
+    changing = set()
     for name, load in world.observed.loads.items():
         service = world.service(name, world.desired.vector.get(name))
         if service is None or service.scale is None or held(world, name):
@@ -39,6 +40,8 @@ def follow(agenda: plan.Agenda, world: World) -> None:
         if verdict.count != count:
             cause = f"from {count}: {verdict.reason}{LIMITS[verdict.limit]}"
             agenda.do(plan.Rescale(name, verdict.count, cause=cause))
+            changing.add(name)
+    return frozenset(changing)
 
 
 def held(world: World, name: str) -> str:

@@ -29,8 +29,10 @@ def reconcile(world: World) -> plan.Decision:
     elif desired.rollout is not None:
         rollout.advance(agenda, world, desired.rollout)
     else:
-        following.follow(agenda, world)
+        changing = following.follow(agenda, world)
         for name in world.service_names(desired.vector):
+            if name in changing:
+                continue  # nobody leaves or starts for a count that is not wanted any more
             services.steady(agenda, world, name, desired.vector.get(name), _cause(world, name))
     goodbye.arrange(agenda, world)
     return agenda.decision()

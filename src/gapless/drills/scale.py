@@ -97,5 +97,7 @@ def back(stage: Stage, before: State, name: str) -> None:
     """The count from before, and whether a hand had set it. Raises WorkFailed."""
     stage.calm()
     was = before.services[name]
-    stage.must("/v1/scale", counts={name: was.desired if was.drift else None})
+    stage.must("/v1/scale", counts={name: was.desired})
+    if not was.drift:  # one that follows its load goes on from the count that it had
+        stage.must("/v1/scale", counts={name: None})
     stage.settle()
