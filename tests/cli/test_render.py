@@ -107,6 +107,20 @@ def test_troubles_are_told() -> None:
     ]
 
 
+def test_a_queue_is_told_with_the_service_that_follows_it() -> None:
+    scale = {"min": 2, "max": 4, "held": "", "reason": "50 queued tasks a replica, target 100"}
+    services = [
+        {"name": "worker", "desired": 2, "scale": scale, "backlog": 1_100},
+        {"name": "web", "desired": 3, "scale": {**scale, "held": "set by hand"}, "backlog": None},
+        {"name": "beat", "desired": 1, "scale": None, "backlog": None},
+    ]
+    told = list(render.loads({"services": services}))
+    assert told[0].endswith("target 100; 1,100 tasks not done")
+    assert told[1].endswith("target 100; held: set by hand")
+    assert len(told) == 2
+    assert render.tasks(1) == "1 task not done"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -123,6 +123,8 @@ def top(session: Session, once: bool) -> None:
             out.as_json(answer)
         else:
             out.show_table(TOP_HEADS, _top_rows(answer))
+            if line := _backlogs(answer):
+                out.data(line)
         return
     import rich.console
     import rich.live
@@ -130,7 +132,10 @@ def top(session: Session, once: bool) -> None:
     try:
         with rich.live.Live(console=rich.console.Console(), auto_refresh=False) as live:
             while True:
-                live.update(out.rich_table(TOP_HEADS, _top_rows(_top(session))), refresh=True)
+                answer = _top(session)
+                table = out.rich_table(TOP_HEADS, _top_rows(answer))
+                table.caption = _backlogs(answer)
+                live.update(table, refresh=True)
                 time.sleep(1.0)
     except KeyboardInterrupt:
         return
@@ -147,6 +152,12 @@ def _top(session: Session) -> dict[str, Any]:
 
     answer: dict[str, Any] = ask(session, "/v1/top", look)
     return answer
+
+
+def _backlogs(answer: dict[str, Any]) -> str:
+    """The queues that services follow, in one line."""
+    found = (answer.get("backlogs") or {}).items()
+    return ", ".join(f"{name}: {render.tasks(count)}" for name, count in found)
 
 
 def _top_rows(answer: dict[str, Any]) -> list[tuple[str, ...]]:

@@ -141,7 +141,14 @@ def loads(status: Answer) -> Iterator[str]:
             continue
         count = f"{service['name']}: {service.get('desired')} of {scale['min']} to {scale['max']}"
         held = f"; held: {scale['held']}" if scale.get("held") else ""
-        yield f"{count} replicas: {scale.get('reason') or 'not measured yet'}{held}"
+        queued = service.get("backlog")
+        more = "" if queued is None else f"; {tasks(queued)}"
+        yield f"{count} replicas: {scale.get('reason') or 'not measured yet'}{more}{held}"
+
+
+def tasks(count: int) -> str:
+    """The backlog of a queue in words."""
+    return f"{count:,} task{'' if count == 1 else 's'} not done"
 
 
 def troubles(status: Answer) -> Iterator[str]:

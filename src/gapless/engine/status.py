@@ -10,7 +10,7 @@ from gapless.core import following, goodbye, restart
 from gapless.core import replica as states
 from gapless.core.autoscale import deciding
 from gapless.engine import clock, jobs
-from gapless.engine.usage import rounded
+from gapless.engine.usage import backlog, rounded
 from gapless.engine.vitals import Vitals
 from gapless.observed import Measure, Replica
 
@@ -74,7 +74,7 @@ def _service(c: Controller, name: str, usage: Mapping[str, Vitals]) -> dict[str,
         "drift": c.desired.scale.get(name),
         "stopped": name in c.desired.stopped,
         "scale": _following(c, name),
-        "backlog": _backlog(c, name),
+        "backlog": backlog(c, name),
         "replicas": [
             _replica(c, r, usage)
             for r in sorted(replicas, key=lambda r: (r.id.ordinal, r.started_at))
@@ -134,12 +134,6 @@ def _following(c: Controller, name: str) -> dict[str, Any] | None:
         "reason": "" if load is None else deciding.reason(load),
         "metrics": [] if load is None else [_measure(measure) for measure in load.measures],
     }
-
-
-def _backlog(c: Controller, name: str) -> int | None:
-    """Tasks in the queue that a service follows; None without one, or when it cannot be told."""
-    table = None if c.world is None else c.world.service(name, c.desired.vector.get(name))
-    return None if table is None else c.demand.backlog(table)
 
 
 def _measure(measure: Measure) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Live use of cpu and memory as ``ps`` and ``top`` show it: the sampler's samples, by name."""
+"""Live use of cpu and memory, and queues, as ``ps`` and ``top`` show them, by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,16 @@ async def top(c: Controller) -> dict[str, Any]:
     return {
         "at": time.time(),
         "rows": [_row(id, signs) for id, signs in (await c.vitals.read()).items()],
+        "backlogs": {
+            name: tasks for name in c.desired.vector if (tasks := backlog(c, name)) is not None
+        },
     }
+
+
+def backlog(c: Controller, name: str) -> int | None:
+    """Tasks in the queue that a service follows; None without one, or when it cannot be told."""
+    table = None if c.world is None else c.world.service(name, c.desired.vector.get(name))
+    return None if table is None else c.demand.backlog(table)
 
 
 def _row(id: str, signs: Vitals) -> dict[str, Any]:
