@@ -1,0 +1,74 @@
+"""Records of running programs are gone: nothing is started beside them, and nothing fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from tests.real.standing import Load, Standing, open_folder, standing
+
+from gapless.runtimes.process import proc
+
+BEAT = """
+[service.beat]
+run = ["/bin/sh", "-c", "sleep 600 & wait"]
+singleton = true
+drain = "2s"
+"""
+PATIENCE = 60.0
+
+
+@pytest.fixture
+async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
+    with open_folder() as folder:
+        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
+        async with standing(folder / "app") as running:
+            running.write(replicas=2, more=BEAT)
+            yield running
+
+
+async def until(stack: Standing, condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await stack.controller.round_done()
+
+
+def steps(stack: Standing) -> list[str]:
+    return [str(event["what"]) for event in stack.controller.site.journal.tail(500)]
+
+
+@pytest.mark.parametrize("notebook", ["kept", "lost"])
+async def test_a_singleton_is_ended_before_the_next_one_starts(
+    stack: Standing, notebook: str
+) -> None:
+    await stack.do("up")
+    (old,) = stack.pids("beat").values()
+    assert old
+    await stack.drop()
+    state = stack.controller.site.paths.state
+    (state / "procs" / "beat.1@r1.json").write_text("{")
+    if notebook == "lost":
+        (state / "notebook.json").unlink()
+    await stack.begin()
+    await until(stack, lambda: stack.pids("beat") and old not in stack.pids("beat").values())
+    assert (found := proc.stat(old)) is None or found.dead
+    done = [step for step in steps(stack) if step.startswith("beat.")]
+    # Without the notebook nobody knows that the id was used.
+    again = "beat.1@r1.2 start" if notebook == "kept" else "beat.1@r1 start"
+    assert done == ["beat.1@r1 start", "beat.1@r1 stop", again]
+
+
+async def test_http_replicas_serve_until_others_do(stack: Standing) -> None:
+    await stack.do("up")
+    old = stack.pids()
+    async with Load(stack.url) as load:
+        await stack.drop()
+        for record in (stack.controller.site.paths.state / "procs").glob("web.*.json"):
+            record.unlink()
+        await stack.begin()
+        new = {"web.1@r1.2", "web.2@r1.2"}
+        await until(stack, lambda: set(stack.pids()) == new)
+    assert load.failed == {}
+    assert load.answers["ok"] > 10
+    assert not set(old.values()) & set(stack.pids().values())
