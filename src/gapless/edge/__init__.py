@@ -11,5 +11,6 @@
 ``talk``     one exchange over a socket
 ``files``    what lies on disk, checked before it counts; ports
 ``binary``   finding an HAProxy that is able
+``rotation`` who is in rotation: entering, leaving, being forgotten
 ``haproxy``  the client: does it, and looks
 """
