@@ -30,8 +30,7 @@ def environment() -> Path:
     ``gapless.app`` is in it as it is in that of a release.
     """
     lock = CHAT / "requirements.txt"
-    made_of = lock.read_bytes() + f"{sys.version} {library.digest()}".encode()
-    tag = hashlib.sha256(made_of).hexdigest()[:12]
+    tag = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
     home = ROOT / "build" / f"chat-{tag}"
     home.parent.mkdir(exist_ok=True)
     with (ROOT / "build/lock").open("w") as guard:
@@ -41,11 +40,13 @@ def environment() -> Path:
             pip = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
             extra = ["--disable-pip-version-check", "--root-user-action", "ignore"]
             subprocess.run([*pip, *extra, "-r", str(lock)], check=True)
-            for path, content in library.files().items():
-                (packages,) = home.glob("lib/python*/site-packages")
-                (packages / path).parent.mkdir(parents=True, exist_ok=True)
-                (packages / path).write_bytes(content)
             (home / "made").touch()
+        (packages,) = home.glob("lib/python*/site-packages")
+        for path, content in library.files().items():
+            place = packages / path
+            if not place.exists() or place.read_bytes() != content:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(content)
     return home / "bin"
 
 

@@ -3,6 +3,7 @@
 ``settings``  what the environment says
 ``store``     rooms and messages in Postgres
 ``live``      the Socket.IO events
+``tally``     how many are in each room: written down by one replica, the leader
 ``api``       the HTTP routes
 ``main``      all of it put together, with health pages, gentle goodbyes, presence and metrics of
               ``gapless.app``: ``chat.main:app``

@@ -37,7 +37,8 @@ def router(settings: Settings, store: Store, presence: Presence, live: Live) -> 
 
     @routes.get("/rooms")
     async def rooms() -> JSONResponse:
-        return JSONResponse({"rooms": await store.rooms()})
+        people = await store.people()
+        return JSONResponse({"rooms": list(people), "people": people})
 
     @routes.get("/rooms/{name}/messages")
     async def messages(

@@ -17,6 +17,7 @@ from chat import __version__, api
 from chat.live import Live
 from chat.settings import Settings
 from chat.store import Store
+from chat.tally import Tally
 from gapless.app import asgi
 from gapless.app.drain import Drain
 from gapless.app.health import Health
@@ -37,15 +38,17 @@ def create(settings: Settings) -> asgi.App:
     )
     presence = Presence(cache, prefix="chat:presence")
     live = Live(settings, store, presence)
-    health = Health({"db": store.ping, "cache": cache.ping}, version=__version__)
+    tally = Tally(store, presence)
+    health = Health({"db": store.ping, "cache": cache.ping}, leases=[tally], version=__version__)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await store.open()
-        keeper = asyncio.create_task(presence.keep())
+        tasks = [asyncio.create_task(presence.keep()), asyncio.create_task(tally.keep())]
         yield
-        keeper.cancel()
-        await asyncio.gather(keeper, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await cache.aclose()
         await store.close()
 
