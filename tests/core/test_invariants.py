@@ -156,6 +156,9 @@ def _check_restart(world: World, found: Replica) -> None:
         raise Broken(f"{found.id} is restarted beside {going[0].id}")
     if world.missing_stores(name):
         raise Broken(f"{found.id} is restarted while a store is missing")
+    later = [r.id for r in world.of(name) if r.id.ordinal == found.id.ordinal]
+    if any(id.attempt > found.id.attempt for id in later):
+        return  # begun while enough were ready; more may be wanted by now
     ready = {r.id.ordinal for r in others if r.ready}
     since = found.live_failed_since
     assert since is not None
