@@ -83,7 +83,7 @@ class Records:
         """Ids that have a record."""
         try:
             entries = sorted(entry.name for entry in self.procs.iterdir())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
             if entry.endswith(".json") and not entry.startswith("."):
