@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 from tests.real.standing import Load, Standing, open_folder, standing
 
+from gapless.engine import lock
 from gapless.runtimes.process import proc
 
 BEAT = """
@@ -38,6 +41,10 @@ def steps(stack: Standing) -> list[str]:
     return [str(event["what"]) for event in stack.controller.site.journal.tail(500)]
 
 
+def starts(stack: Standing) -> list[str]:
+    return [step for step in steps(stack) if step.endswith(" start")]
+
+
 @pytest.mark.parametrize("notebook", ["kept", "lost"])
 async def test_a_singleton_is_ended_before_the_next_one_starts(
     stack: Standing, notebook: str
@@ -53,7 +60,8 @@ async def test_a_singleton_is_ended_before_the_next_one_starts(
     await stack.begin()
     await until(stack, lambda: stack.pids("beat") and old not in stack.pids("beat").values())
     assert (found := proc.stat(old)) is None or found.dead
-    done = [step for step in steps(stack) if step.startswith("beat.")]
+    words = (" start", " stop")
+    done = [s for s in steps(stack) if s.startswith("beat.") and s.endswith(words)]
     # Without the notebook nobody knows that the id was used.
     again = "beat.1@r1.2 start" if notebook == "kept" else "beat.1@r1 start"
     assert done == ["beat.1@r1 start", "beat.1@r1 stop", again]
@@ -72,3 +80,24 @@ async def test_http_replicas_serve_until_others_do(stack: Standing) -> None:
     assert load.failed == {}
     assert load.answers["ok"] > 10
     assert not set(old.values()) & set(stack.pids().values())
+
+
+async def test_a_controller_whose_lock_was_replaced_starts_nothing_more(stack: Standing) -> None:
+    """Else it would start again what its successor, which holds the new lock, is about to end."""
+    await stack.do("up")
+    paths = stack.controller.site.paths
+    with lock.take(paths) as held:
+        stack.controller.still_ours = lambda: lock.holds(paths, held)
+        assert lock.holds(paths, held)
+        paths.lock.unlink()
+        assert not lock.holds(paths, held)
+        with lock.take(paths) as other:
+            assert lock.holds(paths, other)
+            (pid,) = stack.pids("beat").values()
+            assert pid
+            before = starts(stack)
+            os.kill(pid, signal.SIGKILL)
+            await until(stack, lambda: stack.controller.stopping)
+            assert starts(stack) == before
+    await stack.end()
+    await stack.begin()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from gapless import errors
@@ -84,6 +85,8 @@ class Controller:
         self.world: World | None = None
         self.rounds = 0
         self.stopping = False
+        self.still_ours: Callable[[], bool] = lambda: True
+        """Whether nobody else can be the stack's controller; asked before anything is done."""
         self._over = False
         self._blind = 0
         self.blind: errors.GaplessError | None = None
@@ -217,6 +220,10 @@ class Controller:
     async def _act(self, steps: tuple[plan.Step, ...]) -> bool:
         """Perform all; True when one failed."""
         if not steps:
+            return False
+        if not self.still_ours():
+            self._tell_once("lock", "the lock file has been replaced: this controller does no more")
+            self.stopping = True
             return False
         self.executor.config = self._edge_config()
         rollout = self.desired.rollout

@@ -40,6 +40,17 @@ def take(paths: Paths) -> TextIO:
     return file
 
 
+def holds(paths: Paths, file: TextIO) -> bool:
+    """Whether the file that we hold still is the stack's lock: a hand may have cleaned up there,
+    and then somebody else can get a lock of his own.
+    """
+    try:
+        there, ours = paths.lock.stat(), os.fstat(file.fileno())
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+
 def who() -> str:
     """The user's name, or the uid where it has none."""
     try:

@@ -82,6 +82,7 @@ async def serve(
         rundir.mark(paths)
         rundir.sweep(paths)
         controller = Controller(site(paths, stack))
+        controller.still_ours = lambda: lock.holds(paths, held)
         operations = Operations(controller, file, overlay)
         api = Api(controller, operations, supervised=supervised)
         controller.adopt()
