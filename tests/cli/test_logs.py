@@ -96,7 +96,7 @@ def test_a_rotated_log_is_read_as_one(tmp_path: Path, tail: int | None) -> None:
                 every.append(f"block {block} line {n} {'x' * 100}")
                 file.write(every[-1] + "\n")
         if block < 2:
-            assert kept.rotate(1000, 5, known=frozenset({"web.1@r1"}))
+            assert kept.rotate(1000, 50, known=frozenset({"web.1@r1"}))
     got, offset = logfiles.read(path, tail)
     assert got == (every if tail is None else every[-tail:])
     assert offset == path.stat().st_size

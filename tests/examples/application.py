@@ -38,7 +38,7 @@ def environment() -> Path:
         if not (home / "made").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
             pip = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
-            extra = ["--disable-pip-version-check", "--root-user-action", "ignore"]
+            extra = ["--disable-pip-version-check", "--root-user-action", "ignore", "--no-compile"]
             subprocess.run([*pip, *extra, "-r", str(lock)], check=True)
             (home / "made").touch()
         (packages,) = home.glob("lib/python*/site-packages")
