@@ -33,6 +33,11 @@ class Seen:
     latency: float | None = 0.0
     backlog: int | None = None
     fault: str = "not asked yet"
+    http: bool = field(init=False)
+    """The service's own, asked for once: there may be a thousand replicas."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "http", self.service.http)
 
 
 def measures(seen: Seen) -> tuple[Measure, ...]:
@@ -77,7 +82,9 @@ def _resource(seen: Seen, target: int, *, cpu: bool) -> Proposal:
 def _latency(seen: Seen, target: float) -> Proposal:
     if seen.latency is None:
         return Proposal(None, fault="requests wait and none was answered")
-    ready = sum(states.serving(r, seen.service) for r in seen.replicas)
+    ready = sum(
+        states.usable(r) and r.server is not None and r.server.takes_work for r in seen.replicas
+    )
     return proposals.value(seen.latency, seen.count, ready, target)
 
 
@@ -102,6 +109,6 @@ def _member(seen: Seen, found: Replica, value: float | None, request: float = 0.
         ready_changed_at=seen.now if found.ready_since is None else found.ready_since,
         measured_at=seen.now,
         window=CPU_WINDOW,
-        pending=not found.ever_ready or (seen.service.http and found.server is None),
+        pending=not found.ever_ready or (seen.http and found.server is None),
         gone=not states.usable(found) or leaving or found.id.ordinal > seen.count,
     )
