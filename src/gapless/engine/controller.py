@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -35,6 +36,10 @@ BUSY = 0.1
 """Seconds between looks while something is awaited."""
 IDLE = 1.0
 """Seconds between looks while nothing is; events wake it earlier."""
+IDLE_SHARE = 0.01
+"""Of a core that such looks may take: hundreds of replicas are looked at more rarely."""
+IDLE_LONGEST = 2.0
+"""Seconds, however many they are."""
 AFTER_FAULT = 1.0
 """Seconds until the next round after a step has failed."""
 LOG_LIMIT = 20 * 1024 * 1024
@@ -174,6 +179,7 @@ class Controller:
 
     async def _round(self) -> float:
         """One look, one decision, its steps. Returns how long to wait at most (seconds)."""
+        begun = time.thread_time()
         try:
             observed = await self.observer.look(self.desired)
             self.observed = replace(observed, faults=dict(self._faults))
@@ -200,7 +206,8 @@ class Controller:
             return AFTER_STEPS
         if decision.waits or observed.edge.uneasy:
             return BUSY
-        return IDLE
+        took = time.thread_time() - begun
+        return min(IDLE_LONGEST, max(IDLE, took / IDLE_SHARE))
 
     async def _call_forward(self) -> None:
         """What has got ready gives way no longer: from now on it has clients of its own.
