@@ -177,22 +177,3 @@ def test_a_broken_file_keeps_nobody_from_what_runs(stack: Stack) -> None:
     assert 'unknown key "nonsense"' in adopted.err
     assert refused.code == 2
     assert pids(stack) == running
-
-
-def test_down_is_not_done_while_nothing_can_be_seen(stack: Stack) -> None:
-    release = stack("ps", "--json").json["release"]
-    manifest = places(stack).releases / release / "release.json"
-    whole = manifest.read_text()
-    running = pids(stack)
-    os.kill(stack.controller(), signal.SIGKILL)
-    manifest.write_text("{")
-    try:
-        down = stack("down", "--timeout", "40s")
-        shown = pids(stack)
-        os.kill(stack.controller(), signal.SIGKILL)
-    finally:
-        manifest.write_text(whole)
-    assert (down.code, "release.json: is damaged" in down.err) == (4, True)
-    assert shown == running
-    assert stack("up", "-d", "--timeout", "40s").code == 0
-    assert stack.get()[0] == 200
