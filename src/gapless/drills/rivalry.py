@@ -20,6 +20,8 @@ from gapless.drills.tenure import Line
 
 WAIT = 30.0
 """Seconds in which somebody must hold, or lead, again."""
+LATE = 5.0
+"""Seconds that a woken leader is given to try a write, and to be refused."""
 POLL = 0.02
 PATTERN = (
     "kill",
@@ -197,7 +199,19 @@ class Match:
             at = time.clock_gettime(time.CLOCK_BOOTTIME)
             struck.send(number)
             self._next_leader(leader, at)
-            self.leaders_paused += number == signal.SIGSTOP
+            if number == signal.SIGSTOP:
+                self._woken(struck, leader)
+
+    def _woken(self, struck: Struck, leader: Line) -> None:
+        """Give a leader of yesterday the time to try a write, unless it was ended in its sleep."""
+        struck.send(signal.SIGCONT)
+        deadline = time.monotonic() + LATE
+        while time.monotonic() < deadline and not struck.gone:
+            lines = self.leading.read()
+            if any((line.word, line.role) == ("late", leader.role) for line in lines):
+                break
+            time.sleep(POLL)
+        self.leaders_paused += not struck.gone
 
 
 ROUNDS: Mapping[str, Callable[[Match, Struck, Line | None], None]] = {

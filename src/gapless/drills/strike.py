@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -38,6 +39,14 @@ class Struck:
         for handle in self._handles:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(handle, number)
+
+    @property
+    def gone(self) -> bool:
+        """Whether all of them have ended."""
+        poll = select.poll()
+        for handle in self._handles:
+            poll.register(handle, select.POLLIN)
+        return len(poll.poll(0)) == len(self._handles)
 
     def close(self) -> None:
         for handle in self._handles:
