@@ -6,6 +6,7 @@ stand at each step, so a broken promise names the step that broke it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
@@ -100,7 +101,8 @@ def _check_signal(world: World, found: Replica) -> None:
             drain = 0.0
         if server.admin != "maint" or found.left_at is None:
             raise Broken(f"{found.id} is signalled while the edge gives it work")
-        if server.in_flight and world.now < found.left_at + drain:
+        since = math.inf if found.told_at is None else found.told_at
+        if server.in_flight and drain and world.now < since + drain:
             raise Broken(f"{found.id} is signalled with {server.in_flight} in flight")
     rollout = world.desired.rollout
     if (

@@ -67,15 +67,21 @@ def _out_of_edge(agenda: plan.Agenda, replica: Replica, drain_time: float, cause
         agenda.do(plan.Leave(replica.id, cause=cause))
     elif server.in_flight == 0:
         agenda.do(plan.Signal(replica.id, cause="nothing in flight"))
-    elif agenda.now >= replica.left_at + drain_time:
+    elif replica.told_at is None and drain_time > 0:
+        agenda.do(plan.Tell(replica.id, cause=f"{server.in_flight} in flight"))
+    elif agenda.now >= (deadline := began(replica) + drain_time):
         # Not cut at the edge first: a server that is told to end says goodbye to its sockets.
         agenda.do(plan.Signal(replica.id, cause="its drain time is over"))
-    elif replica.told_at is None:
-        agenda.do(plan.Tell(replica.id, cause=f"{server.in_flight} in flight"))
     else:
-        agenda.wait(
-            f"{replica.id} finishes {server.in_flight} in flight", replica.left_at + drain_time
-        )
+        agenda.wait(f"{replica.id} finishes {server.in_flight} in flight", deadline)
+
+
+def began(replica: Replica) -> float:
+    """From when its drain time counts: the notice. One that was parked before had no reason to
+    send its clients away, however long that was."""
+    if replica.told_at is not None:
+        return replica.told_at
+    return replica.left_at or 0.0
 
 
 def _again(agenda: plan.Agenda, replica: Replica) -> None:

@@ -123,14 +123,14 @@ def rate(world: World, found: Replica) -> float:
 
 def line(world: World, found: Replica, share: float) -> Line | None:
     """Its line; None while it was not told, or nobody knows of sockets."""
-    if found.told_at is None or found.left_at is None or not found.sockets:
+    if found.told_at is None or not found.sockets:
         return None
     service = world.own_service(found)
     drain = service.drain if service else DEFAULT_DRAIN
     return Line(
         total=max(found.sockets, found.told_sockets or 0),
         begin=found.told_at + min(PATIENCE, 0.2 * drain),
-        end=found.left_at + SPREAD * drain,
+        end=found.told_at + SPREAD * drain,
         share=share,
     )
 

@@ -120,11 +120,15 @@ class Executor:
         """Put up the notice that the replica may watch for (docs/stackfile.md)."""
         service = self.site.table(id)
         notice = self.site.notice(str(id))
-        notice.parent.mkdir(mode=0o711, exist_ok=True)
         seconds = service.drain if service else drain.DRAIN
         told = {"drain": seconds} | ({} if rate is None else {"rate": round(rate, 3)})
-        durable.write(notice, json.dumps(told), sync=False)
-        notice.chmod(0o644)
+        try:
+            notice.parent.mkdir(mode=0o711, exist_ok=True)
+            durable.write(notice, json.dumps(told), sync=False)
+            notice.chmod(0o644)
+        except (errors.GaplessError, OSError) as fault:
+            # A courtesy: a full disk must not keep it from leaving.
+            self.note(f"{id}: no notice could be put up: {fault}")
         marks = self.site.notebook.of(str(id))
         marks.told_rate = rate
         if marks.told_at is None:

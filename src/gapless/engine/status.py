@@ -6,7 +6,7 @@ import time
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
-from gapless.core import following, goodbye, restart
+from gapless.core import drain, following, goodbye, restart
 from gapless.core import replica as states
 from gapless.core.autoscale import deciding
 from gapless.engine import clock, jobs
@@ -195,7 +195,7 @@ def _drains_until(c: Controller, found: Replica) -> float | None:
     if _state(c, found) != "draining" or found.left_at is None or not goodbye.leaves(found):
         return None
     table = c.site.table(found.id)
-    return None if table is None else clock.to_unix(found.left_at + table.drain)
+    return None if table is None else clock.to_unix(drain.began(found) + table.drain)
 
 
 def settled(c: Controller, services: tuple[str, ...], *, exact: bool) -> bool:
