@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.examples.stores import wait_for
 from tests.real import stores
 
 from gapless.data import base, redis, redisline, resp
@@ -27,6 +28,11 @@ def roof() -> Iterator[Path]:
 
 def open_store(place: base.Place, *, path: str | None = "", **table: Any) -> redis.Redis:
     return redis.Redis("cache", Data(type="redis", **table), place, path=path)
+
+
+def written(home: Path) -> bytes:
+    """What the server has handed to the system of its append-only file."""
+    return b"".join(part.read_bytes() for part in home.rglob("*.aof"))
 
 
 def target(place: base.Place, password: str | None = stores.PASSWORD) -> resp.Target:
@@ -46,6 +52,8 @@ async def test_keys_survive_kill(roof: Path) -> None:
         await stores.ready(store)
         for n in range(100):
             assert await redisline.once(target(place), "SET", f"k{n}", f"v\r\n{n}") == "OK"
+        # On a slow disk the server keeps what it has acknowledged to itself for up to two seconds.
+        await asyncio.to_thread(wait_for, "k99 is written", lambda: b"k99" in written(place.home))
         first.kill()
         assert await store.probe() == "connection refused"
     with stores.Running(store.process(), roof / "log") as second:

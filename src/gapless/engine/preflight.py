@@ -22,6 +22,10 @@ def address_free(site: Site, edge: Edge, stack: Stack, current: Stack | None) ->
 
     ``current``: the stack in force, whose edge has its address already; None at first.
     """
+    if not any(service.http for service in stack.services.values()):
+        return  # no edge is started
+    if not any(service.http for service in stack.services.values()):
+        return
     runs = edge.state in ("running", "starting")
     if runs and (current is None or current.edge.listen == stack.edge.listen):
         return
