@@ -21,7 +21,12 @@ HEAD_LIMIT = 16 * 1024
 Kind = Literal["websocket", "socketio"]
 
 
-class Caller(asyncio.Protocol):
+_ARRIVING = memoryview(bytearray(64 * 1024))
+"""Shared by all callers, for what arrives is read at once: asyncio makes a buffer of 256 KiB for
+each read of a plain protocol, which is most of the cost of a short text."""
+
+
+class Caller(asyncio.BufferedProtocol):
     """``arrived`` is done once it is connected, with ConnectionError when it is refused.
 
     ``hear``: called with each message. ``ended``: done with whether there was a word before it.
@@ -63,7 +68,11 @@ class Caller(asyncio.Protocol):
         if not self.ended.done():
             self.ended.set_result(self._told)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _ARRIVING
+
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(_ARRIVING[:nbytes])
         if self._head is not None:
             self._head += data
             head, found, rest = self._head.partition(b"\r\n\r\n")
