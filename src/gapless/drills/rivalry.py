@@ -17,6 +17,7 @@ from gapless.drills import controller, rivals, strike, tenure
 from gapless.drills.scratch import Scratch
 from gapless.drills.strike import Struck
 from gapless.drills.tenure import Line
+from gapless.runtimes.process import proc
 
 WAIT = 30.0
 """Seconds in which somebody must hold, or lead, again."""
@@ -99,12 +100,16 @@ class Match:
         return ""
 
     def _leader(self) -> Line | None:
-        """The last who said that he leads; None when nobody did in time."""
+        """The last who said that he leads, if he lives; None when nobody did in time.
+
+        After a deploy the last to say so may be gone, and his lease may still run.
+        """
         deadline = time.monotonic() + WAIT
         while time.monotonic() < deadline:
-            for line in reversed(self.leading.read()):
-                if line.word == "leads":
-                    return line
+            said = (line for line in reversed(self.leading.read()) if line.word == "leads")
+            last = next(said, None)
+            if last is not None and proc.variable(last.pid, "SERVER_ID") == last.holder:
+                return last
             time.sleep(POLL)
         return None
 
