@@ -1,6 +1,6 @@
 """Cron expressions: five fields, as Debian's cron reads them, in a zone of the IANA database.
 
-Evaluated by cronsim (docs/decisions/0017-schedules.md). Where the clocks of a zone go forward, what
+Evaluated by cronsim (docs/decisions/0010-schedules.md). Where the clocks of a zone go forward, what
 falls into the gap comes right after it; where they go back, what names an hour comes once.
 Moments are seconds since 1970.
 """
