@@ -15,6 +15,7 @@ from wsgiref import simple_server
 import uvicorn
 
 from gapless.app import asgi, wsgi
+from gapless.drills import ports
 from tests.examples import stores
 
 
@@ -50,7 +51,7 @@ def _answer(status: int, answer: Any) -> Answer:
 @contextlib.contextmanager
 def asgi_server(app: asgi.App, **settings: Any) -> Iterator[str]:
     """uvicorn on a thread; gives the address."""
-    port = stores.free_port()
+    port = ports.reserve()
     config = uvicorn.Config(app, port=port, log_level="error", **settings)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

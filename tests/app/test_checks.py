@@ -16,6 +16,7 @@ import redis.asyncio
 
 from gapless.app import checks, wsgi
 from gapless.app.checks import Asking, Check, Checks
+from gapless.drills import ports
 from tests.app import servers
 from tests.examples import application, stores
 
@@ -52,7 +53,7 @@ async def test_plain_clients(both: tuple[stores.Running, stores.Running]) -> Non
         db.freeze(False)
         cache.freeze(False)
     client.close()
-    gone = redis.from_url(f"redis://127.0.0.1:{stores.free_port()}")
+    gone = redis.from_url(f"redis://127.0.0.1:{ports.reserve()}")
     found = await Checks({"cache": checks.redis(gone)}, Asking(5.0)).ask()
     assert "refused" in found["cache"].reason
 
@@ -109,7 +110,7 @@ def test_the_broker_of_celery(both: tuple[stores.Running, stores.Running]) -> No
     code = f"""
 import celery
 from gapless.app import checks
-for url in ({both[1].url!r}, "redis://127.0.0.1:{stores.free_port()}"):
+for url in ({both[1].url!r}, "redis://127.0.0.1:{ports.reserve()}"):
     app = celery.Celery("x", broker=url)
     asked = checks.Checks({{"broker": checks.celery(app)}}, checks.Asking(20))
     print("refused" in asked.ask_blocking()["broker"].reason)

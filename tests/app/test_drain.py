@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from gapless.app.drain import Pace, moments, paced
 from gapless.app.notice import Notice
+from gapless.drills import ports
 from tests.app import servers
 from tests.examples import stores
 
@@ -123,7 +124,7 @@ class Leaver:
 
 @contextlib.contextmanager
 def leaver(tmp_path: Path, ws: str = "wsproto", **env: str) -> Iterator[Leaver]:
-    port, notice = stores.free_port(), tmp_path / "notice"
+    port, notice = ports.reserve(), tmp_path / "notice"
     here = {"GAPLESS_NOTICE": str(notice), "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     words = ["tests.app.leaver:app", "--port", str(port), "--log-level", "warning", "--ws", ws]
     with (tmp_path / "log").open("wb") as log:

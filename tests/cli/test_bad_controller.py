@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from gapless.drills import ports
 from gapless.engine.paths import Paths
 
-from .test_real import Stack, free_port, place_stack
+from .test_real import Stack, place_stack
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def stack() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="gx", ignore_cleanup_errors=True) as name:
         room = Path(name)
         room.chmod(0o711)
-        port = free_port()
+        port = ports.reserve()
         one = Stack(place_stack(room, port), port)
         begun = one("up", "-d")
         assert begun.code == 0, begun

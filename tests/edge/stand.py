@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,16 +14,11 @@ from pathlib import Path
 from aiohttp import web
 
 from gapless import observed
+from gapless.drills import ports
 from gapless.edge import base, config, haproxy
 from gapless.model.process import Address
 
 PATIENCE = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def until(true: Callable[[], Awaitable[bool]], what: str, patience: float = PATIENCE) -> None:
@@ -184,11 +178,11 @@ async def standing(started: bool = True, **other: object) -> AsyncIterator[Stand
     (root / "run").mkdir(mode=0o700)
     wanted = config.Config(
         stack="demo",
-        listen=f"127.0.0.1:{free_port()}",
+        listen=f"127.0.0.1:{ports.reserve()}",
         rules=(config.Rule("/", None, "web"), config.Rule("/api", None, "api")),
         backends=(
             backend("web"),
-            backend("api", sticky=False, private_bind=f"127.0.0.1:{free_port()}"),
+            backend("api", sticky=False, private_bind=f"127.0.0.1:{ports.reserve()}"),
         ),
         run_dir=str(root / "run"),
         maxconn=500,

@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 
 from tests.examples import stores
 
+from gapless.drills import ports
 from gapless.engine.releases import library
 
 ROOT = Path(__file__).parents[2]
@@ -102,7 +103,7 @@ class Application:
     @contextlib.contextmanager
     def web(self, log: Path, **env: str) -> Iterator[str]:
         """One replica as ``gapless.toml`` runs it, but on a port; gives its address."""
-        port = stores.free_port()
+        port = ports.reserve()
         base = f"http://127.0.0.1:{port}"
         command = [*web_command()[:2], "--port", str(port), *web_command()[4:]]
         with self.started(command, log, **env) as child:

@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -16,16 +15,10 @@ from pathlib import Path
 
 from gapless import data
 from gapless.data.base import Place, Store
+from gapless.drills import ports
 from gapless.model.data import Data
 
 NOBODY = 65534
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody uses right now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def wait_for(what: str, true: Callable[[], bool], seconds: float = 30.0) -> None:
@@ -98,7 +91,7 @@ def running() -> Iterator[tuple[Running, Running]]:
                 home=home / name,
                 run=home / f"{name}.run",
                 engines=home / "engines",
-                port=free_port(),
+                port=ports.reserve(),
                 password="a/b:c@d %",
                 identity=None if uid is None else "nobody",
                 uid=uid,

@@ -14,6 +14,8 @@ import socketio  # type: ignore[import-untyped]
 from tests.examples import application, stores
 from tests.examples.application import Application, ask
 
+from gapless.drills import ports
+
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[tuple[stores.Running, stores.Running]]:
@@ -196,7 +198,7 @@ def test_smoke_passes_where_all_is_well(app: Application, replicas: tuple[str, s
 
 
 def test_smoke_fails_where_nothing_answers(app: Application) -> None:
-    nowhere = f"http://127.0.0.1:{stores.free_port()}"
+    nowhere = f"http://127.0.0.1:{ports.reserve()}"
     done = app.run(["python", "-m", "chat.smoke"], WEB_URL=nowhere)
     assert done.returncode == 1
     assert nowhere in done.stderr

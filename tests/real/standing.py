@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from gapless import stackfile
-from gapless.drills import probe_app, scratch
+from gapless.drills import ports, probe_app, scratch
 from gapless.engine import main
 from gapless.engine.controller import Controller
 from gapless.engine.operations import Operations
@@ -48,27 +46,13 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-def free_port() -> int:
-    """A loopback port that is free now, below the ephemeral range."""
-    # Not all from the same end: others look for a free one at the same time.
-    first = os.getpid() % 900
-    for port in (19000 + (first + step) % 980 for step in range(980)):
-        with socket.socket() as trial:
-            try:
-                trial.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no port is free")
-
-
 class Standing:
     """One stack in a folder of its own; ``GAPLESS_STATE`` is set by the fixture."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
-        self.port = free_port()
+        self.port = ports.reserve()
         self.url = f"http://127.0.0.1:{self.port}"
         self.controller: Controller
         self.operations: Operations

@@ -6,36 +6,21 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from gapless.data import base
+from gapless.drills import ports
 from gapless.model.process import Process
 
 UID = 71_234 if os.geteuid() == 0 else None
 """As root, stores run under a uid that has no name on this machine."""
 PASSWORD = "pw:/@'\"\\ %24x"
 """Every character that a URL, SQL, a configuration file or a shell could trip over."""
-
-
-def free_port() -> int:
-    """A loopback port outside the ephemeral range that nobody has right now."""
-    first = 20_000 + os.getpid() % 10_000
-    for step in range(10_000):
-        port = 20_000 + (first + step * 7) % 10_000
-        with closing(socket.socket()) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise AssertionError("no free port")
 
 
 def roof() -> Iterator[Path]:
@@ -51,7 +36,7 @@ def place(roof: Path, name: str = "db", **other: Any) -> base.Place:
         "home": roof / "data" / name,
         "run": roof / "run",
         "engines": roof / "engines",
-        "port": free_port(),
+        "port": ports.reserve(),
         "password": PASSWORD,
         "identity": None if UID is None else f"data-{name}",
         "uid": UID,

@@ -15,10 +15,9 @@ from typing import Any
 
 import pytest
 from tests.real.standing import open_folder
-from tests.real.stores import free_port
 
 import gapless
-from gapless.drills import probe_app, scratch
+from gapless.drills import ports, probe_app, scratch
 from gapless.engine import unit
 
 STACK = """
@@ -52,7 +51,7 @@ class Two:
         self.app.mkdir()
         shutil.copyfile(probe_app.__file__, self.app / "probe_app.py")
         (self.app / "mode").write_text("good 1\n")
-        text = STACK.format(python=scratch.interpreter(), port=free_port())
+        text = STACK.format(python=scratch.interpreter(), port=ports.reserve())
         (self.app / "gapless.toml").write_text(text)
         self.copy("old", gapless.__version__)
         self.copy("new", "99.1.0")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapless.core import goodbye
-from gapless.drills import frames, probe_sockets, scratch
+from gapless.drills import frames, ports, probe_sockets, scratch
 
 REPLICAS = 3
 RATE = 200.0
@@ -58,7 +58,7 @@ surge = "all"
 type = "redis"
 
 [edge]
-listen = "127.0.0.1:{scratch.free_port()}"
+listen = "127.0.0.1:{ports.reserve()}"
 
 [drill]
 get = ["/"]

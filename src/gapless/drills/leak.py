@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gapless.drills import base, generator, mix, probe_app, scratch, traffic, verdict
+from gapless.drills import base, generator, mix, ports, probe_app, scratch, traffic, verdict
 from gapless.drills.base import Outcome, Target
 from gapless.drills.stage import Stage
 from gapless.drills.state import State
@@ -44,9 +44,7 @@ class Leaky:
     def write(self, folder: Path, name: str) -> None:
         """See ``scratch.Source``."""
         shutil.copyfile(probe_app.__file__, folder / "probe_app.py")
-        text = STACK.format(
-            name=name, python=scratch.interpreter(), port=scratch.free_port(), own=self
-        )
+        text = STACK.format(name=name, python=scratch.interpreter(), port=ports.reserve(), own=self)
         (folder / scratch.FILE).write_text(text, encoding="utf-8")
 
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,15 +18,13 @@ from pathlib import Path
 from typing import Protocol
 
 from gapless import errors, stackfile
-from gapless.drills import probe_app, stage
+from gapless.drills import ports, probe_app, stage
 from gapless.drills.base import Options, Target
 from gapless.engine.client import Client
 from gapless.engine.paths import Paths
 
 FILE = "gapless.toml"
 LEDGER = "ledger"
-PORTS = range(18080, 18980)
-"""Below the ephemeral range of Linux."""
 
 
 class Source(Protocol):
@@ -122,7 +119,7 @@ surge = {surge}
 {sticky}{scale}{env}
 {data}
 [edge]
-listen = "127.0.0.1:{free_port()}"
+listen = "127.0.0.1:{ports.reserve()}"
 
 [drill]
 get = ["/"]
@@ -169,17 +166,6 @@ def end_all(paths: Paths) -> None:
             where = (place / "cwd").readlink()
             if any(where.is_relative_to(home) for home in homes):
                 os.kill(int(place.name), signal.SIGKILL)
-
-
-def free_port() -> int:
-    """A port that nobody listens on. Raises EnvironmentFault."""
-    first = os.getpid() % len(PORTS)
-    for place in range(len(PORTS)):  # two drills at once begin at different places
-        port = PORTS[(first + place) % len(PORTS)]
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            return port
-    raise errors.EnvironmentFault(f"no free port from {PORTS.start} to {PORTS.stop - 1}")
 
 
 def interpreter() -> str:
