@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from gapless.model.process import Address
 from gapless.model.service import Service
@@ -163,18 +165,17 @@ def digest(config: Config) -> str:
     return hashlib.sha256(f"{FORMAT} {to_json(config)}".encode()).hexdigest()[:16]
 
 
+_JSON = TypeAdapter(Config)
+
+
 def to_json(config: Config) -> str:
     """The configuration as one JSON object; ``from_json`` is the inverse."""
-    return json.dumps(asdict(config), sort_keys=True)
+    return json.dumps(_JSON.dump_python(config, mode="json"), sort_keys=True)
 
 
 def from_json(text: str) -> Config:
-    """The inverse of ``to_json``. Raises ValueError, KeyError or TypeError on anything else."""
-    raw: dict[str, Any] = json.loads(text)
-    raw["rules"] = tuple(Rule(**rule) for rule in raw["rules"])
-    raw["backends"] = tuple(Backend(**backend) for backend in raw["backends"])
-    raw["allow"] = tuple(raw["allow"])
-    return Config(**raw)
+    """The inverse of ``to_json``. Raises ValueError on anything else."""
+    return _JSON.validate_json(text, extra="forbid")
 
 
 def floor(backend: str) -> str:

