@@ -8,6 +8,9 @@ from gapless.observed import Replica
 HUNG_AFTER = 3.0
 """Seconds of standstill after which a program counts as dead."""
 
+GIVES_WAY = 0.25
+"""Share of its time to start for which a replica leaves the processor to those that serve."""
+
 
 def hung(replica: Replica, now: float) -> bool:
     """Whether it has stood still (stopped, or a zombie) for so long that it counts as dead."""
@@ -44,6 +47,20 @@ def available_at(replica: Replica, service: Service) -> float | None:
 def start_deadline(replica: Replica, service: Service) -> float:
     """When a replica that was never ready has failed to start."""
     return replica.started_at + service.start
+
+
+def boots(replica: Replica, service: Service | None, now: float) -> bool:
+    """Whether it has no clients yet, and so leaves the processor to those that serve.
+
+    One without a probe is ready as soon as it exists, which says nothing of having booted: it
+    counts as booting for the watch window. One that runs out of time boots like everybody else: a
+    machine that is never idle would starve it.
+    """
+    if service is None or now >= replica.started_at + GIVES_WAY * service.start:
+        return False
+    if service.http or service.ready is not None:
+        return not replica.ever_ready
+    return now < replica.started_at + service.watch
 
 
 def late(replica: Replica, service: Service, now: float) -> bool:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from gapless import errors
 from gapless.core import plan, record
+from gapless.core import replica as states
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.edge import config as edge_config
@@ -28,8 +29,6 @@ from gapless.observed import Observed
 
 BLIND_ROUNDS = 4
 """Looks that must fail in a row before whoever waits is told."""
-GIVES_WAY = 0.25
-"""Share of its time to start for which a replica leaves the processor to those that serve."""
 AFTER_STEPS = 0.02
 """Seconds until the next look after steps: a step that must be asked again must not spin."""
 BUSY = 0.1
@@ -210,17 +209,12 @@ class Controller:
         return min(IDLE_LONGEST, max(IDLE, took / IDLE_SHARE))
 
     async def _call_forward(self) -> None:
-        """What has got ready gives way no longer: from now on it has clients of its own.
-
-        Nor does what is running out of time: a machine that is never idle would starve it.
-        """
+        """What has booted gives way no longer: from now on it has clients of its own."""
         for found in self.observed.replicas:
             marks = self.site.notebook.of(str(found.id))
             if not marks.background or not found.alive:
                 continue
-            table = self.site.table(found.id)
-            start = 0.0 if table is None else table.start
-            if found.ever_ready or clock.now() >= found.started_at + GIVES_WAY * start:
+            if not states.boots(found, self.site.table(found.id), clock.now()):
                 await self.site.runtime.foreground(str(found.id))
                 marks.background = False
 
