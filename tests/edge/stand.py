@@ -35,7 +35,7 @@ async def until(true: Callable[[], Awaitable[bool]], what: str, patience: float 
 class App:
     """One server. Requests to ``/held`` wait for ``release``; ``status`` is its every answer.
 
-    ``broken``: the path that it answers with 500.
+    ``broken``: the path that it answers with 500. ``said``: headers and body of its answers.
     """
 
     name: str
@@ -45,6 +45,7 @@ class App:
     broken: str = ""
     served: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    said: tuple[dict[str, str], str] | None = None
     held: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
     runner: web.AppRunner | None = None
@@ -94,6 +95,8 @@ class App:
         self.served += 1
         self.headers = dict(request.headers)
         status = 500 if request.path == self.broken else self.status
+        if self.said is not None:
+            return web.Response(status=status, headers=self.said[0], text=self.said[1])
         return web.Response(text=self.name, status=status)
 
     async def _ws(self, request: web.Request) -> web.WebSocketResponse:

@@ -122,7 +122,7 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
     tree = tomllib.loads(CONTEXT)
     value = tomllib.loads(f"v = {key.example}")["v"]
     path = key.key.split(".")
-    names = {"service": "web", "job": "j", "data": "db", "for": "staging"}
+    names = {"service": "web", "job": "j", "data": "db", "for": "staging", "redirects": "/old"}
     here: Any = tree
     for position, word in enumerate(path):
         word = names[path[position - 1]] if word == "NAME" else word
@@ -145,6 +145,10 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
             scale |= {"queue": "cache:default", "backlog": 100}
     if key.key in ("job.NAME.zone", "job.NAME.catch_up"):
         here["when"] = "0 3 * * *"
+    if key.key == "edge.redirects.NAME.status":
+        here["to"] = "/new"
+    if key.key == "edge.proxy_protocol":
+        here["trusted"] = ["10.0.0.1"]
     if key.key == "drill.host":
         tree["service"]["web"]["route"] = {"host": value}
     if path[0] == "for":
@@ -157,7 +161,7 @@ def written(tree: dict[str, Any]) -> str:
 
     def value(item: Any) -> str:
         if isinstance(item, dict):
-            return "{ " + ", ".join(f"{k} = {value(v)}" for k, v in item.items()) + " }"
+            return "{ " + ", ".join(f'"{k}" = {value(v)}' for k, v in item.items()) + " }"
         if isinstance(item, list):
             return f"[{', '.join(value(below) for below in item)}]"
         if isinstance(item, bool):

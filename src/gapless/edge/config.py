@@ -6,11 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import TypeAdapter
 
+from gapless.edge.answers import Answers
+from gapless.edge.forwarded import Proxies
+from gapless.edge.redirects import Redirect
 from gapless.model.process import Address
 from gapless.model.service import Service
 from gapless.model.stack import Stack
@@ -21,7 +24,7 @@ STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor-"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 4
+FORMAT = 5
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
@@ -82,6 +85,9 @@ class Config:
     maintenance_page: str | None = None
     allow: tuple[str, ...] = ()
     uid: int | None = None
+    proxies: Proxies = field(default_factory=Proxies)
+    answers: Answers = field(default_factory=Answers)
+    redirects: tuple[Redirect, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +136,14 @@ def of_stack(
         maintenance_page=maintenance_page,
         allow=stack.edge.allow,
         uid=uid,
+        proxies=Proxies(stack.edge.trusted, stack.edge.proxy_protocol),
+        answers=Answers(
+            stack.edge.response_headers, stack.edge.removed_headers, stack.edge.compress
+        ),
+        redirects=tuple(
+            Redirect(source, one.to, one.status)
+            for source, one in sorted(stack.edge.redirects.items())
+        ),
     )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gapless.edge import answers, forwarded, judging, redirects, words
 from gapless.edge import config as conf
-from gapless.edge import judging, words
 from gapless.edge.config import Backend, Config, Server
 
 
@@ -89,6 +89,11 @@ def _public(config: Config) -> list[str]:
         f"frontend {conf.PUBLIC}",
         f"bind {words.quote(words.bind(config.listen))}",
         *_inherited(config, conf.PUBLIC),
+        *forwarded.expected(config.proxies),
+        # Whoever is retired decides nothing: its successor does, who knows the client as well.
+        "http-request allow if retired",
+        *forwarded.client(config.proxies),
+        *redirects.lines(config.redirects),
         f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",
     ]
     passes = ""
@@ -104,15 +109,9 @@ def _public(config: Config) -> list[str]:
         )
     lines += [
         f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
-        f" if maintenance !retired{passes}",
-        *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
-        "http-request set-header X-Forwarded-For %[src]",
-        "http-request set-header X-Real-IP %[src]",
-        "http-request set-header X-Forwarded-Proto http",
-        "http-request set-header X-Forwarded-Host %[req.hdr(host)]",
-        "http-request set-header X-Forwarded-Port %[dst_port]",
-        "http-request del-header X-Forwarded-Prefix",
-        "http-request set-header X-Request-ID %[uuid()]",
+        f" if maintenance{passes}",
+        *forwarded.told(config.proxies),
+        *answers.headers(config.answers),
     ]
     lines.append(f"use_backend {_next(conf.PUBLIC)} if retired")
     for rule in sorted(config.rules, key=lambda rule: words.precedence(rule.path, rule.host)):
@@ -189,6 +188,7 @@ def _servers(
         f"timeout check {words.milliseconds(backend.check_timeout)}",
         f"http-request disable-l7-retry unless {' or '.join(judging.REPEATABLE)}",
     ]
+    lines += answers.compression(config.answers)
     if backend.sticky:
         cookie = words.identifier(f"{config.stack}-{backend.name}")
         lines.append(f"cookie {cookie} insert indirect nocache httponly attr 'SameSite=Lax'")

@@ -20,6 +20,17 @@ def quote(value: str, *, what: str = "value") -> str:
     return f"'{value}'"
 
 
+def literal(value: str, more: str = "", *, what: str = "value") -> str:
+    """One argument that HAProxy would format: nothing of ``value`` is expanded, ``more`` is.
+
+    Raises UsageError for control characters.
+    """
+    if not value.isprintable():
+        raise errors.UsageError(f"edge: {what} holds a control character: {value!r}")
+    text = value.replace("%", "%%").replace("'", "'\\''")
+    return f"'{text}{more}'"
+
+
 def identifier(value: str, *, what: str = "name") -> str:
     """A name as HAProxy allows it. ``@`` of ``web.1@r12`` becomes ``:``."""
     name = value.replace("@", ":")

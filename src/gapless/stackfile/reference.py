@@ -95,6 +95,13 @@ EXAMPLES: dict[str, str] = {
     "edge.allow": '["10.0.0.0/8"]',
     "edge.max_connections": "10000",
     "edge.binary": '"/usr/sbin/haproxy"',
+    "edge.trusted": '["10.0.0.0/8"]',
+    "edge.proxy_protocol": "true",
+    "edge.redirects": '{ "/old/*" = "/new/*", "www.example.com" = "example.com" }',
+    "edge.redirects.NAME.to": '"/new"',
+    "edge.redirects.NAME.status": "301",
+    "edge.headers": '{ "X-Frame-Options" = "DENY" }',
+    "edge.compress": "false",
     "drill": '{ get = ["/"] }',
     "drill.get": '["/", "/health/ready"]',
     "drill.post": '["/echo"]',
@@ -216,7 +223,8 @@ def _node(whole: dict[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     for key in path:
         node = _table(node, whole)
         if key == shape.ANY:
-            node = next(iter(node["patternProperties"].values()))
+            inner = node.get("patternProperties") or {"": node["additionalProperties"]}
+            node = next(iter(inner.values()))
         else:
             node = node["properties"][key]
     return node

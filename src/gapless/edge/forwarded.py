@@ -1,0 +1,83 @@
+"""Who the client is, also behind proxies that are trusted, and what the application is told. Pure.
+
+After ``client`` the edge's ``src`` is the client's address everywhere: in limits, allow-lists and
+logs. A claim is believed only when the one who makes it is trusted: hop after hop, from the right
+end of ``X-Forwarded-For``, up to the first address that is not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gapless.edge import words
+
+HOPS = 5
+"""Trusted proxies in a row that are seen through; with more, the client is the next one."""
+_CLAIMED = "X-Forwarded-For"
+_PROXIED = "{ var(txn.proxied) -m bool }"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxies:
+    """``trusted``: networks of the proxies before the edge. ``announce``: these speak the PROXY
+    protocol, and nobody else may."""
+
+    trusted: tuple[str, ...] = ()
+    announce: bool = False
+
+
+def expected(proxies: Proxies) -> list[str]:
+    """For a listener: from whom a PROXY header is to come first."""
+    if not (proxies.announce and proxies.trusted):
+        return []
+    return [f"tcp-request connection expect-proxy layer4 if {{ src -m ip -- {_known(proxies)} }}"]
+
+
+def client(proxies: Proxies) -> list[str]:
+    """Makes ``src`` the client's address. Stands before all that asks for it.
+
+    One address that cannot be read ends the walk: what lies beyond it may be anybody's claim.
+    """
+    if not proxies.trusted:
+        return []
+    lines = [
+        f"acl trusted src -m ip -- {_known(proxies)}",
+        "http-request set-var(txn.proxied) bool(true) if trusted",
+    ]
+    readable = ""
+    for hop in range(1, HOPS + 1):
+        address = f"req.hdr_ip({_CLAIMED},-{hop})"
+        lines.append(f"http-request set-src {address} if trusted{readable}")
+        readable += f" {{ {address} -m found }}"
+    return lines
+
+
+def told(proxies: Proxies) -> list[str]:
+    """The request headers that say so; of a client's own claims nothing is left."""
+    kept = dict.fromkeys(("proto", "host", "port", "id"), "")
+    if proxies.trusted:
+        kept = {
+            "proto": _unless("X-Forwarded-Proto", "-m str http https"),
+            "host": _unless("X-Forwarded-Host", "-m found"),
+            "port": _unless("X-Forwarded-Port", "-m reg -- '^[0-9]{1,5}$'"),
+            "id": _unless("X-Request-ID", "-m reg -- '^[A-Za-z0-9._:-]{1,128}$'"),
+        }
+    return [
+        *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
+        f"http-request set-header {_CLAIMED} %[src]",
+        "http-request set-header X-Real-IP %[src]",
+        f"http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]{kept['proto']}",
+        f"http-request set-header X-Forwarded-Host %[req.hdr(host)]{kept['host']}",
+        f"http-request set-header X-Forwarded-Port %[dst_port]{kept['port']}",
+        "http-request del-header X-Forwarded-Prefix",
+        f"http-request set-header X-Request-ID %[uuid()]{kept['id']}",
+    ]
+
+
+def _unless(name: str, test: str) -> str:
+    """A trusted proxy's word stands, where it is one."""
+    return f" unless {_PROXIED} {{ req.fhdr({name}) {test} }}"
+
+
+def _known(proxies: Proxies) -> str:
+    return " ".join(words.network(network) for network in proxies.trusted)
