@@ -7,9 +7,10 @@ import socket
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from gapless import errors
-from gapless.drills import figures, generator, load
+from gapless.drills import figures, generator, load, ports
 from gapless.drills import spec as specs
 from tests.drills import servers
 from tests.drills.servers import OK, always, serving
@@ -215,3 +216,45 @@ def test_parts_add_up() -> None:
     assert sum(s.clients for s in of_s) == 5
     assert sum(s.rate or 0 for s in of_s) == pytest.approx(100)
     assert sum(s.name == "one" for part in parts for s in part.streams) == 1
+
+
+def test_long_lived_clients_are_a_part_of_their_own() -> None:
+    crowd = specs.Sockets(kind="websocket", path="/ws", clients=3)
+    stream = specs.Stream(name="s", path="/", clients=4)
+    spec = specs.Spec(url="http://127.0.0.1", streams=(stream,), sockets=(crowd,), requests=10)
+    *senders, holder = generator.split(spec, 2)
+    assert [sum(s.clients for s in part.streams) for part in senders] == [2, 2]
+    assert not any(part.sockets for part in senders)
+    assert (holder.sockets, holder.streams, holder.requests) == ((crowd,), (), None)
+    alone = spec.model_copy(update={"streams": ()})
+    assert generator.split(alone, 2) == [alone]
+
+
+async def test_long_lived_clients_leave_once_all_requests_are_sent() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    async def hold(request: web.Request) -> web.WebSocketResponse:
+        held = web.WebSocketResponse()
+        await held.prepare(request)
+        async for _ in held:
+            pass
+        return held
+
+    app = web.Application()
+    app.add_routes([web.get("/", answer), web.get("/ws", hold)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = ports.reserve()
+    await web.TCPSite(runner, ports.LOOPBACK, port).start()
+    spec = specs.Spec(
+        url=f"http://{ports.LOOPBACK}:{port}",
+        streams=(specs.Stream(name="s", path="/", clients=2),),
+        sockets=(specs.Sockets(kind="websocket", path="/ws", clients=3),),
+        requests=50,
+        seconds=300,
+    )
+    measured = await asyncio.to_thread(generator.measure, spec)
+    await runner.cleanup()
+    assert (measured.total().requests, measured.total().failed) == (50, 0)
+    assert (measured.sockets.clients, measured.sockets.dropped) == (3, 0)

@@ -19,16 +19,20 @@ from gapless.drills import spec as specs
 class Load:
     """A running load, in one or more processes. A context manager: leaving it ends them.
 
+    Long-lived clients are in a process of their own: fifty that hear of each other's coming and
+    going keep a loop busy for tens of milliseconds, which requests timed by it would pay for.
     Thread-safe. All counts are of the moment, up to a quarter of a second old.
     """
 
     def __init__(self, spec: specs.Spec, processes: int = 1) -> None:
         spec.target()
-        self._lines: list[dict[str, Any]] = [{} for _ in range(processes)]
-        self._results: list[figures.Measured | None] = [None] * processes
+        parts = split(spec, processes)
+        self._lines: list[dict[str, Any]] = [{} for _ in parts]
+        self._results: list[figures.Measured | None] = [None for _ in parts]
         self._errors: list[str] = []
         self._changed = threading.Condition()
-        self._children = [self._spawn(part) for part in split(spec, processes)]
+        self._children = [self._spawn(part) for part in parts]
+        self._senders = [number for number, part in enumerate(parts) if part.streams]
         self._threads = [
             threading.Thread(target=self._follow, args=(n, child.stdout), daemon=True)
             for n, child in enumerate(self._children)
@@ -62,6 +66,7 @@ class Load:
                     self._lines[number] = line
                 elif line["event"] == "result":
                     self._results[number] = load.decode(line)
+                    self._send_home()
                 else:
                     self._errors.append(str(line.get("message")))
                 self._changed.notify_all()
@@ -69,6 +74,12 @@ class Load:
             if self._results[number] is None and not self._errors:
                 self._errors.append("the load generator ended without a result")
             self._changed.notify_all()
+
+    def _send_home(self) -> None:
+        """Nobody holds a connection for longer than requests are sent."""
+        if self._senders and all(self._results[number] for number in self._senders):
+            for child in self._children:
+                self._send(child, json.dumps({"stop": True}))
 
     def __enter__(self) -> Self:
         return self
@@ -172,7 +183,12 @@ class Load:
 
 
 def split(spec: specs.Spec, processes: int) -> list[specs.Spec]:
-    """The same load as equal parts; streams with fewer clients than parts stay in the first."""
+    """The same load as equal parts; streams with fewer clients than parts stay in the first.
+
+    Long-lived clients are one part more, unless there is nothing else.
+    """
+    if not spec.streams:
+        return [spec]
     parts = []
     for number in range(processes):
         streams = []
@@ -184,12 +200,10 @@ def split(spec: specs.Spec, processes: int) -> list[specs.Spec]:
             rate = None if stream.rate is None else stream.rate * ratio
             streams.append(stream.model_copy(update={"clients": share, "rate": rate}))
         limit = None if spec.requests is None else max(1, spec.requests // processes)
-        change = {
-            "streams": tuple(streams),
-            "sockets": spec.sockets if number == 0 else (),
-            "requests": limit,
-        }
+        change = {"streams": tuple(streams), "sockets": (), "requests": limit}
         parts.append(spec.model_copy(update=change))
+    if spec.sockets:
+        parts.append(spec.model_copy(update={"streams": (), "requests": None}))
     return parts
 
 
