@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gapless.model.desired import Generation
+from gapless.model.front import Claim
 from gapless.model.process import Address, Exit, ReplicaId
 
 
@@ -100,6 +101,24 @@ class Edge:
     """By server name; also those that belong to no replica."""
     uneasy: bool = False
     """Bad answers have just begun: the next look is worth having soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The front that stacks share, as far as this one has to do with it.
+
+    ``claim``: what the stack has taken; without one nobody looked further.
+    """
+
+    state: Literal["absent", "starting", "running", "dead"] = "absent"
+    pid: int | None = None
+    claim: Claim | None = None
+    entered: bool = False
+    """Whether the running front passes on exactly what is claimed."""
+    stale: str = ""
+    """Why the running front needs a reload; "": it needs none."""
+    others: tuple[str, ...] = ()
+    """The other stacks that share it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +217,7 @@ class Observed:
 
     replicas: tuple[Replica, ...] = ()
     edge: Edge = Edge()
+    front: Front = Front()
     data: Mapping[str, DataNode] = field(default_factory=dict)
     jobs: tuple[JobRun, ...] = ()
     failures: Mapping[Slot, Failures] = field(default_factory=dict)

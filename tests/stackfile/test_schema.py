@@ -149,8 +149,8 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
         here["to"] = "/new"
     if key.key == "edge.proxy_protocol":
         here["trusted"] = ["10.0.0.1"]
-    if key.key == "drill.host":
-        tree["service"]["web"]["route"] = {"host": value}
+    if key.key in ("drill.host", "edge.shared"):
+        tree["service"]["web"]["route"] = {"host": "chat.example.com"}
     if path[0] == "for":
         tree["service"]["web"]["sticky"] = "cookie"
     assert said(written(tree)) == []

@@ -182,6 +182,8 @@ def headline(status: Answer) -> str:
         f"controller: {status.get('controller', '?')}",
         f"edge: {edge.get('state', 'absent')}" + (f" {edge['url']}" if edge.get("url") else ""),
     ]
+    if front := edge.get("front"):
+        parts.append(f"front: {front['state']} {', '.join(front['urls'])}".rstrip())
     if status.get("maintenance"):
         parts.append("maintenance: on")
     if rollout := status.get("rollout"):

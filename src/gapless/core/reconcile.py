@@ -6,7 +6,7 @@ maintenance and healing differ only in the record they leave.
 
 from __future__ import annotations
 
-from gapless.core import following, goodbye, plan, restart, rollout, schedule
+from gapless.core import following, front, goodbye, plan, restart, rollout, schedule
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.stack import Stack
@@ -19,6 +19,7 @@ TELL_AGAIN = 30.0
 def reconcile(world: World) -> plan.Decision:
     """The steps due now (independent of each other), when to look again, and what is awaited."""
     agenda = plan.Agenda(world.now)
+    front.advance(agenda, world, edge_wanted=wants_edge(world))
     _edge(agenda, world)
     _data(agenda, world)
     schedule.advance(agenda, world)
@@ -69,6 +70,8 @@ def _edge(agenda: plan.Agenda, world: World) -> None:
     edge = world.observed.edge
     if not wants_edge(world):
         unused = edge.state in ("running", "starting") and not world.observed.replicas
+        if unused and front.holds(world):
+            return  # it answers until nobody is sent to it any more
         if unused and _may_stop(agenda, "edge", edge.stopping_at):
             agenda.do(plan.StopEdge(cause="nothing is behind it"))
         return
@@ -80,6 +83,8 @@ def _edge(agenda: plan.Agenda, world: World) -> None:
         agenda.wait("the edge starts")
         return
     if edge.config != world.edge_config:
+        if world.claim is None and front.holds(world):
+            return  # the front has the address that it is to have
         agenda.do(plan.ReloadEdge(world.edge_config, cause="its routes change"))
         return
     if edge.maintenance != world.desired.maintenance:

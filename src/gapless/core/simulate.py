@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gapless.core import plan, record
+from gapless.core import front, plan, record
 from gapless.core.reconcile import reconcile
-from gapless.core.world import EdgeConfigs, World
+from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.model.process import Exit, ReplicaId
-from gapless.observed import Edge, EdgeServer, JobRun, Moment, Observed, Replica
+from gapless.observed import Edge, EdgeServer, Front, JobRun, Moment, Observed, Replica
 
 LIMIT = 400
 """Rounds after which a plan is cut; no sound change needs as many."""
@@ -78,8 +78,20 @@ def apply(world: World, step: plan.Step) -> World:
             return _observe(world, data={**world.observed.data, name: node})
         case plan.RunJob() | plan.RunDue() | plan.EndJob() | plan.ForgetRun():
             return _observe(world, jobs=_runs(world, step))
+        case front.FrontStep():
+            return _observe(world, front=_fronted(world.observed.front, step))
         case _:
             return _apply_edge(world, step)
+
+
+def _fronted(now: Front, step: front.FrontStep) -> Front:
+    match step:
+        case front.Join(claim=claim):
+            return replace(now, claim=claim, entered=now.state == "running")
+        case front.Leave():
+            return Front()
+        case _:
+            return replace(now, state="running", entered=True, stale="")
 
 
 def _runs(
@@ -105,10 +117,11 @@ def _apply_record(world: World, step: plan.Step) -> World:
     if isinstance(step, plan.Rescale):
         world = _note_change(world, step)
     desired = record.apply(world.desired, step)
-    configs = world.edge_configs
+    configs, claims = world.edge_configs, world.claims
     if isinstance(step, plan.Commit):
         configs = EdgeConfigs(configs.switched, configs.switched, configs.switched)
-    return replace(world, desired=desired, edge_configs=configs)
+        claims = Claims(*(claims.target,) * 4)
+    return replace(world, desired=desired, edge_configs=configs, claims=claims)
 
 
 def _note_change(world: World, step: plan.Rescale) -> World:

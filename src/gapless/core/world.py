@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gapless.model.desired import Desired, Generation, Vector
+from gapless.model.front import Claim
 from gapless.model.service import Service
 from gapless.model.stack import Stack
 from gapless.observed import Observed, Replica, Slot
@@ -30,6 +31,20 @@ class EdgeConfigs:
     switched: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What is wanted of the front in each situation, as ``EdgeConfigs``; None: nothing.
+
+    While a rollout is under way these are the names of both sides, where both share.
+    """
+
+    base: Claim | None = None
+    rolling: Claim | None = None
+    switched: Claim | None = None
+    target: Claim | None = None
+    """Once it is committed."""
+
+
 @dataclass(frozen=True)  # no slots: what is looked up often is put in order once
 class World:
     """``now`` is CLOCK_BOOTTIME in seconds. ``needs``: service or job to the stores it uses."""
@@ -40,6 +55,7 @@ class World:
     now: float
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     edge_configs: EdgeConfigs = EdgeConfigs()
+    claims: Claims = Claims()
     wall: float = 0.0
     """Seconds since 1970, for schedules alone: somebody may set this clock."""
 
@@ -122,6 +138,17 @@ class World:
                 return self.edge_configs.rolling
             case "switched":
                 return self.edge_configs.switched
+
+    @property
+    def claim(self) -> Claim | None:
+        """What is wanted of the front in the present situation."""
+        match self.edge_situation:
+            case "base":
+                return self.claims.base
+            case "rolling":
+                return self.claims.rolling
+            case "switched":
+                return self.claims.switched
 
     @property
     def edge_ready(self) -> bool:

@@ -5,6 +5,8 @@
 ``judging``  how a server is judged, which requests may go to another one: pure
 ``breaker``  bad answers that come slowly: pure
 ``render``   the configuration as HAProxy text: pure
+``front``    what several stacks' edges stand behind: its text and its table: pure
+``shared``   an edge that stands behind it: pure
 ``words``    foreign values as words that HAProxy cannot misread: pure
 ``wire``     HAProxy's runtime API as commands and parsed answers: pure
 ``sums``     several workers' answers to one: pure
@@ -12,5 +14,6 @@
 ``files``    what lies on disk, checked before it counts; ports
 ``binary``   finding an HAProxy that is able
 ``rotation`` who is in rotation: entering, leaving, being forgotten
+``doors``    the client of the front
 ``haproxy``  the client: does it, and looks
 """

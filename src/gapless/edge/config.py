@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from gapless.edge.answers import Answers
 from gapless.edge.forwarded import Proxies
 from gapless.edge.redirects import Redirect
+from gapless.edge.shared import Shared
 from gapless.model.process import Address
 from gapless.model.service import Service
 from gapless.model.stack import Stack
@@ -88,6 +89,8 @@ class Config:
     proxies: Proxies = field(default_factory=Proxies)
     answers: Answers = field(default_factory=Answers)
     redirects: tuple[Redirect, ...] = ()
+    shared: Shared | None = None
+    """Behind the front; ``listen`` is then for this machine alone."""
 
 
 @dataclass(frozen=True, slots=True)

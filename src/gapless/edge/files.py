@@ -142,18 +142,23 @@ def check_ports(config: conf.Config) -> None:
     """Whether the edge can listen where it should. Raises EnvironmentFault, naming the address."""
     binds = [config.listen, *(b.private_bind for b in config.backends if b.private_bind)]
     for bind in binds:
-        host, _, port = words.bind(bind).rpartition(":")
-        host = host.strip("[]")
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("" if host == "*" else host, int(port)))
-                probe.listen(1)
-            except OSError as error:
-                raise errors.EnvironmentFault(
-                    f"edge: cannot listen on {bind}: {error.strerror}", hint=_hint(bind, error)
-                ) from None
+        check_port(bind)
+
+
+def check_port(bind: str) -> None:
+    """Whether anybody can listen there now. Raises EnvironmentFault, naming the address."""
+    host, _, port = words.bind(bind).rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("" if host == "*" else host, int(port)))
+            probe.listen(1)
+        except OSError as error:
+            raise errors.EnvironmentFault(
+                f"edge: cannot listen on {bind}: {error.strerror}", hint=_hint(bind, error)
+            ) from None
 
 
 def _hint(bind: str, error: OSError) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gapless.edge import answers, forwarded, judging, redirects, words
+from gapless.edge import answers, forwarded, judging, redirects, shared, words
 from gapless.edge import config as conf
 from gapless.edge.config import Backend, Config, Server
 
@@ -88,10 +88,12 @@ def _public(config: Config) -> list[str]:
     lines = [
         f"frontend {conf.PUBLIC}",
         f"bind {words.quote(words.bind(config.listen))}",
+        *shared.binds(config.shared, config.run_dir),
         *_inherited(config, conf.PUBLIC),
         *forwarded.expected(config.proxies),
         # Whoever is retired decides nothing: its successor does, who knows the client as well.
         "http-request allow if retired",
+        *shared.strangers(config.shared),
         *forwarded.client(config.proxies),
         *redirects.lines(config.redirects),
         f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",

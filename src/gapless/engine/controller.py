@@ -84,6 +84,7 @@ class Controller:
         self.executor = Executor(site, self.observer, self.note)
         self.situation = Situation(site)
         self.demand = Demand(site)
+        site.front.wake = self.wake
         self.desired = durable.load_desired(site.paths.record)
         self.observed = Observed()
         self.world: World | None = None
@@ -173,6 +174,7 @@ class Controller:
             await self.demand.close()
             await self.live.close()
             await self.stores.close()
+            self.site.front.close()
             for store in self.site.stores.values():
                 await store.close()
 

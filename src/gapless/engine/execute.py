@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Literal
 
 from gapless import errors
-from gapless.core import drain, plan
+from gapless.core import drain, front, plan
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
 from gapless.engine import clock, durable, jobs, origin
@@ -228,6 +228,8 @@ class Executor:
 
     async def _edge(self, step: plan.Step, observed: Observed) -> None:
         match step:
+            case front.FrontStep():
+                await self.site.front.perform(step)
             case plan.StartEdge():
                 self.site.notebook.marks.pop("edge", None)
                 # One that runs all the same is one that nobody can steer: it has lost its sockets.

@@ -14,6 +14,7 @@ from gapless.edge.haproxy import HAProxyEdge
 from gapless.engine import durable, lock, notify, rundir, stateformat, unit
 from gapless.engine.api import Api
 from gapless.engine.controller import Controller
+from gapless.engine.front import Front
 from gapless.engine.journal import Journal
 from gapless.engine.operations import Operations
 from gapless.engine.paths import Paths
@@ -40,6 +41,7 @@ def site(paths: Paths, stack: Stack) -> Site:
         paths=paths,
         runtime=runtime,
         edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, stack.edge.binary),
+        front=Front(paths, stack.edge.binary),
         releases=Releases(paths, runtime.identity_uid, runtime.shared_group),
         secrets=Secrets(paths),
         notebook=durable.Notebook.load(paths.state / "notebook.json"),

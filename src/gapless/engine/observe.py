@@ -82,6 +82,7 @@ class Observer:
         return observed.Observed(
             replicas=replicas,
             edge=edge,
+            front=await self.site.front.look(),
             data=self._data(desired, founds),
             jobs=tuple(
                 jobs.run_of(found, self.site.notebook.marks.get(found.id))

@@ -23,6 +23,7 @@ from typing import Any
 
 from gapless.engine.paths import Paths
 from gapless.errors import Damaged, EnvironmentFault
+from gapless.model import front
 from gapless.model.process import ReplicaId
 
 Status = dict[str, Any]
@@ -114,7 +115,7 @@ def status(paths: Paths) -> Status:
         "release": _release(wanted.get("stack")),
         "controller": "dead",
         "maintenance": bool(wanted.get("maintenance")),
-        "edge": _edge(everything, _url(paths, wanted)),
+        "edge": _edge(everything, _url(paths, wanted), paths),
         "rollout": _rollout(wanted.get("rollout")),
         "services": [_service(name, found, serving) for name, found in sorted(services.items())],
         "data": _stores(everything),
@@ -297,21 +298,52 @@ def _url(paths: Paths, wanted: Mapping[str, Any]) -> str | None:
     except (OSError, ValueError, AttributeError):
         return None
     layers = (table, table.get("for", {}).get(overlay, {}))
-    asked = [layer.get("edge", {}).get("listen") for layer in layers]
-    listen = asked[1] or asked[0] or "127.0.0.1:8080"
+    edges = [layer.get("edge", {}) for layer in layers]
+    asked = {**edges[0], **edges[1]}
+    listen = asked.get("listen") or "127.0.0.1:8080"
+    if asked.get("shared"):
+        return _own_url(paths)
     host, _, port = str(listen).rpartition(":")
     return f"http://{'127.0.0.1' if host in ANYWHERE else host}:{port}"
 
 
-def _edge(everything: list[Program], url: str | None) -> dict[str, Any]:
+def _own_url(paths: Paths) -> str | None:
+    """Of an edge that is behind the front: where it listens for this machine alone."""
+    try:
+        return (
+            f"http://127.0.0.1:{int(json.loads((paths.state / 'ports.json').read_text())['edge'])}"
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _front(paths: Paths) -> dict[str, Any] | None:
+    """The front that the stack is behind, by what it has claimed; None: it has claimed nothing."""
+    home = paths.state.parent / "_front"
+    try:
+        fields = json.loads((home / "claims" / f"{paths.stack}.json").read_text("utf-8"))
+        fields = {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+        urls = front.urls(front.Claim(**fields))
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    found = programs(Paths("_front", home, home))
+    alive = [program.pid for program in found if program.alive]
+    names = [file.stem for file in (home / "claims").glob("[a-z]*.json")]
+    return {
+        "state": "running" if alive else "dead" if found else "absent",
+        "pid": alive[0] if alive else None,
+        "urls": list(urls),
+        "shared_with": sorted(name for name in names if name != paths.stack),
+    }
+
+
+def _edge(everything: list[Program], url: str | None, paths: Paths) -> dict[str, Any]:
+    found: dict[str, Any] = {"url": url, "state": "absent", "pid": None, "front": _front(paths)}
     for program in everything:
         if program.labels.get("kind") == "edge" or program.id == "edge":
-            return {
-                "url": url,
-                "state": "running" if program.alive else "dead",
-                "pid": program.pid if program.alive else None,
-            }
-    return {"url": url, "state": "absent", "pid": None}
+            state = "running" if program.alive else "dead"
+            return {**found, "state": state, "pid": program.pid if program.alive else None}
+    return found
 
 
 def _stores(everything: list[Program]) -> list[dict[str, Any]]:

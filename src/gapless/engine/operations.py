@@ -15,10 +15,11 @@ from typing import Any
 
 from gapless import errors
 from gapless.core import goodbye, sizing
-from gapless.engine import machine, origin, preflight, rollouts, status, wishes
+from gapless.engine import machine, origin, preflight, rollouts, situation, status, wishes
 from gapless.engine.controller import Controller
 from gapless.engine.folder import Folder
 from gapless.engine.releases.store import DRILL
+from gapless.model import front
 from gapless.model.desired import Rollout
 from gapless.model.stack import Stack
 
@@ -404,9 +405,10 @@ class Operations:
 
     def _serving(self) -> dict[str, Any]:
         stack = self._stack()
+        claim = situation.claim_of(self.site, stack)
         return {
             "release": self.c.desired.stack,
-            "url": self.site.url(stack),
+            "url": self.site.url(stack) if claim is None else front.urls(claim)[0],
             "services": status.summary(self.c),
         }
 

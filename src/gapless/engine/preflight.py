@@ -7,9 +7,8 @@ from pathlib import Path
 
 from gapless import errors
 from gapless.core import sizing
-from gapless.edge import config as edge_config
 from gapless.edge import files as edge_files
-from gapless.engine import listeners, machine
+from gapless.engine import listeners, machine, situation
 from gapless.engine.site import Site
 from gapless.model.data import Data
 from gapless.model.desired import Desired, Rollout
@@ -24,28 +23,31 @@ def address_free(site: Site, edge: Edge, stack: Stack, current: Stack | None) ->
     """
     if not any(service.http for service in stack.services.values()):
         return  # no edge is started
-    if not any(service.http for service in stack.services.values()):
-        return
+    address = stack.edge.listen
     runs = edge.state in ("running", "starting")
-    if runs and (current is None or current.edge.listen == stack.edge.listen):
-        return
+    before = current is not None and current.edge.shared
+    kept = runs and not before and (current is None or current.edge.listen == address)
+    claim = situation.claim_of(site, stack)
+    if claim is not None:
+        site.front.claims.refuse(claim)
+        free = site.front.listens(address) or kept  # the edge would make room for it
+    else:
+        free = kept or (before and site.front.ours_alone(address))
+    if not free:
+        _port_free(address)
+
+
+def _port_free(address: str) -> None:
     try:
-        edge_files.check_ports(
-            edge_config.Config(
-                stack=site.paths.stack,
-                listen=stack.edge.listen,
-                rules=(),
-                backends=(),
-                run_dir=str(site.paths.run),
-                maxconn=0,
-                threads=0,
-            )
-        )
+        edge_files.check_port(address)
     except errors.EnvironmentFault as fault:
-        holder = listeners.holder(int(stack.edge.listen.rpartition(":")[2]))
+        holder = listeners.holder(int(address.rpartition(":")[2]))
         if not holder:
             raise
-        raise errors.EnvironmentFault(f"{fault.message} by {holder}", hint=fault.hint) from None
+        hint = fault.hint
+        if " of the stack " in holder:
+            hint = "with [edge] shared = true in every stack they share it, told apart by host name"
+        raise errors.EnvironmentFault(f"{fault.message} by {holder}", hint=hint) from None
 
 
 def reachable(observed: Observed, services: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ from gapless.core import heal
 from gapless.data import base as data_base
 from gapless.edge import base as edge_base
 from gapless.engine import durable, releases, secrets
+from gapless.engine.front import Front
 from gapless.engine.journal import Journal
 from gapless.engine.paths import Paths
 from gapless.model.data import Data
@@ -35,6 +36,7 @@ class Site:
     paths: Paths
     runtime: runtime_base.Runtime
     edge: edge_base.Edge
+    front: Front
     releases: releases.Releases
     secrets: secrets.Secrets
     notebook: durable.Notebook
@@ -75,6 +77,11 @@ class Site:
             assert address.port is not None  # noqa: S101  # asked for a port
             self.notebook.keep_port(owner, address.port)
         return self.notebook.ports[owner]
+
+    def public_bind(self, stack: Stack) -> str:
+        """Where the edge itself listens. Behind the front that is a loopback address for those
+        on this machine, who need no host name there: drills, and the stack's other services."""
+        return f"127.0.0.1:{self.port('edge')}" if stack.edge.shared else stack.edge.listen
 
     def private_bind(self, service: str) -> str:
         """The stable loopback listener of a private service."""
@@ -167,7 +174,8 @@ class Site:
     def service_attributes(self, stack: Stack, name: str) -> dict[str, str]:
         """``url``, ``host`` and ``port`` of a service: the edge's listener for it."""
         service = stack.services[name]
-        bind = stack.edge.listen if service.route is not None else self.private_bind(name)
+        public = service.route is not None
+        bind = self.public_bind(stack) if public else self.private_bind(name)
         host, _, port = bind.rpartition(":")
         host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
         return {"url": f"http://{host}:{port}", "host": host, "port": port}
@@ -269,8 +277,8 @@ class Site:
         return str(tree / cwd if cwd else tree)
 
     def url(self, stack: Stack) -> str:
-        """The public URL of a stack's edge."""
-        host, _, port = stack.edge.listen.rpartition(":")
+        """The URL of a stack's edge, on this machine."""
+        host, _, port = self.public_bind(stack).rpartition(":")
         host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
         return f"http://{host}:{port}"
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from gapless import errors
 from gapless.core import capacity
-from gapless.core.world import EdgeConfigs, World
+from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.edge import config as edge_config
-from gapless.engine import clock, machine
+from gapless.edge import shared
+from gapless.engine import claims, clock, machine
 from gapless.engine.site import Site
 from gapless.model.desired import Desired
+from gapless.model.front import Claim
 from gapless.model.stack import Stack
 from gapless.observed import Observed
 from gapless.stackfile import references
@@ -32,7 +34,7 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
     page = None
     if stack.edge.maintenance_page:
         page = _page(site.releases.get(number).tree / stack.edge.maintenance_page)
-    return edge_config.of_stack(
+    config = edge_config.of_stack(
         stack,
         site.private_binds(stack),
         run_dir=str(site.paths.run),
@@ -40,6 +42,24 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
         threads=min(os.cpu_count() or 1, 4),
         maintenance_page=page,
         uid=site.uid(EDGE),
+    )
+    claim = claim_of(site, stack)
+    if claim is None:
+        return config
+    behind = shared.of_claim(claim, site.front.uid())
+    return replace(config, listen=site.public_bind(stack), shared=behind)
+
+
+def claim_of(site: Site, stack: Stack) -> Claim | None:
+    """What a stack asks of the front; None: it has its address for itself."""
+    if not stack.edge.shared or not any(service.http for service in stack.services.values()):
+        return None
+    return Claim(
+        stack=site.paths.stack,
+        hosts=stack.hosts,
+        state=str(site.paths.state),
+        http=(stack.edge.listen,),
+        socket=str(site.paths.run / shared.SOCKET),
     )
 
 
@@ -91,7 +111,21 @@ class Situation:
             wall=clock.wall(),
             needs=self._stores_needed(desired, stacks),
             edge_configs=EdgeConfigs(**configs),
+            claims=self._claims(desired, stacks),
         )
+
+    def _claims(self, desired: Desired, stacks: Mapping[int, Stack]) -> Claims:
+        """``rolling`` and ``switched`` as ``core.world.Claims`` explains."""
+        rollout = desired.rollout
+        found: dict[int | None, Claim | None] = {
+            number: claim_of(self.site, stack) for number, stack in stacks.items()
+        }
+        target = found.get(rollout.stack) if rollout else None
+        base = target if rollout and desired.stack is None else found.get(desired.stack)
+        both = claims.united(base, target)
+        if rollout is None:
+            return Claims(base, base, base, base)
+        return Claims(base, both or base, both or target, target)
 
     def configs(
         self, desired: Desired, observed: Observed, stacks: Mapping[int, Stack]

@@ -12,6 +12,7 @@ from gapless.core.autoscale import deciding
 from gapless.engine import clock, jobs
 from gapless.engine.usage import backlog, rounded
 from gapless.engine.vitals import Vitals
+from gapless.model import front
 from gapless.observed import Measure, Replica
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def report(c: Controller, usage: Mapping[str, Vitals]) -> dict[str, Any]:
         "release": None if desired.stack is None else f"r{desired.stack}",
         "controller": "running",
         "maintenance": desired.maintenance,
-        "edge": {"url": url, "state": edge.state, "pid": edge.pid},
+        "edge": {"url": url, "state": edge.state, "pid": edge.pid, "front": _front(c)},
         "rollout": None
         if rollout is None
         else {
@@ -53,6 +54,21 @@ def report(c: Controller, usage: Mapping[str, Vitals]) -> dict[str, Any]:
             for node in c.observed.data.values()
         ],
         "jobs": jobs.report(c),
+    }
+
+
+def _front(c: Controller) -> dict[str, Any] | None:
+    """The front that the stack is behind; None: it has its address for itself."""
+    seen = c.observed.front
+    wanted = c.world.claim if c.world is not None else None
+    claim = wanted or seen.claim
+    if claim is None:
+        return None
+    return {
+        "state": seen.state,
+        "pid": seen.pid,
+        "urls": list(front.urls(claim)),
+        "shared_with": list(seen.others),
     }
 
 
@@ -224,6 +240,7 @@ def nothing_runs(c: Controller) -> bool:
         and not observed.replicas
         and not any(run.state == "running" for run in observed.jobs)
         and observed.edge.state in ("absent", "dead")
+        and observed.front.claim is None
         and all(n.pid is None for n in observed.data.values())
     )
 

@@ -17,6 +17,8 @@ class EdgeTable(Model):
         "127.0.0.1:8080"
     )
     """Address and port of the public listener."""
+    shared: bool = False
+    """true: a front listens there for all stacks that say so, and tells them apart by host name."""
     maintenance_page: str | None = None
     """File, relative to the source folder, shown while maintenance is on."""
     allow: tuple[str, ...] = ()

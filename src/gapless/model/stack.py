@@ -69,6 +69,14 @@ class Stack(Model):
         """A stack is its name + overlay: ``chat`` or ``chat-staging``."""
         return self.name if self.overlay is None else f"{self.name}-{self.overlay}"
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names that it is published under, sorted."""
+        routes = (s.route for s in self.services.values() if s.http and s.route is not None)
+        found = {route.host for route in routes if route.host not in (None, "*")}
+        found |= {source for source in self.edge.redirects if not source.startswith("/")}
+        return tuple(sorted(host for host in found if host is not None))
+
     @model_validator(mode="after")
     def _logical(self) -> Self:
         if not self.services:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from gapless.errors import Problem
+from gapless.model import front
 from gapless.model.service import Service
 from gapless.model.stack import RESERVED, Stack
 from gapless.stackfile import mentions, references, scaling, unknown
@@ -26,6 +27,7 @@ def check(report: Report) -> None:
     _characters(tree, report)
     _secrets(tree, report)
     _routes(tree, report)
+    _shared(tree, report)
     _services(tree, report)
     scaling.check(report)
     _cycles(tree, report)
@@ -118,6 +120,41 @@ def _routes(tree: Tree, report: Report) -> None:
             )
         taken.setdefault(place, name)
     _drills(tree, report, taken)
+
+
+def _shared(tree: Tree, report: Report) -> None:
+    """Who shares an address is told apart by host name, so there must be one, and a plain one."""
+    edge = tree.get("edge")
+    if not isinstance(edge, dict) or edge.get("shared") is not True:
+        return
+    names = []
+    for name, table in mentions.tables(tree, "service"):
+        route = table.get("route")
+        if isinstance(route, dict) and isinstance(host := route.get("host"), str):
+            names.append(host)
+            if not front.is_host(host):
+                report.add(
+                    ("service", name, "route", "host"),
+                    f'"{host}" is no name that a shared address can be told apart by: '
+                    'say "example.com" or "*.example.com"',
+                )
+    if edge.get("proxy_protocol") is True:
+        report.add(
+            ("edge", "proxy_protocol"),
+            "on a shared address the front hears the clients, and it expects no PROXY protocol",
+        )
+    for source in edge.get("redirects") or ():
+        if not source.startswith("/") and not front.is_host(source):
+            report.add(
+                ("edge", "redirects", source),
+                f'"{source}" is no name that a shared address can be told apart by',
+            )
+    if not names:
+        report.add(
+            ("edge", "shared"),
+            "the stacks on a shared address are told apart by host name: give a route one, "
+            'route = { host = "example.com", path = "/" }',
+        )
 
 
 def _place(route: Any) -> tuple[str | None, str] | None:

@@ -91,6 +91,7 @@ EXAMPLES: dict[str, str] = {
     "data.NAME.url": '"${secret.DB_URL}"',
     "edge": '{ listen = "*:80" }',
     "edge.listen": '"127.0.0.1:8080"',
+    "edge.shared": "true",
     "edge.maintenance_page": '"pages/maintenance.html"',
     "edge.allow": '["10.0.0.0/8"]',
     "edge.max_connections": "10000",

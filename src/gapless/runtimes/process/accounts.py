@@ -97,7 +97,8 @@ class Accounts:
         if _taken(uid):
             return False
         # A link is made whole or not at all; a file opened for writing can be seen empty.
-        draft = self.claims / f".{os.getpid()}"
+        # One process may look for several: a stack's own, and those of the front.
+        draft = self.claims / f".{os.getpid()}.{threading.get_ident()}"
         draft.write_text(owner)
         try:
             claim.hardlink_to(draft)

@@ -1,0 +1,56 @@
+"""A stack's edge behind the front: where it takes what the front passes on. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gapless.edge import words
+from gapless.model.front import Claim
+
+SOCKET = "front.sock"
+TLS_SOCKET = "front-tls.sock"
+_NAME = "front"
+"""Begins the name of a listener that only the front can reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """``hosts``: what the stack has of the front. ``uid``: the front's worker, who alone may
+    connect; None: it is who we are."""
+
+    hosts: tuple[str, ...]
+    uid: int | None = None
+
+
+def binds(shared: Shared | None, run_dir: str) -> list[str]:
+    """The listener for plain HTTP. The client's address is what the front says."""
+    if shared is None:
+        return []
+    owner = "" if shared.uid is None else f" uid {int(shared.uid)} gid {int(shared.uid)}"
+    path = words.quote(f"unix@{run_dir}/{SOCKET}", what="the run directory")
+    return [f"bind {path} accept-proxy mode 600 name {_NAME}{owner}"]
+
+
+def strangers(shared: Shared | None) -> list[str]:
+    """Requests for hosts of other stacks are sent back to where they belong (421).
+
+    The front tells plain requests apart, and of TLS only connections: a browser that holds one
+    to this stack may use it for another's name, where a certificate covers both.
+    """
+    if shared is None:
+        return []
+    host = "req.hdr(host),host_only,lower"
+    exact = " ".join(words.word(name) for name in shared.hosts if not name.startswith("*."))
+    wild = " ".join(words.word(name[1:]) for name in shared.hosts if name.startswith("*."))
+    return [
+        f"acl from_front so_name -m beg {_NAME}",
+        *([f"acl ours {host} -m str -- {exact}"] if exact else []),
+        *([f"acl ours {host} -m end -- {wild}"] if wild else []),
+        "http-request return status 421 content-type 'text/plain' hdr Cache-Control 'no-store' "
+        "string 'This connection is not for that host name' if from_front !ours",
+    ]
+
+
+def of_claim(claim: Claim, uid: int | None) -> Shared:
+    """What an edge needs to know of its stack's claim."""
+    return Shared(claim.hosts, uid)

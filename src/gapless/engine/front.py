@@ -1,0 +1,305 @@
+"""The front that the stacks of one owner share, as one stack's controller sees and handles it.
+
+It belongs to no stack: its program, record and claims lie in a place of their own. Whichever
+controller comes first starts it; it outlives controllers and stacks, and ends with the last claim.
+Acts are done under one lock, and each looks again once it has it: two that find the front dead
+start one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gapless import errors, observed
+from gapless.core import capacity
+from gapless.core import front as steps
+from gapless.edge import binary, doors, files, front, talk
+from gapless.edge import config as conf
+from gapless.engine import claims, clock, machine, rundir, stateformat
+from gapless.engine.paths import Paths
+from gapless.model.front import Claim
+from gapless.model.process import Process
+from gapless.runtimes.process import proc, records
+from gapless.runtimes.process.runtime import EDGE, ProcessRuntime
+
+ID = "front"
+LOST_AFTER = 5.0
+"""Seconds after its start from which a front without a socket cannot be steered any more."""
+SILENT_AFTER = 30.0
+"""Seconds of silence after which a front that runs is given up. It may only be very busy."""
+START_SECONDS = 10.0
+END_SECONDS = 5.0
+_POLL = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """The living front. ``run``: where its sockets are, whoever started it."""
+
+    pid: int
+    started_at: float
+    run: Path
+
+
+class Front:
+    """``wake``: called when the front ends."""
+
+    def __init__(self, paths: Paths, binary: str | None = None) -> None:
+        self.stack = paths.stack
+        self.paths = claims.beside(paths)
+        self.claims = claims.Claims(self.paths.state)
+        self.wake: Callable[[], None] = lambda: None
+        self._binary = binary
+        self._records = records.Records(self.paths.state, front.STACK)
+        self._watched: tuple[int, int] | None = None
+        """pid and pidfd of the one whose end is waited for."""
+        self._heard_at = 0.0
+
+    # -- looking ------------------------------------------------------------------------------
+
+    async def look(self) -> observed.Front:
+        """State and table. Without a claim of this stack nothing is asked; never raises."""
+        claim = self.claims.own(self.stack)
+        if claim is None:
+            return observed.Front()
+        everyone = self.claims.all()
+        others = tuple(one.stack for one in everyone if one.stack != self.stack)
+        seen = observed.Front(claim=claim, others=others)
+        program = self._program()
+        if program is None:
+            was = self._records.load(ID) is not None
+            return replace(seen, state="dead" if was else "absent")
+        self._watch(program.pid)
+        try:
+            now = await doors.Doors(program.run).look()
+        except (talk.SilentError, errors.EdgeRefused):
+            lost = self._lost(program)
+            return replace(seen, state="dead" if lost else "starting", pid=program.pid)
+        self._heard_at = clock.now()
+        wanted = front.digest(everyone)
+        return replace(
+            seen,
+            state="running",
+            pid=program.pid,
+            stale="" if front.current(now.config, wanted) else _why(now.config, wanted),
+            entered=now.holds(claim),
+        )
+
+    def _lost(self, program: _Program) -> bool:
+        """Whether one that runs and says nothing is of no use any more."""
+        old = clock.now() - program.started_at > LOST_AFTER
+        silent = clock.now() - max(program.started_at, self._heard_at) > SILENT_AFTER
+        return silent or (old and not (program.run / conf.MASTER_SOCKET).exists())
+
+    def uid(self) -> int | None:
+        """Whom its worker becomes, and who alone may connect to the stacks' sockets; None: us."""
+        return self._runtime().identity_uid(EDGE)
+
+    def listens(self, address: str) -> bool:
+        """Whether it runs and has that address."""
+        taken = front.addresses(self.claims.all()).values()
+        return self._program() is not None and any(address in each for each in taken)
+
+    def ours_alone(self, address: str) -> bool:
+        """Whether it gives the address up when this stack leaves."""
+        others = (claim for claim in self.claims.all() if claim.stack != self.stack)
+        return all(address not in each for each in front.addresses(others).values())
+
+    # -- acting -------------------------------------------------------------------------------
+
+    async def perform(self, step: steps.FrontStep) -> None:
+        """Do it. Raises Refused (somebody else has the name), EnvironmentFault, EdgeRefused."""
+        async with self.claims.alone():
+            self.paths.make()
+            stateformat.mark(self.paths)
+            match step:
+                case steps.Join(claim=claim):
+                    await self._join(claim)
+                case steps.Start():
+                    await self._start()
+                case steps.Reload():
+                    await self._reload()
+                case steps.Leave():
+                    await self._leave()
+
+    async def _join(self, claim: Claim) -> None:
+        self.claims.refuse(claim)
+        # Before it is durable: from then on the others would stumble over it, too.
+        for address in {a for each in front.addresses([claim]).values() for a in each}:
+            if not self.listens(address):
+                files.check_port(address)
+        self.claims.take(claim)
+        with contextlib.suppress(talk.SilentError):  # not there yet, or dead: that is another step
+            if (program := self._program()) is not None:
+                running = doors.Doors(program.run)
+                everyone = self.claims.all()
+                seen = await running.look()
+                for gone in front.owners(seen.table) - {one.stack for one in everyone}:
+                    await running.drop(gone)  # its state was removed, and nobody took it down
+                if front.current(seen.config, front.digest(everyone)):
+                    await running.put(claim)
+
+    async def _start(self) -> None:
+        program = self._program()
+        if program is not None:
+            with contextlib.suppress(talk.SilentError, errors.EdgeRefused):
+                await doors.Doors(program.run).look()
+                return  # somebody else was faster
+        runtime = self._runtime()
+        try:
+            await runtime.look()
+            # One that runs all the same is one that nobody can steer. What it leaves may listen.
+            await runtime.signal(ID, "KILL")
+            await self._gone(END_SECONDS)
+            await runtime.look()
+            await runtime.forget(ID)
+            process = await asyncio.to_thread(self._process)
+            found = await runtime.start(process)
+        finally:
+            runtime.close()
+        if found.pid is not None:
+            self._watch(found.pid)
+        await self._answering()
+
+    async def _answering(self) -> None:
+        """Until it takes connections, so that whoever comes next finds it running."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            program = self._program()
+            if program is None:
+                break
+            with contextlib.suppress(talk.SilentError):
+                await doors.Doors(program.run).look()
+                return
+            await asyncio.sleep(_POLL)
+        raise errors.WorkFailed("front: it does not start", hint=f"see {self._runtime().log(ID)}")
+
+    async def _reload(self) -> None:
+        program = self._program()
+        if program is None:
+            return  # it is started by another step
+        everyone = self.claims.all()
+        running = doors.Doors(program.run)
+        wanted = front.digest(everyone)
+        with contextlib.suppress(talk.SilentError):
+            if front.current((await running.look()).config, wanted):
+                return
+        await asyncio.to_thread(self._write, binary.find(self._binary), program.run, everyone)
+        await running.reload(wanted)
+
+    async def _leave(self) -> None:
+        left = [claim for claim in self.claims.all() if claim.stack != self.stack]
+        program = self._program()
+        if left and program is not None:
+            with contextlib.suppress(talk.SilentError):
+                await doors.Doors(program.run).drop(self.stack)
+        elif not left:
+            await self._end()
+        # Last: who is killed before this finds the claim and leaves again.
+        self.claims.give_up(self.stack)
+
+    async def _end(self) -> None:
+        runtime = self._runtime()
+        try:
+            await runtime.look()
+            await runtime.signal(ID, "TERM")
+            await self._gone(END_SECONDS)
+            await runtime.signal(ID, "KILL")
+            await self._gone(END_SECONDS)
+            await runtime.look()
+            await runtime.forget(ID)
+        finally:
+            runtime.close()
+        shutil.rmtree(self.paths.run, ignore_errors=True)
+
+    async def _gone(self, limit: float) -> None:
+        deadline = time.monotonic() + limit
+        while self._program() is not None and time.monotonic() < deadline:  # noqa: ASYNC110  # a pid
+            await asyncio.sleep(_POLL)
+
+    # -- inside -------------------------------------------------------------------------------
+
+    def _runtime(self) -> ProcessRuntime:
+        """Anew for each act: another controller may have started another front since."""
+        return ProcessRuntime(self.paths.state, self.paths.run, front.STACK)
+
+    def _program(self) -> _Program | None:
+        record = self._records.load(ID)
+        if record is None or record.boot != proc.boot():
+            return None
+        stat = proc.stat(record.pid)
+        if stat is None or stat.start != record.start or stat.dead:
+            return None
+        run = Path(record.labels.get("run", str(self.paths.run)))
+        return _Program(record.pid, record.start / proc.TICKS, run)
+
+    def _watch(self, pid: int) -> None:
+        """Have ``wake`` called when it ends. Where it is our child, it is reaped as well."""
+        if self._watched is not None and self._watched[0] == pid:
+            return
+        self.close()
+        with contextlib.suppress(OSError):
+            handle = os.pidfd_open(pid)
+            self._watched = (pid, handle)
+            asyncio.get_running_loop().add_reader(handle, self._ended)
+
+    def _ended(self) -> None:
+        assert self._watched is not None  # noqa: S101  # closed together with the reader
+        with contextlib.suppress(ChildProcessError):
+            os.waitid(os.P_PIDFD, self._watched[1], os.WEXITED | os.WNOHANG)
+        self.close()
+        self.wake()
+
+    def close(self) -> None:
+        """Stop watching; it goes on."""
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched[1])
+            os.close(self._watched[1])
+            self._watched = None
+
+    def _process(self) -> Process:
+        """Its program, everything that it reads written and checked. Raises EnvironmentFault."""
+        everyone = self.claims.all()
+        program = binary.find(self._binary)
+        for listens in front.addresses(everyone).values():
+            for address in listens:
+                files.check_port(address)
+        rundir.mark(self.paths)
+        self._write(program, self.paths.run, everyone)
+        master = f"{self.paths.run / conf.MASTER_SOCKET},mode,600"
+        return Process(
+            id=ID,
+            argv=(str(program), "-W", "-S", master, "-f", str(self.paths.state / front.TEXT)),
+            cwd=str(self.paths.state),
+            labels={"kind": ID, "run": str(self.paths.run)},
+        )
+
+    def _write(self, program: Path, run: Path, everyone: tuple[Claim, ...]) -> None:
+        text = front.text(
+            front.Config(
+                claims=everyone,
+                run_dir=str(run),
+                maxconn=capacity.at_edge(machine.limits()),
+                threads=min(os.cpu_count() or 1, 4),
+                uid=self.uid(),
+                ipv6=Path("/proc/net/if_inet6").exists(),
+            )
+        )
+        home = self.paths.state
+        files.write(home / front.TABLE, front.lines(front.table(everyone)))
+        draft = home / f"{front.TEXT}.new"
+        files.write(draft, text)
+        files.check(program, draft)
+        draft.replace(home / front.TEXT)
+
+
+def _why(running: str, wanted: str) -> str:
+    same = running.partition(".")[2] == wanted.partition(".")[2]
+    return "another gapless writes it anew" if same else "its addresses change"

@@ -1,0 +1,99 @@
+"""What a stack does about the front: names first, given up last, and whoever finds it dead."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gapless.core import front, plan, simulate
+from gapless.core.reconcile import reconcile
+from gapless.core.world import Claims, EdgeConfigs, World
+from gapless.model.front import Claim
+from gapless.observed import Edge, Front
+from tests.core import worlds
+
+CLAIM = Claim("chat", ("chat.test",), "/state/chat", http=("*:80",), socket="/run/chat/front.sock")
+MORE = replace(CLAIM, hosts=("chat.test", "new.test"))
+NEW = replace(CLAIM, hosts=("new.test",))
+
+
+def sharing(world: World, claim: Claim | None = CLAIM) -> World:
+    return replace(world, claims=Claims(claim, claim, claim, claim))
+
+
+def standing() -> World:
+    return worlds.run(sharing(worlds.fresh(worlds.stack())))
+
+
+def seen(world: World, **values: object) -> World:
+    found = replace(world.observed.front, **values)  # type: ignore[arg-type]
+    return replace(world, observed=replace(world.observed, front=found))
+
+
+def steps(world: World) -> list[str]:
+    return [str(step.text) for step in reconcile(world).steps if isinstance(step, front.FrontStep)]
+
+
+def order(world: World) -> list[plan.Step]:
+    return list(simulate.unroll(world).steps)
+
+
+def test_a_first_up_takes_its_names_before_anything_else() -> None:
+    done = [step.text for step in order(sharing(worlds.fresh(worlds.stack())))]
+    assert done[0] == "front take chat.test"
+    assert done.index("front start") < done.index("web.1@r1 enter edge")
+
+
+def test_at_rest_nothing_is_done() -> None:
+    assert standing().observed.front == Front("running", claim=CLAIM, entered=True)
+    assert reconcile(standing()).steps == ()
+
+
+def test_whoever_finds_it_dead_starts_it() -> None:
+    assert steps(seen(standing(), state="dead")) == ["front start"]
+    assert steps(seen(standing(), state="starting")) == []
+
+
+def test_what_it_lacks_it_is_told() -> None:
+    assert steps(seen(standing(), entered=False)) == ["front take chat.test"]
+    assert steps(seen(standing(), stale="its addresses change")) == ["front reload"]
+
+
+def test_names_are_given_up_last_and_the_edge_answers_until_then() -> None:
+    world = standing()
+    down = replace(world, desired=replace(world.desired, running=False))
+    done = [step.text for step in order(down)]
+    assert steps(down) == []  # while its replicas serve what they have
+    assert done.index("front leave") < done.index("edge stop")
+    assert [text for text in done if text.startswith("front")] == ["front leave"]
+
+
+def test_a_deploy_has_the_names_of_both_sides_until_it_is_committed() -> None:
+    world = replace(standing(), claims=Claims(CLAIM, MORE, MORE, NEW))
+    done = [step.text for step in order(worlds.deploying(world, worlds.stack()))]
+    first, last = done.index("front take chat.test, new.test"), done.index("front take new.test")
+    assert first < done.index("web.1@r2 enter edge") < last
+
+
+def test_an_edge_that_had_the_address_makes_room_for_the_front() -> None:
+    world = seen(standing(), claim=None, state="absent", entered=False)
+    configs = EdgeConfigs("shared", "shared", "shared")
+    edge = Edge("running", config="alone")
+    world = replace(world, edge_configs=configs, observed=replace(world.observed, edge=edge))
+    assert steps(world) == []
+    assert any(isinstance(step, plan.ReloadEdge) for step in reconcile(world).steps)
+    ready = replace(world, observed=replace(world.observed, edge=replace(edge, config="shared")))
+    assert steps(ready) == ["front take chat.test"]
+
+
+def test_who_shares_no_longer_leaves_before_its_edge_takes_the_address() -> None:
+    world = sharing(standing(), None)
+    world = replace(world, edge_configs=EdgeConfigs("alone", "alone", "alone"))
+    assert steps(world) == ["front leave"]
+    assert not any(isinstance(step, plan.ReloadEdge) for step in reconcile(world).steps)
+    left = simulate.apply(world, front.Leave())
+    assert any(isinstance(step, plan.ReloadEdge) for step in reconcile(left).steps)
+
+
+def test_who_does_not_share_has_nothing_to_do_with_it() -> None:
+    world = worlds.at_rest(worlds.stack())
+    assert steps(seen(world, state="dead")) == []
