@@ -90,7 +90,7 @@ class App:
             self.held -= 1
         return web.Response(text=self.name)
 
-    async def _any(self, request: web.Request) -> web.Response:
+    async def _any(self, request: web.Request) -> web.StreamResponse:
         await request.read()
         self.served += 1
         self.headers = dict(request.headers)

@@ -73,7 +73,8 @@ class Config:
     ``maintenance_page`` is the page itself (HTML), not its name: another page is another digest.
     ``allow``: addresses or networks that pass during maintenance. ``uid``: whom (and whose
     group) a worker becomes once a master that is root has opened files and ports for it; None:
-    it stays who it is.
+    it stays who it is. ``standalone``: nobody steers it; its servers are those of its text, and
+    ``maxconn`` may be 0: what its machine allows.
     """
 
     stack: str
@@ -91,6 +92,7 @@ class Config:
     redirects: tuple[Redirect, ...] = ()
     shared: Shared | None = None
     """Behind the front; ``listen`` is then for this machine alone."""
+    standalone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,8 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
     It serves only while the backend has no server left, so a broken route that makes every
     server give bad answers costs that route and not the site.
 
+    ``config.standalone`` leaves out what only gapless beside it gives a meaning to.
+
     Raises UsageError for values that HAProxy could misread.
     """
     blocks = [_global(config), _defaults(config), _public(config), _successor(config, conf.PUBLIC)]
@@ -32,7 +34,12 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
         own = [server for server in servers if server.backend == backend.name]
         blocks.append(_servers(config, backend, own))
         blocks.append(_servers(config, backend, own, floor=True))
-    return "\n\n".join("\n    ".join(block) for block in blocks) + "\n"
+    return "\n\n".join("\n    ".join(block) for block in blocks if block) + "\n"
+
+
+def _steered(config: Config, *lines: str) -> list[str]:
+    """Lines for an edge that gapless steers, reloads and takes over."""
+    return [] if config.standalone else [*lines]
 
 
 def _path(config: Config, name: str) -> str:
@@ -46,13 +53,16 @@ def _global(config: Config) -> list[str]:
         "global",
         f"description 'gapless {stack} {conf.digest(config)}'",
         *worker,
-        f"nbthread {int(config.threads)}",
-        f"maxconn {int(config.maxconn)}",
+        *_steered(config, f"nbthread {int(config.threads)}"),
+        *([f"maxconn {int(config.maxconn)}"] if config.maxconn else ()),
         f"stats socket {_path(config, conf.STATS_SOCKET)} mode 600 level admin expose-fd listeners",
         "stats timeout 60s",
-        f"server-state-file {_path(config, conf.STATE_FILE)}",
-        # Two stacks on one port would share its traffic in silence; a reload passes the sockets on.
-        "noreuseport",
+        *_steered(
+            config,
+            f"server-state-file {_path(config, conf.STATE_FILE)}",
+            # Two stacks on one port would share it in silence; a reload passes the sockets on.
+            "noreuseport",
+        ),
         # Sockets on an old worker end with it: this long after a reload at the latest.
         "hard-stop-after 24h",
     ]
@@ -63,7 +73,7 @@ def _defaults(config: Config) -> list[str]:
     return [
         "defaults",
         "mode http",
-        "load-server-state-from-file global",
+        *_steered(config, "load-server-state-from-file global"),
         "timeout connect 2s",
         f"timeout client {words.milliseconds(patience)}",
         f"timeout server {words.milliseconds(patience)}",
@@ -92,7 +102,7 @@ def _public(config: Config) -> list[str]:
         *_inherited(config, conf.PUBLIC),
         *forwarded.expected(config.proxies),
         # Whoever is retired decides nothing: its successor does, who knows the client as well.
-        "http-request allow if retired",
+        *_steered(config, "http-request allow if retired"),
         *shared.strangers(config.shared),
         *forwarded.client(config.proxies),
         *redirects.lines(config.redirects),
@@ -115,7 +125,7 @@ def _public(config: Config) -> list[str]:
         *forwarded.told(config.proxies),
         *answers.headers(config.answers),
     ]
-    lines.append(f"use_backend {_next(conf.PUBLIC)} if retired")
+    lines += _steered(config, f"use_backend {_next(conf.PUBLIC)} if retired")
     for rule in sorted(config.rules, key=lambda rule: words.precedence(rule.path, rule.host)):
         name = words.identifier(rule.backend)
         none_left = words.condition(rule.path, rule.host, _none_left(name))
@@ -131,6 +141,8 @@ def _nowhere() -> list[str]:
 
 def _inherited(config: Config, frontend: str) -> list[str]:
     """How a worker takes over from the one before: see ``_successor``."""
+    if config.standalone:
+        return []
     owner = "" if config.uid is None else f" uid {int(config.uid)} gid {int(config.uid)}"
     return [
         f"bind {_inner(config, frontend)} accept-proxy mode 600{owner}",
@@ -144,10 +156,11 @@ def _successor(config: Config, frontend: str) -> list[str]:
     A worker that is on its way out can no longer be told which servers left. So it passes each
     further request on to its successor, by a socket that was always the present worker's.
     """
-    return [
+    return _steered(
+        config,
         f"backend {_next(frontend)}",
         f"server next {_inner(config, frontend)} send-proxy-v2",
-    ]
+    )
 
 
 def _next(frontend: str) -> str:
@@ -166,7 +179,7 @@ def _private(config: Config, backend: Backend, address: str) -> list[str]:
         f"bind {words.quote(words.bind(address))}",
         *_inherited(config, frontend),
         "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
-        f"use_backend {_next(frontend)} if retired",
+        *_steered(config, f"use_backend {_next(frontend)} if retired"),
         f"use_backend {conf.floor(name)} if {_none_left(name)}",
         f"default_backend {name}",
     ]
