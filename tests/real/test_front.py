@@ -191,7 +191,7 @@ async def test_what_one_does_costs_the_other_nothing(machine: tuple[Stack, Stack
         assert (await alpha.ask())[0] == 404
         assert await beta.ask() == (200, "beta")
     assert visitors.failed == {}
-    assert visitors.answers["ok"] > 100
+    assert visitors.answers["ok"] > 50
     assert beta.front_pid == front
 
     # With the last one the front goes, and its address is free.

@@ -7,7 +7,7 @@ import pytest
 from gapless import stackfile
 from gapless.stackfile import checks, onsite
 
-from .texts import FULL, SMALL
+from .texts import FULL, SMALL, said
 
 
 def warned(text: str) -> list[str]:
@@ -82,3 +82,43 @@ def test_a_circle_among_many_is_found_quickly() -> None:
         below = [f"${{s{n}.url}}" for n in (number + 1, number + 2) if n < count]
         lines.append(f'[service.s{number}]\nrun = "x ${{socket}} {" ".join(below)}"\nroute = false')
     stackfile.parse("\n".join(lines))
+
+
+SHARED = """
+gapless = 1
+name = "chat"
+[service.web]
+run = "app ${socket}"
+route = { host = "HOST" }
+[edge]
+shared = true
+"""
+
+
+@pytest.mark.parametrize("host", ["example.com", "*.example.com", "localhost"])
+def test_a_shared_address_needs_names(host: str) -> None:
+    assert said(SHARED.replace("HOST", host)) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ('{ host = "HOST" }', '"/"', "[edge] shared: the stacks on a shared address are told"),
+        ("HOST", "*", '[service.web] route.host: "*" is no name'),
+        ("HOST", "*x.example.com", "is no name that a shared address can be told apart by"),
+        ("HOST", "a..example.com", "is no name that a shared address can be told apart by"),
+        (
+            "shared = true",
+            'shared = true\nproxy_protocol = true\ntrusted = ["10.0.0.1"]',
+            "expects no PROXY protocol",
+        ),
+        (
+            "shared = true",
+            'shared = true\nredirects = { "old.example.com:81" = "example.com" }',
+            "is no name that a shared address can be told apart by",
+        ),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(old: str, new: str, fault: str) -> None:
+    (found,) = said(SHARED.replace(old, new).replace("HOST", "example.com"))
+    assert fault in found
