@@ -122,6 +122,29 @@ class Front:
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """One that the edge is to show. Moments are seconds since 1970, of the file in force."""
+
+    name: str
+    kind: Literal["", "self-signed", "stand-in", "given", "issued"] = ""
+    """"": no file is there."""
+    names: tuple[str, ...] = ()
+    issuer: str = ""
+    serial: int = 0
+    starts_at: float = 0.0
+    ends_at: float = 0.0
+    served: int | None = None
+    """Serial number of the one that the edge shows; None: not known."""
+    fresh: bool = False
+    """A newer one, verified, waits to be put in force."""
+    asked: bool = False
+    """Somebody wants another one."""
+    ordering: bool = False
+    failures: Failures | None = None
+    """Of orders, or of reading it, in a row."""
+
+
+@dataclass(frozen=True, slots=True)
 class DataNode:
     """A store. ``absent``: never created."""
 
@@ -218,13 +241,14 @@ class Observed:
     replicas: tuple[Replica, ...] = ()
     edge: Edge = Edge()
     front: Front = Front()
+    certificates: Mapping[str, Certificate] = field(default_factory=dict)
     data: Mapping[str, DataNode] = field(default_factory=dict)
     jobs: tuple[JobRun, ...] = ()
     failures: Mapping[Slot, Failures] = field(default_factory=dict)
     attempts: Mapping[tuple[str, int, int], int] = field(default_factory=dict)
     """(service, ordinal, release) to the highest attempt number ever used."""
     faults: Mapping[str, str] = field(default_factory=dict)
-    """Subject (replica, job, store or ``edge``) to why its last step failed."""
+    """Subject (replica, job, store, certificate or ``edge``) to why its last step failed."""
     loads: Mapping[str, Load] = field(default_factory=dict)
     """By service, of those that follow their load."""
     cpus: int = 1

@@ -21,7 +21,7 @@ from gapless.cli import main as cli
 from gapless.core import plan
 from gapless.core.autoscale import behaviour, deciding
 from gapless.data import redisqueue
-from gapless.edge import judging, render
+from gapless.edge import judging, render, tls
 from gapless.engine import controller, execute
 from gapless.engine import main as engine
 from gapless.model.process import Exit, Process, ReplicaId
@@ -169,6 +169,15 @@ class KillsAtLimit(execute.Executor):
         await super().perform(step, observed)
 
 
+class RestartsForCertificates(execute.Executor):
+    """A new certificate is in force once the edge has been started again."""
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        await super().perform(step, observed)
+        if isinstance(step, plan.InstallCertificate):
+            await self.site.runtime.signal("edge", "KILL")
+
+
 def watch(pid: int | None) -> None:
     """Have a process killed when this one is gone: nobody else holds the pipe's other end."""
     code = f"import os, sys; sys.stdin.read(); os.kill({pid}, 9)"
@@ -228,6 +237,12 @@ def never_scales() -> None:
     vars(deciding)["recommend"] = lambda _, count: count
 
 
+def speaks_old_tls() -> None:
+    """An edge whose policy lets TLS 1.1 in."""
+    ciphers = ("ECDHE-ECDSA-AES128-SHA@SECLEVEL=0", *tls.POLICY.ciphers)
+    vars(tls)["POLICY"] = replace(tls.POLICY, least="TLSv1.1", ciphers=ciphers)
+
+
 def forgets_its_window() -> None:
     """An autoscaler that follows each recommendation at once, downwards too."""
     vars(behaviour)["stabilised"] = lambda wanted, *_: wanted
@@ -251,6 +266,7 @@ PARTS = {
     "takes-stopped-for-dead": takes_stopped_for_dead,
     "never-scales": never_scales,
     "forgets-its-window": forgets_its_window,
+    "old-tls": speaks_old_tls,
 }
 
 
@@ -265,6 +281,7 @@ HANDS: dict[str, type[execute.Executor]] = {
     "leaves-the-dead": LeavesTheDead,
     "shuts-all-at-once": ShutsAllAtOnce,
     "bad-to-workers": BadToWorkers,
+    "restarts-for-certificates": RestartsForCertificates,
 }
 
 

@@ -40,6 +40,7 @@ ELSEWHERE = {
     "leak",
     "singleton",
     "spike",
+    "tls",
 }
 """Drills that have tests of their own: below, and in modules named after them."""
 

@@ -183,7 +183,7 @@ async def test_stop_lets_what_is_in_flight_finish() -> None:
     [
         "http://example.com/",
         "http://192.0.2.1:80",
-        "https://127.0.0.1:8443",
+        "https://192.0.2.1:8443",
         "http://127.0.0.1@192.0.2.1/",
         "http://me@127.0.0.1:80/",
         "ftp://127.0.0.1",
@@ -198,6 +198,7 @@ def test_strangers_are_refused(url: str) -> None:
 
 def test_our_own_addresses_are_not() -> None:
     assert specs.own_address("http://127.0.0.1:8080/x") == ("127.0.0.1", 8080)
+    assert specs.own_address("https://127.0.0.1/x") == ("127.0.0.1", 443)
     assert specs.own_address("http://localhost") == ("localhost", 80)
     assert specs.own_address("http://[::1]:81") == ("::1", 81)
 

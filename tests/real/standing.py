@@ -97,7 +97,7 @@ class Standing:
         paths = Paths.of(self.name)
         paths.make()
         stack = stackfile.load(self.file).stack
-        self.controller = Controller(main.site(paths, stack))
+        self.controller = Controller(main.site(paths, stack, self.folder))
         self.operations = Operations(self.controller, self.file, None)
         self.controller.adopt()
         self._task = asyncio.create_task(self.controller.run())
@@ -168,7 +168,7 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _client(self, number: int) -> None:
-        connector = aiohttp.TCPConnector(limit=1, force_close=number % 2 == 1)
+        connector = aiohttp.TCPConnector(limit=1, force_close=number % 2 == 1, ssl=False)
         async with aiohttp.ClientSession(connector=connector) as session:
             session._retry_connection = False  # a hidden second try would hide a lost first one
             while True:

@@ -333,7 +333,28 @@ WHOLE: list[tuple[str, list[str]]] = [
         [f'2: name: must be at most 32 characters long, got "{"s" * 33}"'],
     ),
     (f"overlay = 'x'\n{SMALL}", ['1: unknown key "overlay"']),
-    (f"domains = ['x']\n{SMALL}", ['1: "domains" is not implemented in this version']),
+    (
+        f"domains = ['x']\n{SMALL}",
+        ['1: domains[0]: must be a host name such as "chat.example.com", got "x"'],
+    ),
+    (
+        f"domains = ['a.example.com', '*.example.com', 'a.example.com']\n{SMALL}",
+        [
+            "1: domains[1]: no certificate for *.example.com can be had by HTTP: name each host, "
+            "or give [edge] tls = { cert, key }",
+            '1: domains[2]: "a.example.com" is listed twice',
+        ],
+    ),
+    (f"{SMALL}[edge]\ntls = 'auto'\n", ['7: [edge] tls: needs domains = ["chat.example.com"]']),
+    (
+        f"{SMALL}[edge]\nhsts = '1y'\n",
+        ['7: [edge] hsts: needs TLS: say domains = ["chat.example.com"], or tls'],
+    ),
+    (f"{SMALL}[edge]\ntls = {{ cert = 'x' }}\n", ['7: [edge] tls: key "key" is missing']),
+    (
+        f"{SMALL}[edge]\ntls = 'off'\n",
+        ['7: [edge] tls: must be "auto", "self-signed", { cert, key } or false, got "off"'],
+    ),
     (f"secrets = ['A', 'A']\n{SMALL}", ['1: secrets[1]: "A" is listed twice']),
     (
         f"secrets = ['A-B']\n{SMALL}",

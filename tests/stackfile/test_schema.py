@@ -117,6 +117,16 @@ type = "postgres"
 """
 
 
+def _secured(key: str, tree: dict[str, Any], here: dict[str, Any]) -> None:
+    """What else keys of TLS need."""
+    if key.startswith("edge.tls."):
+        here |= {"cert": "c.pem", "key": "k.pem"}
+    if key.startswith("edge.hsts"):
+        tree["domains"] = ["chat.example.com"]
+    if key == "edge.hsts.preload":
+        here["subdomains"] = True
+
+
 @pytest.mark.parametrize("key", reference.entries(), ids=lambda key: key.key)
 def test_every_example_is_accepted(key: reference.Key) -> None:
     tree = tomllib.loads(CONTEXT)
@@ -149,6 +159,7 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
         here["to"] = "/new"
     if key.key == "edge.proxy_protocol":
         here["trusted"] = ["10.0.0.1"]
+    _secured(key.key, tree, here)
     if key.key in ("drill.host", "edge.shared"):
         tree["service"]["web"]["route"] = {"host": "chat.example.com"}
     if path[0] == "for":

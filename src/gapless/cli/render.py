@@ -171,6 +171,22 @@ def troubles(status: Answer) -> Iterator[str]:
     for node in status.get("data", ()):
         if reason := node.get("reason"):
             yield f"{node['name']}: {reason}"
+    for one in (status.get("edge") or {}).get("certificates") or ():
+        if one["state"] != "valid" or one["reason"]:
+            yield certificate(one)
+
+
+CERTIFICATES = {
+    "stand-in": "a self-signed stand-in is shown until the authority has issued one",
+    "ordering": "is being ordered",
+    "missing": "is not there yet",
+}
+
+
+def certificate(one: Answer) -> str:
+    """What is wrong with one of the edge's certificates."""
+    state = CERTIFICATES.get(one["state"], f"{one['state']} ({clock(one.get('ends_at'))})")
+    return f"certificate {one['name']}: {state}" + (f"; {one['reason']}" if one["reason"] else "")
 
 
 def headline(status: Answer) -> str:
@@ -277,6 +293,6 @@ def _scalar(key: object, value: object) -> str:
         return size(value)
     if key == "cpu" and isinstance(value, float):
         return cores(value)
-    if key in ("created_at", "started_at", "at") and isinstance(value, int | float):
+    if key in ("created_at", "started_at", "ends_at", "at") and isinstance(value, int | float):
         return clock(value)
     return str(value)

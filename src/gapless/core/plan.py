@@ -69,6 +69,56 @@ class SetMaintenance(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class MakeCertificate(Step):
+    """Without anybody else: a self-signed one, a stand-in, or the given one read."""
+
+    certificate: str
+    kind: Literal["self-signed", "stand-in", "given"]
+    names: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        if self.kind == "stand-in":
+            return f"certificate {self.certificate} make a stand-in"
+        return f"certificate {self.certificate} {'read' if self.kind == 'given' else 'make'}"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCertificate(Step):
+    """Begin an order at the authority; its outcome is observed, not returned."""
+
+    certificate: str
+    names: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return f"certificate {self.certificate} order"
+
+    @property
+    def subject(self) -> str:
+        return f"{CERTIFICATE}{self.certificate}"
+
+
+@dataclass(frozen=True, slots=True)
+class InstallCertificate(Step):
+    """New connections are shown it from now on; the others go on."""
+
+    certificate: str
+
+    @property
+    def text(self) -> str:
+        return f"certificate {self.certificate} put in force"
+
+    @property
+    def subject(self) -> str:
+        return f"{CERTIFICATE}{self.certificate}"
+
+
+CERTIFICATE = "certificate "
+"""Begins the subject of steps that no rollout stands or falls with."""
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveServer(Step):
     """Drop a server of the edge that belongs to no replica."""
 

@@ -6,7 +6,7 @@ maintenance and healing differ only in the record they leave.
 
 from __future__ import annotations
 
-from gapless.core import following, front, goodbye, plan, restart, rollout, schedule
+from gapless.core import certificates, following, front, goodbye, plan, restart, rollout, schedule
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.stack import Stack
@@ -75,9 +75,11 @@ def _edge(agenda: plan.Agenda, world: World) -> None:
         if unused and _may_stop(agenda, "edge", edge.stopping_at):
             agenda.do(plan.StopEdge(cause="nothing is behind it"))
         return
+    complete = certificates.prepare(agenda, world, _in_force(world))
     if edge.state in ("absent", "dead"):
         cause = "the stack needs it" if edge.state == "absent" else "it has died"
-        agenda.do(plan.StartEdge(cause=cause))
+        if complete:
+            agenda.do(plan.StartEdge(cause=cause))
         return
     if edge.state == "starting":
         agenda.wait("the edge starts")
@@ -85,8 +87,16 @@ def _edge(agenda: plan.Agenda, world: World) -> None:
     if edge.config != world.edge_config:
         if world.claim is None and front.holds(world):
             return  # the front has the address that it is to have
-        agenda.do(plan.ReloadEdge(world.edge_config, cause="its routes change"))
+        if complete:
+            agenda.do(plan.ReloadEdge(world.edge_config, cause="its routes change"))
         return
+    certificates.tend(agenda, world, _in_force(world))
+    _steer(agenda, world)
+
+
+def _steer(agenda: plan.Agenda, world: World) -> None:
+    """What a running edge is told."""
+    edge = world.observed.edge
     if edge.maintenance != world.desired.maintenance:
         agenda.do(plan.SetMaintenance(world.desired.maintenance, cause="by hand"))
     known = {r.server.name for r in world.observed.replicas if r.server is not None}

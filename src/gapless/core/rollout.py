@@ -249,7 +249,7 @@ def _failure(world: World, rollout: Rollout) -> tuple[str, str] | None:
             outcome = "failed" if run.state == "failed" else "ended with an unknown outcome"
             return run.job, f"{run.job}: {outcome}{': ' + run.reason if run.reason else ''}"
     for subject, reason in world.observed.faults.items():
-        if not _of_base(rollout, subject):
+        if not (_of_base(rollout, subject) or subject.startswith(plan.CERTIFICATE)):
             return subject, reason
     for found in world.observed.replicas:
         if rollout.target.get(found.id.service) != found.generation:

@@ -12,8 +12,19 @@ from gapless.core import front, plan, record
 from gapless.core.reconcile import reconcile
 from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.model.process import Exit, ReplicaId
-from gapless.observed import Edge, EdgeServer, Front, JobRun, Moment, Observed, Replica
+from gapless.observed import (
+    Certificate,
+    Edge,
+    EdgeServer,
+    Front,
+    JobRun,
+    Moment,
+    Observed,
+    Replica,
+)
 
+LIFETIME = 90 * 86_400.0
+"""Seconds for which a certificate is valid, in a plan."""
 LIMIT = 400
 """Rounds after which a plan is cut; no sound change needs as many."""
 
@@ -80,6 +91,8 @@ def apply(world: World, step: plan.Step) -> World:
             return _observe(world, jobs=_runs(world, step))
         case front.FrontStep():
             return _observe(world, front=_fronted(world.observed.front, step))
+        case plan.MakeCertificate() | plan.OrderCertificate() | plan.InstallCertificate():
+            return _apply_certificate(world, step)
         case _:
             return _apply_edge(world, step)
 
@@ -92,6 +105,33 @@ def _fronted(now: Front, step: front.FrontStep) -> Front:
             return Front()
         case _:
             return replace(now, state="running", entered=True, stale="")
+
+
+def _apply_certificate(
+    world: World, step: plan.MakeCertificate | plan.OrderCertificate | plan.InstallCertificate
+) -> World:
+    name = step.certificate
+    seen = world.observed.certificates.get(name, Certificate(name))
+    match step:
+        case plan.InstallCertificate():
+            seen = replace(seen, served=seen.serial, fresh=False)
+        case plan.MakeCertificate(kind=kind, names=names):
+            seen = _certified(world, replace(seen, kind=kind, names=names))
+        case plan.OrderCertificate(names=names):
+            seen = _certified(world, replace(seen, kind="issued", names=names))
+    return _observe(world, certificates={**world.observed.certificates, name: seen})
+
+
+def _certified(world: World, seen: Certificate) -> Certificate:
+    return replace(
+        seen,
+        serial=seen.serial + 1,
+        starts_at=world.wall,
+        ends_at=world.wall + LIFETIME,
+        fresh=world.observed.edge.state == "running",
+        asked=False,
+        failures=None,
+    )
 
 
 def _runs(

@@ -47,6 +47,11 @@ class Target:
     stack: stacks.Stack
 
     @property
+    def host(self) -> str | None:
+        """What requests ask for: one of its names; None: the address itself will do."""
+        return self.stack.drill.host or self.stack.host
+
+    @property
     def production(self) -> bool:
         """Whether a person must agree first."""
         return self.overlay in PRODUCTION

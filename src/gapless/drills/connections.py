@@ -86,7 +86,7 @@ def own(stage: Stage, kind: caller.Kind, path: str) -> holds.Part:
     count = min(OWN, stage.options.clients or OWN)
     stage.later("release", lambda: rollback.back(stage, before))
     gathering = crowd.Gathering(
-        url=mix.edge_url(before), host=stage.target.stack.drill.host, kind=kind, pace=OWN_PACE
+        url=mix.edge_url(before), host=stage.target.host, kind=kind, pace=OWN_PACE
     )
     with holding.Holding(gathering) as clients:
         stage.say(f"{name}: {count} connections to {path}, held for {HOLD:g} s")

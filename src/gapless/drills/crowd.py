@@ -114,6 +114,7 @@ class Crowd:
         self._what = gathering
         self._host, self._port = specs.own_address(gathering.url)
         self._name = gathering.host or f"{self._host}:{self._port}"
+        self._tls = specs.client_context(gathering.url)
         self.held = Held()
         self.phase = "start"
         self._room: set[caller.Caller] = set()
@@ -166,7 +167,13 @@ class Crowd:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(PATIENCE):
-                await loop.create_connection(lambda: one, self._host, self._port)
+                await loop.create_connection(
+                    lambda: one,
+                    self._host,
+                    self._port,
+                    ssl=self._tls,
+                    server_hostname=self._what.host if self._tls else None,
+                )
                 await one.arrived
         except BaseException:
             one.close()

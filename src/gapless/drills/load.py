@@ -61,6 +61,7 @@ class Run:
         self.stopping = asyncio.Event()
         self._host, self._port = spec.target()
         self._name = spec.host or f"{self._host}:{self._port}"
+        self._tls = specs.client_context(spec.url)
         self._sent = 0
         self._idle: set[asyncio.Task[None]] = set()
         self._late = array("I")
@@ -200,7 +201,9 @@ class Run:
             async with asyncio.timeout(self.spec.timeout):
                 if connection is None or not connection.open:
                     connection = None
-                    connection = await wire.Connection.to(self._host, self._port)
+                    connection = await wire.Connection.to(
+                        self._host, self._port, self._tls, self.spec.host
+                    )
                 answer = await connection.exchange(data)
         except TimeoutError:
             silent = connection is None or connection.silent

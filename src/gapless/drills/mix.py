@@ -130,7 +130,7 @@ def choose(target: Target, state: State, options: Options) -> Mix:
         post=options.post or table.post,
         slow=options.slow or table.slow,
         socketio=table.socketio,
-        host=table.host,
+        host=target.host,
         body=table.body,
         timeout=table.timeout,
     )
@@ -149,12 +149,11 @@ def edge_url(state: State) -> str:
 
 def check(mix: Mix) -> None:
     """Ask each path once. Raises MissingSubject for one that does not answer as it should."""
-    host, port = specs.own_address(mix.url)
     wanted = [("GET", path) for path in mix.get] + [("POST", path) for path in mix.post]
     if mix.slow:
         wanted.append(("GET", mix.slow))
     for method, path in wanted:
-        connection = http.client.HTTPConnection(host, port, timeout=mix.timeout)
+        connection = specs.one_connection(mix.url, mix.timeout)
         headers = {"Host": mix.host} if mix.host else {}
         body = b"x" * mix.body if method == "POST" else None
         try:

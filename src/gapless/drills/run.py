@@ -26,6 +26,7 @@ from gapless.drills import (
     spread,
     stage,
     sticky,
+    tls,
 )
 from gapless.drills import (
     errors as errors_drill,
@@ -65,6 +66,7 @@ _MODULES: tuple[ModuleType, ...] = (
     spike,
     backlog,
     leak,
+    tls,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

@@ -52,12 +52,16 @@ class Crowd:
     async def _client(self, hold: Any, path: str) -> None:
         told = False
         host, port = self._spec.target()
-        base = f"http://{host}:{port}"
+        secure = specs.client_context(self._spec.url)
+        base = f"http{'s' if secure else ''}://{host}:{port}"
         headers = {"Host": self._spec.host} if self._spec.host else {}
         while not self._stopping.is_set():
             jar = aiohttp.CookieJar(unsafe=True)  # unsafe: the host may be an IP address
             try:
-                async with aiohttp.ClientSession(cookie_jar=jar, headers=headers) as session:
+                reached = aiohttp.TCPConnector(ssl=secure or True)
+                async with aiohttp.ClientSession(
+                    cookie_jar=jar, headers=headers, connector=reached
+                ) as session:
                     notice = await hold(session, base, path, told)
             except (aiohttp.ClientError, OSError, TimeoutError, ConnectionError):
                 self._tally.refused += 1

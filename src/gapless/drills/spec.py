@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import ipaddress
 import socket
+import ssl
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -63,19 +65,48 @@ class Spec(units.Model):
         return own_address(self.url)
 
 
+def is_secure(url: str) -> bool:
+    """Whether it is reached by TLS."""
+    return url.startswith("https:")
+
+
+def client_context(url: str) -> ssl.SSLContext | None:
+    """How clients of a drill speak TLS there; None: they do not.
+
+    They believe any certificate: what is measured is whether answers come, from an address of
+    this machine; whether the certificate is good is what the drill ``tls`` looks at.
+    """
+    if not is_secure(url):
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def one_connection(url: str, timeout: float) -> http.client.HTTPConnection:
+    """For a single question outside the load."""
+    host, port = own_address(url)
+    context = client_context(url)
+    if context is None:
+        return http.client.HTTPConnection(host, port, timeout=timeout)
+    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+
+
 def own_address(url: str) -> tuple[str, int]:
-    """Host and port of a plain-HTTP URL whose host is an address of this very machine.
+    """Host and port of a URL whose host is an address of this very machine.
 
     A load generator that can be pointed at strangers is a weapon: it refuses, whoever asks.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if parts.scheme != "http" or parts.username is not None or not _is_ours(host):
+    if parts.scheme not in ("http", "https") or parts.username is not None or not _is_ours(host):
         raise errors.UsageError(
             f"{url}: drills only send to this stack's own edge on this machine",
             hint="drills take paths, never addresses",
         )
-    return host, parts.port or 80
+    return host, parts.port or (443 if is_secure(url) else 80)
 
 
 def _is_ours(host: str) -> bool:

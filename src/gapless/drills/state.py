@@ -81,7 +81,7 @@ class State:
         edge = status.get("edge") or {}
         return cls(
             release=_number(status.get("release")),
-            edge_url=str(edge.get("url") or ""),
+            edge_url=str(edge.get("local_url") or edge.get("url") or ""),
             edge_pid=edge.get("pid"),
             services=services,
             replicas=tuple(one for one in replicas if one.state != "stopped"),

@@ -189,8 +189,7 @@ def fresh_cookies(chosen: mix.Mix, tries: int) -> tuple[str, set[str]]:
 
 
 def _cookies(chosen: mix.Mix, send: Mapping[str, str]) -> dict[str, str]:
-    host, port = specs.own_address(chosen.url)
-    connection = http.client.HTTPConnection(host, port, timeout=chosen.timeout)
+    connection = specs.one_connection(chosen.url, chosen.timeout)
     headers = {"Host": chosen.host} if chosen.host else {}
     if send:
         headers["Cookie"] = "; ".join(f"{key}={value}" for key, value in send.items())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ssl
 from dataclasses import dataclass, field
 
 import httptools
@@ -52,10 +53,18 @@ class Connection(asyncio.Protocol):
         self._until_close = False
 
     @classmethod
-    async def to(cls, host: str, port: int) -> Connection:
-        """Connect. Raises Failure: ``refused``, ``connect`` or ``generator``."""
+    async def to(
+        cls, host: str, port: int, tls: ssl.SSLContext | None = None, name: str | None = None
+    ) -> Connection:
+        """Connect, by TLS with a context of it; ``name``: who is asked for, where that is another.
+
+        Raises Failure: ``refused``, ``connect`` or ``generator``.
+        """
+        sni = None if tls is None else name or host
         try:
-            _, made = await asyncio.get_running_loop().create_connection(cls, host, port)
+            _, made = await asyncio.get_running_loop().create_connection(
+                cls, host, port, ssl=tls, server_hostname=sni
+            )
         except ConnectionRefusedError as error:
             raise Failure("refused", str(error), before_byte=True) from None
         except OSError as error:

@@ -38,6 +38,10 @@ class Asking:
         """
         return {one.server.name: one.server for one in await self._servers()}
 
+    async def worker(self) -> int | None:
+        """The pid of the present worker: another one after a reload. Raises EdgeRefused."""
+        return (await self._known_workers()).current
+
     @property
     def _master(self) -> Path:
         return self.run / conf.MASTER_SOCKET

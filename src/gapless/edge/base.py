@@ -77,5 +77,18 @@ class Edge(Protocol):
     async def reload(self, config: Config, members: tuple[Member, ...]) -> None:
         """Another configuration without a failed request; members keep their state."""
 
+    async def certificates(self) -> Mapping[str, int]:
+        """Serial numbers of what new connections are shown, by name; without TLS: none."""
+
+    async def certify(self, name: str, pem: str) -> None:
+        """Another certificate (leaf, chain, key) under that name, without a reload.
+
+        It is gone with the process: whoever asks also writes the file. Raises EdgeRefused when
+        it is not taken; then the one before stays.
+        """
+
+    async def challenges(self, answers: Mapping[str, str]) -> None:
+        """Answer an ACME authority's questions with these texts, by path, and no others."""
+
     async def counters(self) -> Mapping[str, Counters]:
         """By backend, and ``""`` for the public frontend."""

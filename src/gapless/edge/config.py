@@ -6,11 +6,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import TypeAdapter
 
+from gapless.edge import tls as edge_tls
 from gapless.edge.answers import Answers
 from gapless.edge.forwarded import Proxies
 from gapless.edge.redirects import Redirect
@@ -25,7 +26,7 @@ STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor-"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 5
+FORMAT = 6
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
@@ -67,8 +68,16 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Bind:
+    """A public listener beside ``Config.listen``."""
+
+    address: str
+    tls: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
-    """Everything that a reload would be needed for; members are not in it.
+    """Everything that a reload would be needed for; members and certificates are not in it.
 
     ``maintenance_page`` is the page itself (HTML), not its name: another page is another digest.
     ``allow``: addresses or networks that pass during maintenance. ``uid``: whom (and whose
@@ -93,6 +102,14 @@ class Config:
     shared: Shared | None = None
     """Behind the front; ``listen`` is then for this machine alone."""
     standalone: bool = False
+    binds: tuple[Bind, ...] = ()
+    tls: edge_tls.Tls | None = None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All that it listens on."""
+        private = (backend.private_bind for backend in self.backends if backend.private_bind)
+        return (self.listen, *(bind.address for bind in self.binds), *private)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +167,28 @@ def of_stack(
             for source, one in sorted(stack.edge.redirects.items())
         ),
     )
+
+
+def secured(config: Config, stack: Stack, folder: str, listen: str) -> Config:
+    """With TLS, as the stack asks for it. ``folder`` holds its certificates; ``listen``: where the
+    edge itself listens for it."""
+    hsts = stack.edge.hsts
+    tls = edge_tls.Tls(
+        folder=folder,
+        certificates=tuple(wanted.name for wanted in stack.certificates),
+        name=stack.host or "127.0.0.1",
+        port=int(stack.edge.tls_listen.rpartition(":")[2]),
+        hsts=hsts.header if hsts is not None else "",
+        challenge=stack.tls == "auto",
+    )
+    return replace(config, binds=(Bind(listen, tls=True),), tls=tls)
+
+
+def promising(config: Config, proven: bool) -> Config:
+    """HSTS binds browsers for long: it is sent only once the drill ``tls`` has held."""
+    if proven or config.tls is None or not config.tls.hsts:
+        return config
+    return replace(config, tls=replace(config.tls, hsts=""))
 
 
 def _backend(name: str, service: Service, private_bind: str | None) -> Backend:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gapless import errors
 from gapless.edge import config as conf
-from gapless.edge import render, words
+from gapless.edge import render, tls, words
 
 TEXT = "edge.cfg"
 COUNTED = "edge-counted.json"
@@ -56,6 +56,11 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
     for name in (conf.MAINTENANCE_LIST, conf.RETIRED_LIST):
         if not (run / name).exists():
             write(run / name, "")
+    if config.tls is not None:
+        tls.not_possible({"run directory": str(run), "state directory": config.tls.folder})
+        write(run / tls.LIST, tls.listing(config.tls))
+        if not (run / tls.CHALLENGES).exists():
+            write(run / tls.CHALLENGES, "")
     if config.maintenance_page is not None:
         if len(config.maintenance_page.encode()) > conf.PAGE_LIMIT:
             raise errors.UsageError(
@@ -140,8 +145,7 @@ def answers(path: Path) -> bool:
 
 def check_ports(config: conf.Config) -> None:
     """Whether the edge can listen where it should. Raises EnvironmentFault, naming the address."""
-    binds = [config.listen, *(b.private_bind for b in config.backends if b.private_bind)]
-    for bind in binds:
+    for bind in config.addresses:
         check_port(bind)
 
 
@@ -164,5 +168,15 @@ def check_port(bind: str) -> None:
 def _hint(bind: str, error: OSError) -> str:
     port = bind.rpartition(":")[2]
     if isinstance(error, PermissionError):
-        return f"ports below 1024 need root: set [edge] listen to a higher one than {port}"
+        return privileged(port)
     return f"see who has it with: ss -ltnp 'sport = :{port}'; or set [edge] listen"
+
+
+def privileged(port: str) -> str:
+    """The ways to a port below 1024 for whoever is not root."""
+    return (
+        f"ports below 1024 are root's. Either sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
+        " (a file in /etc/sysctl.d keeps it); or setcap cap_net_bind_service=+ep HAPROXY; or [edge]"
+        " listen and tls_listen at higher ports and nft add rule ip nat prerouting tcp dport"
+        f" {port} redirect to :PORT; or gapless as root, whose edge gives its rights up"
+    )

@@ -52,8 +52,11 @@ def client(proxies: Proxies) -> list[str]:
     return lines
 
 
-def told(proxies: Proxies) -> list[str]:
-    """The request headers that say so; of a client's own claims nothing is left."""
+def told(proxies: Proxies, *, tls: bool = False) -> list[str]:
+    """The request headers that say so; of a client's own claims nothing is left.
+
+    ``tls``: the acl ``over-tls`` tells who speaks it (``edge.tls``).
+    """
     kept = dict.fromkeys(("proto", "host", "port", "id"), "")
     if proxies.trusted:
         kept = {
@@ -62,11 +65,19 @@ def told(proxies: Proxies) -> list[str]:
             "port": _unless("X-Forwarded-Port", "-m reg -- '^[0-9]{1,5}$'"),
             "id": _unless("X-Request-ID", "-m reg -- '^[A-Za-z0-9._:-]{1,128}$'"),
         }
+    scheme, spoken = "http", []
+    if tls:
+        scheme = "%[var(txn.scheme)]"
+        spoken = [
+            "http-request set-var(txn.scheme) str(http)",
+            "http-request set-var(txn.scheme) str(https) if over-tls",
+        ]
     return [
+        *spoken,
         *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
         f"http-request set-header {_CLAIMED} %[src]",
         "http-request set-header X-Real-IP %[src]",
-        f"http-request set-header X-Forwarded-Proto %[ssl_fc,iif(https,http)]{kept['proto']}",
+        f"http-request set-header X-Forwarded-Proto {scheme}{kept['proto']}",
         f"http-request set-header X-Forwarded-Host %[req.hdr(host)]{kept['host']}",
         f"http-request set-header X-Forwarded-Port %[dst_port]{kept['port']}",
         "http-request del-header X-Forwarded-Prefix",

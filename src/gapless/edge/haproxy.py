@@ -14,12 +14,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from gapless import observed
-from gapless.edge import base, binary, breaker, files, rotation, sums, talk, wire
+from gapless.edge import base, binary, breaker, files, rotation, securing, sums, talk, wire
 from gapless.edge import config as conf
 from gapless.model.process import Process
 
 
-class HAProxyEdge(rotation.Rotation):
+class HAProxyEdge(rotation.Rotation, securing.Securing):
     """``edge.base.Edge`` by HAProxy. ``home`` keeps its configuration, ``run`` its sockets."""
 
     def __init__(self, home: Path, run: Path, stack: str, binary: str | None = None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gapless.edge import answers, forwarded, judging, redirects, shared, words
+from gapless.edge import answers, forwarded, judging, redirects, shared, tls, words
 from gapless.edge import config as conf
 from gapless.edge.config import Backend, Config, Server
 
@@ -26,6 +26,8 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
     Raises UsageError for values that HAProxy could misread.
     """
     blocks = [_global(config), _defaults(config), _public(config), _successor(config, conf.PUBLIC)]
+    if config.tls is not None:
+        blocks.append(_successor(config, _OVER_TLS))
     blocks.append(_nowhere())
     for backend in config.backends:
         if backend.private_bind is not None:
@@ -65,6 +67,7 @@ def _global(config: Config) -> list[str]:
         ),
         # Sockets on an old worker end with it: this long after a reload at the latest.
         "hard-stop-after 24h",
+        *([] if config.tls is None else tls.global_lines(config.tls)),
     ]
 
 
@@ -98,13 +101,16 @@ def _public(config: Config) -> list[str]:
     lines = [
         f"frontend {conf.PUBLIC}",
         f"bind {words.quote(words.bind(config.listen))}",
-        *shared.binds(config.shared, config.run_dir),
+        *_binds(config),
+        *shared.binds(config.shared, config.run_dir, tls=config.tls is not None),
         *_inherited(config, conf.PUBLIC),
+        *_inherited_tls(config),
         *forwarded.expected(config.proxies),
         # Whoever is retired decides nothing: its successor does, who knows the client as well.
         *_steered(config, "http-request allow if retired"),
         *shared.strangers(config.shared),
         *forwarded.client(config.proxies),
+        *_secure(config),
         *redirects.lines(config.redirects),
         f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",
     ]
@@ -122,9 +128,12 @@ def _public(config: Config) -> list[str]:
     lines += [
         f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
         f" if maintenance{passes}",
-        *forwarded.told(config.proxies),
+        *forwarded.told(config.proxies, tls=config.tls is not None),
         *answers.headers(config.answers),
     ]
+    if config.tls is not None:
+        lines += tls.response_lines(config.tls)
+        lines += _steered(config, f"use_backend {_next(_OVER_TLS)} if retired over-tls")
     lines += _steered(config, f"use_backend {_next(conf.PUBLIC)} if retired")
     for rule in sorted(config.rules, key=lambda rule: words.precedence(rule.path, rule.host)):
         name = words.identifier(rule.backend)
@@ -132,6 +141,35 @@ def _public(config: Config) -> list[str]:
         lines.append(f"use_backend {conf.floor(name)}{none_left}")
         lines.append(f"use_backend {name}{words.condition(rule.path, rule.host)}")
     return [*lines, "default_backend _nowhere"]
+
+
+_OVER_TLS = f"{conf.PUBLIC}-{tls.LISTENER}"
+"""What a worker that has been replaced passes on of TLS goes by a way of its own."""
+
+
+def _binds(config: Config) -> list[str]:
+    lines = []
+    for bind in config.binds:
+        secure = f" {tls.bind_words(config.run_dir)}" if bind.tls else ""
+        lines.append(f"bind {words.quote(words.bind(bind.address))}{secure}")
+    return lines
+
+
+def _inherited_tls(config: Config) -> list[str]:
+    if config.tls is None:
+        return []
+    inner = f"{_inner(config, _OVER_TLS)} accept-proxy name {tls.LISTENER} mode 600"
+    return [f"bind {inner}{_owner(config)}", tls.acl()]
+
+
+def _secure(config: Config) -> list[str]:
+    """Answers for an authority, and for who does not speak TLS."""
+    if config.tls is None:
+        return []
+    return [
+        *tls.challenge_lines(config.tls, config.run_dir),
+        *tls.redirect_lines(config.tls, proxied=bool(config.proxies.trusted)),
+    ]
 
 
 def _nowhere() -> list[str]:
@@ -143,11 +181,14 @@ def _inherited(config: Config, frontend: str) -> list[str]:
     """How a worker takes over from the one before: see ``_successor``."""
     if config.standalone:
         return []
-    owner = "" if config.uid is None else f" uid {int(config.uid)} gid {int(config.uid)}"
     return [
-        f"bind {_inner(config, frontend)} accept-proxy mode 600{owner}",
+        f"bind {_inner(config, frontend)} accept-proxy mode 600{_owner(config)}",
         f"acl retired str(on) -m str -f {_path(config, conf.RETIRED_LIST)}",
     ]
+
+
+def _owner(config: Config) -> str:
+    return "" if config.uid is None else f" uid {int(config.uid)} gid {int(config.uid)}"
 
 
 def _successor(config: Config, frontend: str) -> list[str]:
@@ -206,7 +247,10 @@ def _servers(
     lines += answers.compression(config.answers)
     if backend.sticky:
         cookie = words.identifier(f"{config.stack}-{backend.name}")
-        lines.append(f"cookie {cookie} insert indirect nocache httponly attr 'SameSite=Lax'")
+        secure = "" if config.tls is None else " secure"
+        lines.append(
+            f"cookie {cookie} insert indirect nocache httponly{secure} attr 'SameSite=Lax'"
+        )
     if backend.check is not None:
         lines += [
             "option httpchk",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gapless.edge import tls as edge_tls
 from gapless.edge import words
 from gapless.model.front import Claim
 
@@ -22,13 +23,20 @@ class Shared:
     uid: int | None = None
 
 
-def binds(shared: Shared | None, run_dir: str) -> list[str]:
-    """The listener for plain HTTP. The client's address is what the front says."""
+def binds(shared: Shared | None, run_dir: str, *, tls: bool = False) -> list[str]:
+    """The listeners for plain HTTP and for TLS. The client's address is what the front says."""
     if shared is None:
         return []
     owner = "" if shared.uid is None else f" uid {int(shared.uid)} gid {int(shared.uid)}"
     path = words.quote(f"unix@{run_dir}/{SOCKET}", what="the run directory")
-    return [f"bind {path} accept-proxy mode 600 name {_NAME}{owner}"]
+    lines = [f"bind {path} accept-proxy mode 600 name {_NAME}{owner}"]
+    if tls:
+        path = words.quote(f"unix@{run_dir}/{TLS_SOCKET}", what="the run directory")
+        name = f"{_NAME}-{edge_tls.LISTENER}"
+        lines.append(
+            f"bind {path} accept-proxy mode 600 {edge_tls.bind_words(run_dir, name)}{owner}"
+        )
+    return lines
 
 
 def strangers(shared: Shared | None) -> list[str]:

@@ -164,6 +164,61 @@ def switch(path: str, on: bool) -> list[str]:
     return [cleared, command("add", "acl", path, "on")] if on else [cleared]
 
 
+def show_certificate(path: str) -> str:
+    """Ask about one: see ``serial``."""
+    return command("show", "ssl", "cert", path)
+
+
+def serial(answer: str) -> int | None:
+    """Parse the answer: its serial number; None when there is none of that name."""
+    found = re.search(r"^Serial: ([0-9A-Fa-f]+)$", answer, re.MULTILINE)
+    return int(found[1], 16) if found else None
+
+
+def set_certificate(path: str, pem: str) -> str:
+    """Another one instead, not in force yet. ``pem`` must have no empty lines.
+
+    The payload ends the line of commands: nothing can follow it.
+    """
+    return f"{command('set', 'ssl', 'cert', path)} <<\n{pem.strip()}\n"
+
+
+def transaction_begun(answer: str) -> bool:
+    """Whether HAProxy took what ``set_certificate`` sent, and checked it."""
+    return "Transaction created" in answer or "Transaction updated" in answer
+
+
+def other_transaction(answer: str) -> str | None:
+    """The certificate of one that nobody has finished, when it stands in the way."""
+    found = re.search(r"ongoing transaction is about '([^']+)'", answer)
+    return found[1] if found else None
+
+
+def commit_certificate(path: str) -> str:
+    """Put it in force for new connections."""
+    return command("commit", "ssl", "cert", path)
+
+
+def committed(answer: str) -> bool:
+    """Whether it is in force."""
+    return "Success!" in answer
+
+
+def abort_certificate(path: str) -> str:
+    """Forget what was set and not committed."""
+    return command("abort", "ssl", "cert", path)
+
+
+def clear_map(path: str) -> str:
+    """Forget all its entries."""
+    return command("clear", "map", path)
+
+
+def add_map(path: str, key: str, value: str) -> str:
+    """One more entry."""
+    return command("add", "map", path, key, value)
+
+
 def refusals(answer: str) -> list[str]:
     """The lines of an answer that are neither empty nor good news."""
     lines = (text.strip() for text in answer.splitlines())

@@ -121,6 +121,8 @@ class Api:
             "/v1/stop": ops.stop,
             "/v1/start": ops.start,
             "/v1/maintenance": ops.maintenance,
+            "/v1/proven": ops.proven,
+            "/v1/renew": ops.renew,
             "/v1/wait": ops.wait,
             "/v1/run": self.inside.run,
         }

@@ -83,6 +83,7 @@ class Controller:
         self.observer = Observer(site, self.prober, self.live, self.stores, self.vitals)
         self.executor = Executor(site, self.observer, self.note)
         self.situation = Situation(site)
+        site.certificates.wake, site.certificates.note = self.wake, self.note
         self.demand = Demand(site)
         site.front.wake = self.wake
         self.desired = durable.load_desired(site.paths.record)
@@ -175,6 +176,7 @@ class Controller:
             await self.live.close()
             await self.stores.close()
             self.site.front.close()
+            await self.site.certificates.close()
             for store in self.site.stores.values():
                 await store.close()
 

@@ -32,7 +32,7 @@ async def plan(file: Path, overlay: str | None, body: Mapping[str, Any]) -> dict
         if not paths.state.exists():
             paths = Paths(stack.id, Path(scratch) / "state", Path(scratch) / "run")
             paths.make()
-        site = main.site(paths, stack)
+        site = main.site(paths, stack, file.absolute().parent)
         try:
             controller = Controller(site)
             controller.observed = await controller.observer.look(controller.desired)

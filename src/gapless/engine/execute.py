@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets as random_tokens
 from collections.abc import Callable
@@ -224,6 +225,18 @@ class Executor:
         self.site.notebook.of(id).signalled_at = clock.now()
         self.site.notebook.save()
 
+    # -- certificates -----------------------------------------------------------------------
+
+    async def _certificate(self, step: plan.Step) -> None:
+        keeper = self.site.certificates
+        match step:
+            case plan.MakeCertificate(certificate=name, kind=kind, names=names):
+                await asyncio.to_thread(keeper.make, name, kind, names)
+            case plan.OrderCertificate(certificate=name, names=names):
+                keeper.order(name, names)
+            case plan.InstallCertificate(certificate=name):
+                await keeper.install(name)
+
     # -- edge -------------------------------------------------------------------------------
 
     async def _edge(self, step: plan.Step, observed: Observed) -> None:
@@ -250,6 +263,8 @@ class Executor:
             case plan.RemoveServer(backend=backend, name=name):
                 await self.site.edge.leave(backend, name)
                 await self.site.edge.remove(backend, name)
+            case _:
+                await self._certificate(step)
 
     def _config(self) -> edge_config.Config:
         assert self.config is not None, "the loop sets it before it acts"  # noqa: S101

@@ -43,6 +43,7 @@ class Folder:
             )
         if keep:
             self.file = file
+            self.site.certificates.folder = file.absolute().parent
             self.capture(loaded.stack, body)
         known = set(self.site.secrets.names())
         if not keep:
@@ -80,7 +81,8 @@ class Folder:
 
     def inputs(self) -> str:
         """Digest of every value that a deploy hands to programs."""
-        held = sorted(self.site.secrets.all().items())
+        every = self.site.secrets.all().items()
+        held = sorted((name, value) for name, value in every if not name.startswith("edge."))
         return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
     async def build(self, loaded: stackfile.Loaded, body: Body) -> Release:

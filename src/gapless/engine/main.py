@@ -34,8 +34,8 @@ FIRST_LOOK = 3.0
 """Seconds that the API waits for the first round, so that it has something to tell."""
 
 
-def site(paths: Paths, stack: Stack) -> Site:
-    """The parts of a stack of processes on this machine."""
+def site(paths: Paths, stack: Stack, folder: Path) -> Site:
+    """The parts of a stack of processes on this machine. ``folder``: where its file is."""
     runtime = ProcessRuntime(paths.state, paths.run, paths.stack)
     return Site(
         paths=paths,
@@ -46,6 +46,7 @@ def site(paths: Paths, stack: Stack) -> Site:
         secrets=Secrets(paths),
         notebook=durable.Notebook.load(paths.state / "notebook.json"),
         journal=Journal(paths.journal),
+        folder=folder,
     )
 
 
@@ -83,7 +84,7 @@ async def serve(
         stateformat.mark(paths)
         rundir.mark(paths)
         rundir.sweep(paths)
-        controller = Controller(site(paths, stack))
+        controller = Controller(site(paths, stack, file.parent))
         controller.still_ours = lambda: lock.holds(paths, held)
         operations = Operations(controller, file, overlay)
         api = Api(controller, operations, supervised=supervised)

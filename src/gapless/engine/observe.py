@@ -20,6 +20,7 @@ from gapless.engine.vitals import Sampler
 from gapless.model.desired import Desired, Generation
 from gapless.model.process import Exit, ReplicaId
 from gapless.model.service import Probe, Service
+from gapless.model.stack import Stack
 from gapless.runtimes.base import LOST, Found
 
 SOCKETS_KNOWN = 1.0
@@ -83,6 +84,7 @@ class Observer:
             replicas=replicas,
             edge=edge,
             front=await self.site.front.look(),
+            certificates=await self.site.certificates.look(self._in_force(desired), edge),
             data=self._data(desired, founds),
             jobs=tuple(
                 jobs.run_of(found, self.site.notebook.marks.get(found.id))
@@ -93,6 +95,12 @@ class Observer:
             attempts={_slot(text): number for text, number in self.site.notebook.attempts.items()},
             cpus=os.cpu_count() or 1,
         )
+
+    def _in_force(self, desired: Desired) -> list[Stack]:
+        """The stack whose edge applies, then that of the rollout under way."""
+        numbers = [desired.stack, desired.rollout.stack if desired.rollout else None]
+        found = [None if n is None else self.site.readable(n) for n in dict.fromkeys(numbers)]
+        return [stack for stack in found if stack is not None] if desired.running else []
 
     async def _with_sockets(
         self, replicas: tuple[observed.Replica, ...]

@@ -298,13 +298,18 @@ def _url(paths: Paths, wanted: Mapping[str, Any]) -> str | None:
     except (OSError, ValueError, AttributeError):
         return None
     layers = (table, table.get("for", {}).get(overlay, {}))
-    edges = [layer.get("edge", {}) for layer in layers]
-    asked = {**edges[0], **edges[1]}
-    listen = asked.get("listen") or "127.0.0.1:8080"
-    if asked.get("shared"):
+    edge = {**layers[0].get("edge", {}), **layers[1].get("edge", {})}
+    domains = layers[1].get("domains") or layers[0].get("domains") or []
+    secure = edge.get("tls", "auto" if domains else None)
+    if edge.get("shared") and not secure:
         return _own_url(paths)
-    host, _, port = str(listen).rpartition(":")
-    return f"http://{'127.0.0.1' if host in ANYWHERE else host}:{port}"
+    key, usual = ("tls_listen", "443") if secure else ("listen", "80")
+    here = "127.0.0.1:8443" if secure else "127.0.0.1:8080"
+    asked = edge.get(key) or (f"*:{usual}" if domains else here)
+    address, _, port = str(asked).rpartition(":")
+    named = next((str(name) for name in domains if not str(name).startswith("*")), None)
+    host = named or ("127.0.0.1" if address in ANYWHERE else address)
+    return f"http{'s' if secure else ''}://{host}" + ("" if named and port == usual else f":{port}")
 
 
 def _own_url(paths: Paths) -> str | None:

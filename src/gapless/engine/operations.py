@@ -105,6 +105,7 @@ class Operations:
         loaded = self.folder.load(body)
         preflight.fits(loaded.stack)
         origin.check(self.site.paths, loaded.stack)
+        preflight.certificates(self.folder.file.absolute().parent, loaded.stack)
         preflight.address_free(self.site, self.c.observed.edge, loaded.stack, None)
         release = await self.folder.build(loaded, body)
         rollout = rollouts.deploy(
@@ -175,6 +176,7 @@ class Operations:
             preflight.fits(loaded.stack)
             preflight.data_unchanged(self._stack().data, loaded.stack)
             origin.check(self.site.paths, loaded.stack)
+            preflight.certificates(self.folder.file.absolute().parent, loaded.stack)
             preflight.address_free(self.site, self.c.observed.edge, loaded.stack, self._stack())
             if not body.get("force"):
                 preflight.dependencies_up(self.c.desired, self.c.observed, self._stack())
@@ -274,6 +276,48 @@ class Operations:
         self.c.want(wish)
         await self._until(lambda: self.c.observed.edge.maintenance == wanted)
         return {"maintenance": wanted}
+
+    async def proven(self, body: Body) -> dict[str, Any]:
+        """A drill tells that it has held: what waits for it comes into force."""
+        drill = str(body["drill"])
+        self._needs_running("proven")
+        wish = wishes.proven(self.c.desired, drill)
+        self.site.journal.add(f"drill {drill} held", actor=_actor(body))
+        self.c.want(wish)
+        await self._until(lambda: self.c.world is not None and self.c.world.edge_ready)
+        return {"proven": list(wish.proven)}
+
+    async def renew(self, body: Body) -> dict[str, Any]:
+        """Other certificates, now, and shown; all of them, or the named ones.
+
+        With ``again`` those in force are put in force once more, and no authority is troubled.
+
+        Raises UsageError where there are none, WorkFailed with the authority's words.
+        """
+        self._needs_running("renew")
+        names = tuple(body.get("certificates") or self.c.observed.certificates)
+        if strange := [name for name in names if name not in self.c.observed.certificates]:
+            raise errors.UsageError(f"renew: there is no certificate {strange[0]}")
+        if not names:
+            raise errors.UsageError("renew: the edge has no certificates")
+        self.site.journal.add(f"renew {', '.join(names)}", actor=_actor(body))
+        before = dict(self.site.certificates.installed)
+        for name in names:
+            if body.get("again"):
+                self.site.certificates.again(name)
+            else:
+                self.site.certificates.ask(name)
+        await self._until(lambda: all(self._renewed(n, before.get(n, 0)) for n in names))
+        return {"renewed": list(names)}
+
+    def _renewed(self, name: str, before: int) -> bool:
+        now = self.c.observed.certificates.get(name)
+        if now is None:
+            raise errors.WorkFailed(f"certificate {name}: it is not wanted any more")
+        if now.failures is not None and not now.asked:
+            raise errors.WorkFailed(now.failures.reason or f"certificate {name}: not renewed")
+        newer = self.site.certificates.installed.get(name, 0) > before
+        return newer and not now.fresh and now.served == now.serial
 
     async def wait(self, body: Body) -> dict[str, Any]:
         """Until everything (or the named services) is ready and nothing rolls."""
@@ -408,7 +452,7 @@ class Operations:
         claim = situation.claim_of(self.site, stack)
         return {
             "release": self.c.desired.stack,
-            "url": self.site.url(stack) if claim is None else front.urls(claim)[0],
+            "url": stack.url if claim is None else front.urls(claim)[0],
             "services": status.summary(self.c),
         }
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from gapless import errors
 from gapless.core import sizing
 from gapless.edge import files as edge_files
-from gapless.engine import listeners, machine, situation
+from gapless.engine import clock, listeners, machine, situation
+from gapless.engine.certificates import keeper, x509
 from gapless.engine.site import Site
 from gapless.model.data import Data
 from gapless.model.desired import Desired, Rollout
 from gapless.model.stack import Stack
+from gapless.model.tls import GivenCertificate
 from gapless.observed import Edge, Observed
 
 
@@ -23,18 +25,25 @@ def address_free(site: Site, edge: Edge, stack: Stack, current: Stack | None) ->
     """
     if not any(service.http for service in stack.services.values()):
         return  # no edge is started
-    address = stack.edge.listen
     runs = edge.state in ("running", "starting")
     before = current is not None and current.edge.shared
-    kept = runs and not before and (current is None or current.edge.listen == address)
     claim = situation.claim_of(site, stack)
     if claim is not None:
         site.front.claims.refuse(claim)
-        free = site.front.listens(address) or kept  # the edge would make room for it
-    else:
-        free = kept or (before and site.front.ours_alone(address))
-    if not free:
-        _port_free(address)
+    for address in _listens(stack):
+        kept = runs and not before and (current is None or address in _listens(current))
+        if claim is not None:
+            free = site.front.listens(address) or kept  # the edge would make room for it
+        else:
+            free = kept or (before and site.front.ours_alone(address))
+        if not free:
+            _port_free(address)
+
+
+def _listens(stack: Stack) -> tuple[str, ...]:
+    """Where a stack's edge listens for the public."""
+    more = () if stack.tls is None else (stack.edge.tls_listen,)
+    return (stack.edge.listen, *more)
 
 
 def _port_free(address: str) -> None:
@@ -48,6 +57,20 @@ def _port_free(address: str) -> None:
         if " of the stack " in holder:
             hint = "with [edge] shared = true in every stack they share it, told apart by host name"
         raise errors.EnvironmentFault(f"{fault.message} by {holder}", hint=hint) from None
+
+
+def certificates(folder: Path, stack: Stack) -> None:
+    """Whether the stack's certificates can be had: libraries, given files.
+
+    Raises EnvironmentFault, UsageError.
+    """
+    if stack.tls is None:
+        return
+    x509.needed("cryptography")
+    if stack.tls == "auto":
+        x509.needed("acme")
+    if isinstance(stack.tls, GivenCertificate):
+        keeper.read_given(folder, stack.tls, clock.wall())
 
 
 def reachable(observed: Observed, services: tuple[str, ...]) -> None:

@@ -11,12 +11,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gapless import data, errors
 from gapless.core import heal
 from gapless.data import base as data_base
 from gapless.edge import base as edge_base
 from gapless.engine import durable, releases, secrets
+from gapless.engine.certificates.keeper import Keeper
 from gapless.engine.front import Front
 from gapless.engine.journal import Journal
 from gapless.engine.paths import Paths
@@ -49,6 +51,13 @@ class Site:
     """Held while a run of a job is begun: never two of one job."""
     stale: set[str] = field(default_factory=set)
     """Stores whose table has changed since their server was told."""
+    folder: Path = Path()
+    """Where the stack file is."""
+    certificates: Keeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        home = self.paths.state / "edge"
+        self.certificates = Keeper(home, self.folder, self.secrets, self.edge)
 
     def stack(self, release: int) -> Stack:
         """The stack that a release was made from."""
@@ -82,6 +91,11 @@ class Site:
         """Where the edge itself listens. Behind the front that is a loopback address for those
         on this machine, who need no host name there: drills, and the stack's other services."""
         return f"127.0.0.1:{self.port('edge')}" if stack.edge.shared else stack.edge.listen
+
+    def tls_bind(self, stack: Stack) -> str:
+        """The same for TLS."""
+        shared = stack.edge.shared
+        return f"127.0.0.1:{self.port('edge.tls')}" if shared else stack.edge.tls_listen
 
     def private_bind(self, service: str) -> str:
         """The stable loopback listener of a private service."""
@@ -174,6 +188,10 @@ class Site:
     def service_attributes(self, stack: Stack, name: str) -> dict[str, str]:
         """``url``, ``host`` and ``port`` of a service: the edge's listener for it."""
         service = stack.services[name]
+        if service.route is not None and (stack.tls is not None or stack.domains):
+            parts = urlsplit(stack.url)
+            port = str(parts.port or (443 if parts.scheme == "https" else 80))
+            return {"url": stack.url, "host": parts.hostname or "", "port": port}
         public = service.route is not None
         bind = self.public_bind(stack) if public else self.private_bind(name)
         host, _, port = bind.rpartition(":")
@@ -276,11 +294,13 @@ class Site:
         tree = self.releases.get(release).tree
         return str(tree / cwd if cwd else tree)
 
-    def url(self, stack: Stack) -> str:
-        """The URL of a stack's edge, on this machine."""
-        host, _, port = self.public_bind(stack).rpartition(":")
+    def local_url(self, stack: Stack) -> str:
+        """A stack's edge as this machine reaches it, whatever names resolve to."""
+        secure = stack.tls is not None
+        bind = self.tls_bind(stack) if secure else self.public_bind(stack)
+        host, _, port = bind.rpartition(":")
         host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
-        return f"http://{host}:{port}"
+        return f"http{'s' if secure else ''}://{host}:{port}"
 
 
 def _listening(address: Address | None) -> dict[str, str]:

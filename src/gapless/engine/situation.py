@@ -43,6 +43,9 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
         maintenance_page=page,
         uid=site.uid(EDGE),
     )
+    if stack.tls is not None:
+        folder = str(site.certificates.home)
+        config = edge_config.secured(config, stack, folder, site.tls_bind(stack))
     claim = claim_of(site, stack)
     if claim is None:
         return config
@@ -54,12 +57,15 @@ def claim_of(site: Site, stack: Stack) -> Claim | None:
     """What a stack asks of the front; None: it has its address for itself."""
     if not stack.edge.shared or not any(service.http for service in stack.services.values()):
         return None
+    secure = stack.tls is not None
     return Claim(
         stack=site.paths.stack,
         hosts=stack.hosts,
         state=str(site.paths.state),
         http=(stack.edge.listen,),
         socket=str(site.paths.run / shared.SOCKET),
+        tls=(stack.edge.tls_listen,) if secure else (),
+        tls_socket=str(site.paths.run / shared.TLS_SOCKET) if secure else "",
     )
 
 
@@ -131,6 +137,13 @@ class Situation:
         self, desired: Desired, observed: Observed, stacks: Mapping[int, Stack]
     ) -> dict[str, edge_config.Config]:
         """``base``, ``rolling`` and ``switched`` as ``core.world.EdgeConfigs`` explains."""
+        found = self._configs(desired, observed, stacks)
+        proven = "tls" in desired.proven
+        return {key: edge_config.promising(c, proven) for key, c in found.items()}
+
+    def _configs(
+        self, desired: Desired, observed: Observed, stacks: Mapping[int, Stack]
+    ) -> dict[str, edge_config.Config]:
         rollout = desired.rollout
         target = self._config(rollout.stack, stacks) if rollout else None
         base = target

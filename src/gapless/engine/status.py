@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from gapless.core import drain, following, goodbye, restart
 from gapless.core import replica as states
 from gapless.core.autoscale import deciding
-from gapless.engine import clock, jobs
+from gapless.engine import clock, jobs, situation
+from gapless.engine.certificates import report as certificates
 from gapless.engine.usage import backlog, rounded
 from gapless.engine.vitals import Vitals
 from gapless.model import front
+from gapless.model.stack import Stack
 from gapless.observed import Measure, Replica
 
 if TYPE_CHECKING:
@@ -24,13 +26,21 @@ def report(c: Controller, usage: Mapping[str, Vitals]) -> dict[str, Any]:
     desired = c.desired
     rollout = desired.rollout
     edge = c.observed.edge
-    url = None if desired.stack is None else c.site.url(c.site.stack(desired.stack))
+    stack = None if desired.stack is None else c.site.stack(desired.stack)
     return {
         "stack": c.site.paths.stack,
         "release": None if desired.stack is None else f"r{desired.stack}",
         "controller": "running",
         "maintenance": desired.maintenance,
-        "edge": {"url": url, "state": edge.state, "pid": edge.pid, "front": _front(c)},
+        "edge": {
+            "url": _url(c, stack),
+            "local_url": None if stack is None else c.site.local_url(stack),
+            "state": edge.state,
+            "pid": edge.pid,
+            "front": _front(c),
+            "hsts": stack is not None and stack.edge.hsts is not None and "tls" in desired.proven,
+            "certificates": certificates.rows(c.observed.certificates.values(), clock.wall()),
+        },
         "rollout": None
         if rollout is None
         else {
@@ -55,6 +65,14 @@ def report(c: Controller, usage: Mapping[str, Vitals]) -> dict[str, Any]:
         ],
         "jobs": jobs.report(c),
     }
+
+
+def _url(c: Controller, stack: Stack | None) -> str | None:
+    """Where the public finds the stack in force."""
+    if stack is None:
+        return None
+    claim = situation.claim_of(c.site, stack)
+    return stack.url if claim is None else front.urls(claim)[0]
 
 
 def _front(c: Controller) -> dict[str, Any] | None:

@@ -14,6 +14,8 @@ from gapless.engine import preflight
 from gapless.model.desired import Desired, Rollout
 from gapless.model.stack import Stack
 
+AWAITED = frozenset({"tls"})
+"""Drills after which something else becomes of the stack: HSTS is sent after ``tls``."""
 MOST = 1000
 """Replicas of one service at most."""
 
@@ -72,6 +74,13 @@ def maintained(desired: Desired, stack: Stack, on: bool) -> Desired:
     if not any(service.http for service in stack.services.values()):
         raise errors.Refused("maintenance: the stack has no HTTP service, so it has no edge")
     return replace(desired, maintenance=on)
+
+
+def proven(desired: Desired, drill: str) -> Desired:
+    """A drill has held. Raises UsageError for one that nothing waits for."""
+    if drill not in AWAITED:
+        raise errors.UsageError(f"proven: nothing waits for drill {drill}")
+    return replace(desired, proven=tuple(sorted({*desired.proven, drill})))
 
 
 def down(desired: Desired) -> Desired:

@@ -114,5 +114,7 @@ class Desired:
     """Digest of the secrets that what runs has got: a changed one is a reason to deploy."""
     schedules: Mapping[str, Schedule] = field(default_factory=dict)
     """By job."""
+    proven: tuple[str, ...] = ()
+    """Drills that have held on this stack, of those that something waits for."""
     counter: int = 0
     """Source of rollout ids and epochs; only grows."""

@@ -7,18 +7,29 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gapless.model import answers
+from gapless.model import tls as secure
 from gapless.model.units import Model
+
+Listen = Annotated[str, Field(pattern=r"^(\*|[0-9.]+|\[[0-9a-f:]+\]):\d{1,5}$")]
 
 
 class EdgeTable(Model):
     """The load balancer."""
 
-    listen: Annotated[str, Field(pattern=r"^(\*|[0-9.]+|\[[0-9a-f:]+\]):\d{1,5}$")] = (
-        "127.0.0.1:8080"
-    )
-    """Address and port of the public listener."""
+    listen: Listen = "127.0.0.1:8080"
+    """Address and port of the public listener; with domains "*:80"."""
     shared: bool = False
     """true: a front listens there for all stacks that say so, and tells them apart by host name."""
+    tls_listen: Listen = "127.0.0.1:8443"
+    """Address and port of the public listener for TLS; with domains "*:443"."""
+    tls: secure.Tls = None
+    """"auto": certificates by ACME, renewed in time. "self-signed": for development. { cert, key }:
+    your own. false: none. Absent: "auto" with domains, else none."""
+    acme: secure.Acme = secure.Acme()
+    """Who issues certificates for tls = "auto"."""
+    hsts: secure.HstsField = None
+    """How long browsers come by TLS alone, or { age, subdomains, preload }; sent once
+    gapless drill tls has held."""
     maintenance_page: str | None = None
     """File, relative to the source folder, shown while maintenance is on."""
     allow: tuple[str, ...] = ()

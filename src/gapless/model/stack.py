@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from gapless.model.data import Data
 from gapless.model.edge import EdgeTable
 from gapless.model.service import Job, Service
+from gapless.model.tls import LOCAL, Domain, GivenCertificate, Wanted
 from gapless.model.units import Bytes, Commands, EnvName, Model, Name, Seconds, UrlPath
 
 
@@ -41,6 +42,8 @@ class Stack(Model):
     name: Name
     """Name of the stack."""
     overlay: Name | None = Field(default=None, exclude=True)
+    domains: Annotated[tuple[Domain, ...], Field(max_length=100)] = ()
+    """Names under which the stack is public; the first one is the main one."""
     secrets: tuple[EnvName, ...] = ()
     """Names of secrets; their values come from the store or the environment."""
     env: dict[EnvName, str] = Field(default_factory=dict)
@@ -74,8 +77,79 @@ class Stack(Model):
         """The names that it is published under, sorted."""
         routes = (s.route for s in self.services.values() if s.http and s.route is not None)
         found = {route.host for route in routes if route.host not in (None, "*")}
+        found |= set(self.domains)
         found |= {source for source in self.edge.redirects if not source.startswith("/")}
         return tuple(sorted(host for host in found if host is not None))
+
+    @property
+    def tls(self) -> Literal["auto", "self-signed"] | GivenCertificate | None:
+        """Whose certificates the edge shows; None: it speaks no TLS."""
+        asked = self.edge.tls
+        if asked is None:
+            return "auto" if self.domains else None
+        return None if asked is False else asked
+
+    @property
+    def certificates(self) -> tuple[Wanted, ...]:
+        """What the edge shows; the first one to whoever asks for a strange name.
+
+        An authority is asked for each domain by itself: one that does not point here yet keeps
+        no other from its certificate.
+        """
+        match self.tls:
+            case None:
+                return ()
+            case "auto":
+                return tuple(Wanted(name, "issued", (name,)) for name in self.domains)
+            case "self-signed":
+                return (Wanted("self-signed", "self-signed", (*self.domains, *LOCAL)),)
+            case GivenCertificate():
+                return (Wanted("given", "given", self.domains),)
+
+    @property
+    def host(self) -> str | None:
+        """The name by which the public knows it: its first domain that is one host's."""
+        return next((name for name in self.domains if not name.startswith("*")), None)
+
+    @property
+    def url(self) -> str:
+        """Where the public finds it."""
+        return _url(self.tls is not None, self._public, self.host)
+
+    @property
+    def _public(self) -> str:
+        return self.edge.listen if self.tls is None else self.edge.tls_listen
+
+    @model_validator(mode="before")
+    @classmethod
+    def _public_ports(cls, value: Any) -> Any:
+        """With domains it listens where the public looks for it."""
+        edge = value.get("edge", {}) if isinstance(value, dict) and value.get("domains") else None
+        if not isinstance(edge, dict):
+            return value
+        return {**value, "edge": {"listen": "*:80", "tls_listen": "*:443", **edge}}
+
+    @model_validator(mode="after")
+    def _secure(self) -> Self:
+        auto = self.tls == "auto"
+        problems = []
+        if auto and not self.domains:
+            problems.append('[edge] tls = "auto" needs domains')
+        wild = [name for name in self.domains if name.startswith("*")]
+        if auto and wild:
+            problems.append(
+                f"no certificate for {wild[0]} can be had by HTTP: name each host, "
+                "or give [edge] tls = { cert, key }"
+            )
+        if self.edge.hsts is not None and self.tls is None:
+            problems.append("[edge] hsts without TLS: say domains, or [edge] tls")
+        if self.tls is not None and self.edge.listen == self.edge.tls_listen:
+            problems.append("[edge] listen and tls_listen are the same")
+        if len(set(self.domains)) != len(self.domains):
+            problems.append("domains has a name twice")
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
 
     @model_validator(mode="after")
     def _logical(self) -> Self:
@@ -90,6 +164,17 @@ class Stack(Model):
                     raise ValueError(f'"{name}" is a reserved name')
                 seen[name] = kind
         return self
+
+
+ANYWHERE = frozenset({"*", "0.0.0.0", "[::]"})  # noqa: S104  # compared only
+
+
+def _url(secure: bool, bind: str, host: str | None) -> str:
+    address, _, port = bind.rpartition(":")
+    name = host or ("127.0.0.1" if address in ANYWHERE else address)
+    scheme, usual = ("https", "443") if secure else ("http", "80")
+    # A name without its usual port is what people write; an address is for programs.
+    return f"{scheme}://{name}" + ("" if host and port == usual else f":{port}")
 
 
 RESERVED = frozenset({"edge", "env", "secret", "gapless", "socket", "host", "port"})

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|d|y)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "y": 31_536_000.0}
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)([KMGT]?)i?B?")
 _PERCENT = re.compile(r"([1-9][0-9]{0,2})%")
 _URL_PATH = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*")
@@ -32,7 +32,7 @@ def show(value: Any) -> str:
 
 
 def parse_duration(value: Any) -> float:
-    """``"1.5s"``, ``"250ms"``, ``"5m"``, ``"1h"``, ``"7d"`` to seconds. Raises ValueError."""
+    """``"1.5s"``, ``"250ms"``, ``"5m"``, ``"7d"``, ``"1y"`` to seconds. Raises ValueError."""
     if isinstance(value, str) and (found := _DURATION.fullmatch(value)):
         return float(found[1]) * _SECONDS[found[2]]
     raise ValueError(f'must be a duration such as "10s", "5m" or "250ms", got {show(value)}')

@@ -10,7 +10,7 @@ from gapless.errors import Problem
 from gapless.model import front
 from gapless.model.service import Service
 from gapless.model.stack import RESERVED, Stack
-from gapless.stackfile import mentions, references, scaling, unknown
+from gapless.stackfile import mentions, references, scaling, securing, unknown
 from gapless.stackfile.places import Path
 from gapless.stackfile.report import NAMED, Report
 from gapless.stackfile.source import Tree
@@ -30,6 +30,7 @@ def check(report: Report) -> None:
     _shared(tree, report)
     _services(tree, report)
     scaling.check(report)
+    securing.check(report)
     _cycles(tree, report)
 
 
@@ -149,11 +150,11 @@ def _shared(tree: Tree, report: Report) -> None:
                 ("edge", "redirects", source),
                 f'"{source}" is no name that a shared address can be told apart by',
             )
-    if not names:
+    if not names and not tree.get("domains"):
         report.add(
             ("edge", "shared"),
-            "the stacks on a shared address are told apart by host name: give a route one, "
-            'route = { host = "example.com", path = "/" }',
+            "the stacks on a shared address are told apart by host name: say domains, or give a "
+            'route one, route = { host = "example.com", path = "/" }',
         )
 
 
@@ -292,6 +293,8 @@ def warnings(stack: Stack, report: Report) -> tuple[Problem, ...]:
             report.add((*owner, "singleton"), "a deploy stops it before the next one starts")
         for message in _command(service):
             report.add((*owner, "run"), message)
+    if stack.edge.hsts is not None:
+        report.add(("edge", "hsts"), "is sent only once gapless drill tls has held on this stack")
     for name, job in stack.jobs.items():
         if any(word in _SHELL for word in job.run):
             report.add(("job", name, "run"), _no_shell(job.run))

@@ -21,7 +21,12 @@ PASSES = 4
 rest is looked at again; what still hides after that shows once the first faults are mended."""
 FORMS: dict[tuple[str, ...], str] = {
     ("name",): 'must be lower-case letters, digits and hyphens, such as "chat"',
+    ("domains",): 'must be a list of host names such as ["chat.example.com"]',
     ("edge", "listen"): 'must be an address and a port, such as "127.0.0.1:8080" or "*:80"',
+    ("edge", "tls_listen"): 'must be an address and a port, such as "127.0.0.1:8443" or "*:443"',
+    ("edge", "hsts"): 'must be a duration such as "1y" or a table { age, subdomains, preload }',
+    ("edge", "acme", "directory"): "must be an https address",
+    ("edge", "acme", "email"): 'must be an address such as "ops@example.com"',
     ("service", "NAME", "route"): 'must be a path such as "/api", a table { host, path } or false',
     ("service", "NAME", "route", "host"): 'must be a host name such as "chat.example.com"',
     ("service", "NAME", "ready"): 'must be a path such as "/health/ready" or a table',

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from gapless.errors import Problem
+from gapless.model.tls import GivenCertificate
 from gapless.stackfile import checks, mentions
 from gapless.stackfile.loader import Loaded
 from gapless.stackfile.overlays import Layered
@@ -50,6 +51,12 @@ def _folders(loaded: Loaded, folder: Path, report: Report) -> None:
     page = stack.edge.maintenance_page
     if page is not None and not _is_file(source / page):
         report.add(("edge", "maintenance_page"), f"{source / page} is not a file")
+    files = {("edge", "acme", "ca"): stack.edge.acme.ca if stack.tls == "auto" else None}
+    if isinstance(stack.tls, GivenCertificate):
+        files |= {("edge", "tls", key): getattr(stack.tls, key) for key in ("cert", "key")}
+    for path, file in files.items():
+        if file is not None and not _is_file(folder / file):
+            report.add(path, f"{folder / file} is not a file")
     binary = stack.edge.binary
     if binary is not None and "/" in binary and not _is_file(folder / binary):
         report.add(("edge", "binary"), f"{folder / binary} is not a file")

@@ -62,10 +62,17 @@ BEHIND = _kept("by the edge behind it")
 OTHERS = Row(None, None, None)
 """Says what runs, and nothing about requests."""
 FIXED = _refused("the file names the replicas that there are: nobody adds or removes any")
+ITS_OWN = _emulated("with the certificate that --cert names; nobody renews it")
+NO_HSTS = _refused("say it in that balancer: what proves that it may be sent is not behind it")
 UNKNOWN = _refused("gapless render does not know this key yet")
 
 KEYS: dict[str, Row] = {
     "edge.listen": Row(_kept(), _kept(), _kept("it stands behind; --listen says where this does")),
+    "domains": Row(_kept(), _kept(), BEHIND),
+    "edge.tls_listen": Row(ITS_OWN, ITS_OWN, ITS_OWN),
+    "edge.tls": Row(ITS_OWN, ITS_OWN, ITS_OWN),
+    "edge.acme": Row(ITS_OWN, ITS_OWN, ITS_OWN),
+    "edge.hsts": Row(NO_HSTS, NO_HSTS, NO_HSTS),
     "edge.maintenance_page": Row(
         _kept('on: the line "on" in edge-maintenance.acl, and a reload'),
         _emulated("on: touch maintenance.on in its folder; off: remove it; no reload"),

@@ -42,6 +42,8 @@ class Desk:
     unready: dict[Key, str] = field(default_factory=dict)
     tripped: set[Key] = field(default_factory=set)
     totals: dict[str, base.Counters] = field(default_factory=dict)
+    certified: dict[str, int] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
     stopped: bool = False
 
@@ -187,6 +189,25 @@ class FakeEdge:
             if self.desk.in_flight.get(key) and key not in self.desk.servers:
                 self.desk.servers[key] = server
                 server.admin = "maint"
+
+    async def certificates(self) -> Mapping[str, int]:
+        """How often each was changed."""
+        secure = self._config().tls
+        names = () if secure is None else secure.certificates
+        return {name: self.desk.certified.get(name, 0) for name in names}
+
+    async def certify(self, name: str, pem: str) -> None:
+        """At once."""
+        if name not in await self.certificates():
+            raise _refused("set ssl cert", f"the edge has no certificate {name}")
+        if "PRIVATE KEY" not in pem:
+            raise _refused("set ssl cert", "no private key")
+        self.desk.certified[name] = self.desk.certified.get(name, 0) + 1
+
+    async def challenges(self, answers: Mapping[str, str]) -> None:
+        """As said."""
+        self._config()
+        self.desk.answers = dict(answers)
 
     async def counters(self) -> Mapping[str, base.Counters]:
         """``Desk.totals``, nought where it says nothing."""

@@ -52,14 +52,18 @@ class _Rules:
         return self.spec.check_file(inner).include
 
 
-def entries(root: Path, include: Sequence[str], closed: Collection[Path]) -> list[Entry]:
-    """What belongs to a release of ``root``, sorted by path. ``closed`` folders never do.
+def entries(
+    root: Path, include: Sequence[str], closed: Collection[Path], private: Collection[str] = ()
+) -> list[Entry]:
+    """What belongs to a release of ``root``, sorted by path. ``closed`` folders never do, nor do
+    the files ``private`` (paths within it).
 
     Raises Refused (a link that leaves, a special file, not readable) and UsageError (no folder).
     """
     if not root.is_dir():
         raise UsageError(f"source: {root} is not a folder", hint="set source to the folder to run")
     walk = _Walk(root.resolve(), include, {_identity(path) for path in closed if path.exists()})
+    walk.private = frozenset(private)
     found = list(walk.folder("", walk.above(), ignored=False))
     return sorted(found, key=lambda entry: entry.path)
 
@@ -73,6 +77,7 @@ class _Walk:
     def __init__(self, root: Path, include: Sequence[str], closed: set[tuple[int, int]]) -> None:
         self.root = root
         self.closed = closed
+        self.private: frozenset[str] = frozenset()
         self.wanted = pathspec.GitIgnoreSpec.from_lines(include) if include else None
         # The part of each glob before its first wildcard tells which ignored folders to enter.
         self.prefixes = [re.split(r"[*?\[]", glob.lstrip("!/"), maxsplit=1)[0] for glob in include]
@@ -99,7 +104,7 @@ class _Walk:
             raise Refused(f"{here}: cannot be read: {error.strerror}") from None
         for child in children:
             inner = f"{path}/{child.name}" if path else child.name
-            if child.name not in NEVER:
+            if child.name not in NEVER and inner not in self.private:
                 yield from self.child(child, inner, rules, ignored=ignored)
 
     def child(

@@ -9,6 +9,7 @@ path files is right for ever. Environments are made in ``envs/rN`` and may serve
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from gapless.engine.releases.release import Release, publish, read, user
 from gapless.engine.releases.setup import Progress
 from gapless.engine.releases.work import in_thread
 from gapless.errors import Damaged, EnvironmentFault, GaplessError, UsageError
+from gapless.model.tls import GivenCertificate
 
 if TYPE_CHECKING:
     from gapless.model.stack import Stack
@@ -204,7 +206,8 @@ class Releases:
         # The state may lie in the folder, never the other way round: then all of it is closed.
         inside = [path for path in closed if path.resolve().is_relative_to(root.resolve())]
         inside = [path for path in inside if path.resolve() != root.resolve()]
-        return root.resolve(), select.entries(root, stack.include, inside)
+        private = _within(root, folder, stack.tls)
+        return root.resolve(), select.entries(root, stack.include, inside, private)
 
     # -- removing -----------------------------------------------------------------------------
 
@@ -253,6 +256,15 @@ class Releases:
 
 def _digest(stack: Stack, digests: snapshot.Digests) -> str:
     return snapshot.total(digests, stack.model_dump_json(), stack.overlay or "")
+
+
+def _within(root: Path, folder: Path, tls: object) -> list[str]:
+    """Certificate and key, as paths within the released folder: no release holds them."""
+    if not isinstance(tls, GivenCertificate):
+        return []
+    paths = [Path(os.path.normpath(folder / name)) for name in (tls.cert, tls.key)]
+    home = Path(os.path.normpath(root))
+    return [p.relative_to(home).as_posix() for p in paths if p.is_relative_to(home)]
 
 
 def _make(home: Path) -> None:
