@@ -169,8 +169,12 @@ class KillsAtLimit(execute.Executor):
         await super().perform(step, observed)
 
 
-class RestartsForCertificates(execute.Executor):
-    """A new certificate is in force once the edge has been started again."""
+class CarelessWithTls(execute.Executor):
+    """Its policy lets TLS 1.1 in; a new certificate is in force once the edge was started again."""
+
+    def __init__(self, site: Any, *more: Any) -> None:
+        super().__init__(site, *more)
+        speaks_old_tls()
 
     async def perform(self, step: plan.Step, observed: Observed) -> None:
         await super().perform(step, observed)
@@ -266,7 +270,6 @@ PARTS = {
     "takes-stopped-for-dead": takes_stopped_for_dead,
     "never-scales": never_scales,
     "forgets-its-window": forgets_its_window,
-    "old-tls": speaks_old_tls,
 }
 
 
@@ -281,7 +284,7 @@ HANDS: dict[str, type[execute.Executor]] = {
     "leaves-the-dead": LeavesTheDead,
     "shuts-all-at-once": ShutsAllAtOnce,
     "bad-to-workers": BadToWorkers,
-    "restarts-for-certificates": RestartsForCertificates,
+    "careless-with-tls": CarelessWithTls,
 }
 
 

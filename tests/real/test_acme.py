@@ -63,7 +63,6 @@ async def test_issued_renewed_and_never_lost(folder: Path) -> None:
                 "gapless = 1", f'gapless = 1\ndomains = ["{NAME}"]'
             )
             stack.file.write_text(text)
-            await stack.begin()
 
             # Nobody waits for an authority that is not there: a stand-in is shown, and told of.
             await stack.do("up")
