@@ -258,6 +258,27 @@ async def test_probation_ends_after_some_answers_or_a_while(
     assert not any(seen.probation for seen in await place.edge._servers())
 
 
+async def test_who_waits_for_one_on_probation_is_served_when_it_is_over(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    app = await place.app("a")
+    await place.edge.enter(place.member(app))
+    eager = [asyncio.create_task(ask(client, f"{place.url}/held")) for _ in range(8)]
+
+    async def waiting() -> bool:
+        return app.held == judging.PROBATION
+
+    async def all_there() -> bool:
+        return app.held == len(eager)
+
+    await stand.until(waiting, "only so many get through")
+    await place.edge._order([wire.limit("web", place.member(app).name, judging.ANY)])
+    await stand.until(all_there, "the others follow", patience=4)  # in five they would be refused
+    assert await ask(client, place.url) == (200, "a")
+    app.release.set()
+    assert set(await asyncio.gather(*eager)) == {(200, "a")}
+
+
 async def test_without_a_server_clients_are_told_at_once(
     place: stand.Stand, client: aiohttp.ClientSession
 ) -> None:

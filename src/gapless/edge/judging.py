@@ -18,6 +18,10 @@ PROBATION = 2
 """Requests at a time that a new server gets until it has answered more of them than a run of bad
 ones is long: so what comes back bad before it is taken out is the run and one more, however many
 clients there are, and however late they come."""
+ANY = 1_000_000
+"""Requests at a time once it has proved itself: any number. Not HAProxy's 0: a server without a
+limit takes nobody out of the queue, so those who waited for one on probation would wait on, and in
+turn (``balance roundrobin``) everybody who comes queues up behind them."""
 RISE = 9
 """Good checks, a quarter of a round apart, that bring a server back: it stays out for two rounds at
 least, so that the next look sees it."""
@@ -60,7 +64,7 @@ def server_words(backend: Backend, server: Server, *, floor: bool = False) -> tu
         found += ["fastinter", words.milliseconds(max(QUICKEST, every / QUICK))]
         found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
         found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
-    found += ["pool-purge-delay", f"{IDLE_SECONDS}s"]
+    found += ["pool-purge-delay", f"{IDLE_SECONDS}s", "maxconn", str(ANY)]
     if backend.sticky and server.cookie is not None:
         found += ["cookie", words.token(server.cookie)]
     return tuple(found)

@@ -250,6 +250,6 @@ class Rotation(asking.Asking):
 def _settled(backend: str, name: str) -> list[str]:
     """It is in: any number of requests, and the floor may count on it."""
     return [
-        wire.limit(backend, name, 0),
+        wire.limit(backend, name, judging.ANY),
         wire.state(conf.floor(backend), name, "ready"),
     ]

@@ -129,7 +129,7 @@ def out(backend: str, name: str, seen: Seen) -> list[str]:
 
 
 def limit(backend: str, name: str, requests: int) -> str:
-    """So many requests at a time; 0: any number."""
+    """So many requests at a time; ``judging.ANY``: any number. 0 leaves who waits waiting."""
     return command("set", "maxconn", "server", target(backend, name), str(requests))
 
 
@@ -394,6 +394,7 @@ def _seen(row: Mapping[str, str]) -> Seen:
         server,
         _number(row, "sid"),
         checked=check not in ("", "INI", "UNK"),
+        # With ``judging.ANY`` or, of a reload's text, nothing at all it is over.
         probation=row.get("slim") == str(judging.PROBATION),
         judged=_admin(row),
     )
