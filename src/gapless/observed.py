@@ -145,6 +145,17 @@ class Certificate:
 
 
 @dataclass(frozen=True, slots=True)
+class Static:
+    """The server of files. ``config``: digest of what it serves; "" while it does not answer."""
+
+    state: Literal["absent", "starting", "running", "dead"] = "absent"
+    pid: int | None = None
+    config: str = ""
+    stopping_at: float | None = None
+    """When it was told to stop; None once it has."""
+
+
+@dataclass(frozen=True, slots=True)
 class DataNode:
     """A store. ``absent``: never created."""
 
@@ -242,6 +253,7 @@ class Observed:
     edge: Edge = Edge()
     front: Front = Front()
     certificates: Mapping[str, Certificate] = field(default_factory=dict)
+    static: Static = Static()
     data: Mapping[str, DataNode] = field(default_factory=dict)
     jobs: tuple[JobRun, ...] = ()
     failures: Mapping[Slot, Failures] = field(default_factory=dict)

@@ -21,8 +21,8 @@ from gapless.cli import main as cli
 from gapless.core import plan
 from gapless.core.autoscale import behaviour, deciding
 from gapless.data import redisqueue
-from gapless.edge import judging, render, tls
-from gapless.engine import controller, execute
+from gapless.edge import judging, render, static, tls
+from gapless.engine import controller, execute, situation
 from gapless.engine import main as engine
 from gapless.model.process import Exit, Process, ReplicaId
 from gapless.observed import Observed
@@ -261,6 +261,23 @@ def blind_to_taken() -> None:
     vars(redisqueue)["_unacknowledged"] = none
 
 
+def forgets_old_files() -> None:
+    """A server of files that has those of the release in force, and no others."""
+    sound = situation.Situation._files
+
+    def files(self: situation.Situation, first: int, tables: Any, *more: Any) -> Any:
+        found = sound(self, first, tables, *more)
+        mounts = (replace(one, folders=one.folders[:1]) for one in found.mounts)
+        return replace(found, mounts=tuple(mounts))
+
+    vars(situation)["Situation"]._files = files
+
+
+def files_last() -> None:
+    """An edge that gives a request for a file to the service that has the rest of the site."""
+    vars(static)["rules"] = lambda *_: []
+
+
 PARTS = {
     "blind": blind_to_bad_answers,
     "first-come": first_come,
@@ -270,6 +287,8 @@ PARTS = {
     "takes-stopped-for-dead": takes_stopped_for_dead,
     "never-scales": never_scales,
     "forgets-its-window": forgets_its_window,
+    "forgets-old-files": forgets_old_files,
+    "files-last": files_last,
 }
 
 

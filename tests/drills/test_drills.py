@@ -41,6 +41,7 @@ ELSEWHERE = {
     "singleton",
     "spike",
     "tls",
+    "static",
 }
 """Drills that have tests of their own: below, and in modules named after them."""
 

@@ -132,7 +132,14 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
     tree = tomllib.loads(CONTEXT)
     value = tomllib.loads(f"v = {key.example}")["v"]
     path = key.key.split(".")
-    names = {"service": "web", "job": "j", "data": "db", "for": "staging", "redirects": "/old"}
+    names = {
+        "service": "web",
+        "job": "j",
+        "data": "db",
+        "for": "staging",
+        "redirects": "/old",
+        "static": "/a",
+    }
     here: Any = tree
     for position, word in enumerate(path):
         word = names[path[position - 1]] if word == "NAME" else word
@@ -140,8 +147,14 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
             here[word] = value
         else:
             here = here.setdefault(word, {})
-    # What else must be there for the example to make sense.
-    if key.key == "service.NAME.port":
+    _complete(key.key, tree, here, value)
+    assert said(written(tree)) == []
+
+
+def _complete(key: str, tree: dict[str, Any], here: dict[str, Any], value: Any) -> None:
+    """What else must be there for the example to make sense."""
+    path = key.split(".")
+    if key == "service.NAME.port":
         tree["service"]["web"]["run"] = "app --port 9000"
     if path[2:3] in (["ready"], ["live"]) and path[-1] in ("every", "timeout", "after"):
         here["path"] = "/health/ready"
@@ -153,18 +166,19 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
         scale.setdefault("rps", 100)
         if path[-1] in ("queue", "backlog"):
             scale |= {"queue": "cache:default", "backlog": 100}
-    if key.key in ("job.NAME.zone", "job.NAME.catch_up"):
+    if key in ("job.NAME.zone", "job.NAME.catch_up"):
         here["when"] = "0 3 * * *"
-    if key.key == "edge.redirects.NAME.status":
+    if path[:2] == ["edge", "static"] and len(path) == 4:
+        here["dir"] = "web/dist"
+    if key == "edge.redirects.NAME.status":
         here["to"] = "/new"
-    if key.key == "edge.proxy_protocol":
+    if key == "edge.proxy_protocol":
         here["trusted"] = ["10.0.0.1"]
-    _secured(key.key, tree, here)
-    if key.key in ("drill.host", "edge.shared"):
+    _secured(key, tree, here)
+    if key in ("drill.host", "edge.shared"):
         tree["service"]["web"]["route"] = {"host": "chat.example.com"}
     if path[0] == "for":
         tree["service"]["web"]["sticky"] = "cookie"
-    assert said(written(tree)) == []
 
 
 def written(tree: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from gapless.cli.session import Session, duration
 from gapless.engine import logfiles
 
 TAIL = 100
-OURS = ("controller", "edge")
+OURS = ("controller", "edge", "static")
 """Not the application's: shown when they are named."""
 POLL = 0.2
 _TIME = re.compile(

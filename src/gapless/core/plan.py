@@ -60,6 +60,40 @@ class StopEdge(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class _StaticStep(Step):
+    @property
+    def subject(self) -> str:
+        return "static"
+
+
+@dataclass(frozen=True, slots=True)
+class StartStatic(_StaticStep):
+    """Of the server of files; done when it serves."""
+
+    @property
+    def text(self) -> str:
+        return "static start"
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadStatic(_StaticStep):
+    """Other folders, or another order of them; done when they are served."""
+
+    config: str
+
+    @property
+    def text(self) -> str:
+        return "static reload"
+
+
+@dataclass(frozen=True, slots=True)
+class StopStatic(_StaticStep):
+    @property
+    def text(self) -> str:
+        return "static stop"
+
+
+@dataclass(frozen=True, slots=True)
 class SetMaintenance(Step):
     on: bool
 

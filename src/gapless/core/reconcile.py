@@ -21,6 +21,7 @@ def reconcile(world: World) -> plan.Decision:
     agenda = plan.Agenda(world.now)
     front.advance(agenda, world, edge_wanted=wants_edge(world))
     _edge(agenda, world)
+    _static(agenda, world)
     _data(agenda, world)
     schedule.advance(agenda, world)
     desired = world.desired
@@ -103,6 +104,24 @@ def _steer(agenda: plan.Agenda, world: World) -> None:
     for server in edge.servers.values():
         if server.name not in known:
             agenda.do(plan.RemoveServer(server.backend, server.name, cause="no replica has it"))
+
+
+def _static(agenda: plan.Agenda, world: World) -> None:
+    """The server of files, behind the edge: up before it is asked, down when nobody asks."""
+    seen, edge = world.observed.static, world.observed.edge
+    if not world.static_config:
+        routed = edge.state in ("running", "starting")
+        routed &= not (world.desired.running and edge.config == world.edge_config)
+        unused = seen.state in ("running", "starting") and not routed
+        if unused and _may_stop(agenda, "static", seen.stopping_at):
+            agenda.do(plan.StopStatic(cause="no files are served"))
+    elif seen.state in ("absent", "dead"):
+        cause = "the stack needs it" if seen.state == "absent" else "it has died"
+        agenda.do(plan.StartStatic(cause=cause))
+    elif seen.state == "starting":
+        agenda.wait("the server of files answers")
+    elif seen.config != world.static_config:
+        agenda.do(plan.ReloadStatic(world.static_config, cause="its folders change"))
 
 
 def _data(agenda: plan.Agenda, world: World) -> None:

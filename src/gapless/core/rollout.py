@@ -54,6 +54,10 @@ def _roll(agenda: plan.Agenda, world: World, rollout: Rollout) -> None:
         agenda.wait("the edge gets ready")
         _hold(agenda, world, rollout, rollout.order)
         return
+    if not world.static_ready:
+        agenda.wait("the new release's files are served")
+        _hold(agenda, world, rollout, rollout.order)
+        return
     for position, name in enumerate(rollout.order):
         if not switch(agenda, world, rollout, name):
             _hold(agenda, world, rollout, rollout.order[position + 1 :])

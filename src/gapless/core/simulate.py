@@ -21,6 +21,7 @@ from gapless.observed import (
     Moment,
     Observed,
     Replica,
+    Static,
 )
 
 LIFETIME = 90 * 86_400.0
@@ -157,11 +158,14 @@ def _apply_record(world: World, step: plan.Step) -> World:
     if isinstance(step, plan.Rescale):
         world = _note_change(world, step)
     desired = record.apply(world.desired, step)
-    configs, claims = world.edge_configs, world.claims
+    configs, claims, statics = world.edge_configs, world.claims, world.static_configs
     if isinstance(step, plan.Commit):
         configs = EdgeConfigs(configs.switched, configs.switched, configs.switched)
+        statics = EdgeConfigs(statics.switched, statics.switched, statics.switched)
         claims = Claims(*(claims.target,) * 4)
-    return replace(world, desired=desired, edge_configs=configs, claims=claims)
+    return replace(
+        world, desired=desired, edge_configs=configs, claims=claims, static_configs=statics
+    )
 
 
 def _note_change(world: World, step: plan.Rescale) -> World:
@@ -184,6 +188,10 @@ def _apply_edge(world: World, step: plan.Step) -> World:
             edge = replace(edge, config=config)
         case plan.StopEdge():
             edge = Edge()
+        case plan.StartStatic() | plan.ReloadStatic():
+            return _observe(world, static=Static("running", config=world.static_config))
+        case plan.StopStatic():
+            return _observe(world, static=Static())
         case plan.SetMaintenance(on=on):
             edge = replace(edge, maintenance=on)
     return _observe(world, edge=edge)

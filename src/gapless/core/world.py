@@ -17,6 +17,8 @@ from gapless.observed import Observed, Replica, Slot
 DOWN_DRAIN = 10.0
 """Seconds that ``down`` waits for requests in flight at most, whatever the service says."""
 
+Situation = Literal["base", "rolling", "switched"]
+
 
 @dataclass(frozen=True, slots=True)
 class EdgeConfigs:
@@ -29,6 +31,16 @@ class EdgeConfigs:
     base: str = ""
     rolling: str = ""
     switched: str = ""
+
+    def of(self, situation: Situation) -> str:
+        """The digest wanted in a situation."""
+        match situation:
+            case "base":
+                return self.base
+            case "rolling":
+                return self.rolling
+            case "switched":
+                return self.switched
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +68,8 @@ class World:
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     edge_configs: EdgeConfigs = EdgeConfigs()
     claims: Claims = Claims()
+    static_configs: EdgeConfigs = EdgeConfigs()
+    """Likewise of the server of files; "": none is wanted."""
     wall: float = 0.0
     """Seconds since 1970, for schedules alone: somebody may set this clock."""
 
@@ -121,7 +135,7 @@ class World:
         return tuple(names)
 
     @property
-    def edge_situation(self) -> Literal["base", "rolling", "switched"]:
+    def edge_situation(self) -> Situation:
         """Which of the edge configurations is wanted now."""
         rollout = self.desired.rollout
         if rollout is None:
@@ -131,13 +145,17 @@ class World:
     @property
     def edge_config(self) -> str:
         """The digest wanted in the present situation."""
-        match self.edge_situation:
-            case "base":
-                return self.edge_configs.base
-            case "rolling":
-                return self.edge_configs.rolling
-            case "switched":
-                return self.edge_configs.switched
+        return self.edge_configs.of(self.edge_situation)
+
+    @property
+    def static_config(self) -> str:
+        """The digest of what is to be served as files now; "": nothing."""
+        return self.static_configs.of(self.edge_situation) if self.desired.running else ""
+
+    @property
+    def static_ready(self) -> bool:
+        """Whether the files that pages are about to ask for are there."""
+        return not self.static_config or self.observed.static.config == self.static_config
 
     @property
     def claim(self) -> Claim | None:

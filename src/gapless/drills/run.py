@@ -25,6 +25,7 @@ from gapless.drills import (
     spike,
     spread,
     stage,
+    static,
     sticky,
     tls,
 )
@@ -67,6 +68,7 @@ _MODULES: tuple[ModuleType, ...] = (
     backlog,
     leak,
     tls,
+    static,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

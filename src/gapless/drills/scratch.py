@@ -7,6 +7,7 @@ stopped by the same commands. It is swept away at the end, or, after a kill, by 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -48,6 +49,8 @@ class Settings:
     """Between two checks of readiness."""
     scale: str = ""
     """Its table, as the stack file writes it; empty: it does not follow its load."""
+    static: bool = False
+    """Whether it publishes a folder: see ``publish``."""
     ledger: bool = False
     """Whether it keeps a record of what it did: see ``probe_app``, ``Scratch.ledger``."""
 
@@ -102,6 +105,7 @@ def write_source(folder: Path, name: str, settings: Settings) -> None:
     sticky = 'sticky = "cookie"\n' if settings.sticky else ""
     scale = f"scale = {settings.scale}\n" if settings.scale else ""
     env = f'env = {{ PROBE_LEDGER = "${{{LEDGER}.path}}/runs" }}\n' if settings.ledger else ""
+    static = 'static = { "/assets" = "assets" }\n' if settings.static else ""
     data = f'[data.{LEDGER}]\ntype = "files"\n' if settings.ledger else ""
     surge = f'"{settings.surge}"' if isinstance(settings.surge, str) else settings.surge
     text = f"""\
@@ -120,7 +124,7 @@ surge = {surge}
 {data}
 [edge]
 listen = "127.0.0.1:{ports.reserve()}"
-
+{static}
 [drill]
 get = ["/"]
 post = ["/echo"]
@@ -128,6 +132,25 @@ slow = "/slow?s=1"
 """
     (folder / FILE).write_text(text, encoding="utf-8")
     (folder / "mode").write_text("good 0\n", encoding="utf-8")
+    if settings.static:
+        publish(folder, 1)
+
+
+def publish(folder: Path, version: int) -> str:
+    """A page and what it needs, under a name that no other version has; the path of that.
+
+    As build tools leave it: what an earlier version needed is gone, and every time is the same.
+    """
+    home = folder / "assets"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    text = f"export const version = {version};\n" * 100
+    name = f"app-{hashlib.sha256(text.encode()).hexdigest()[:12]}.js"
+    (home / name).write_text(text, encoding="utf-8")
+    (home / "index.html").write_text(f'<script src="{name}"></script>', encoding="utf-8")
+    for file in home.iterdir():
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    return f"/assets/{name}"
 
 
 def sweep(folder: Path, paths: Paths) -> None:

@@ -16,6 +16,7 @@ from gapless.edge.answers import Answers
 from gapless.edge.forwarded import Proxies
 from gapless.edge.redirects import Redirect
 from gapless.edge.shared import Shared
+from gapless.edge.static import Static
 from gapless.model.process import Address
 from gapless.model.service import Service
 from gapless.model.stack import Stack
@@ -104,6 +105,7 @@ class Config:
     standalone: bool = False
     binds: tuple[Bind, ...] = ()
     tls: edge_tls.Tls | None = None
+    static: Static = field(default_factory=Static)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -132,6 +134,7 @@ def of_stack(
     threads: int,
     maintenance_page: str | None = None,
     uid: int | None = None,
+    static_socket: str = "",
 ) -> Config:
     """The configuration that a stack asks for.
 
@@ -166,6 +169,9 @@ def of_stack(
             Redirect(source, one.to, one.status)
             for source, one in sorted(stack.edge.redirects.items())
         ),
+        static=Static(tuple(sorted(stack.edge.static)), static_socket)
+        if stack.edge.static
+        else Static(),
     )
 
 

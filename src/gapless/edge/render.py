@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gapless.edge import answers, forwarded, judging, redirects, shared, tls, words
+from gapless.edge import answers, forwarded, judging, redirects, shared, static, tls, words
 from gapless.edge import config as conf
 from gapless.edge.config import Backend, Config, Server
 
@@ -29,6 +29,7 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
     if config.tls is not None:
         blocks.append(_successor(config, _OVER_TLS))
     blocks.append(_nowhere())
+    blocks += static.backend(config.static, answers.compression(config.answers))
     for backend in config.backends:
         if backend.private_bind is not None:
             blocks.append(_private(config, backend, backend.private_bind))
@@ -135,12 +136,13 @@ def _public(config: Config) -> list[str]:
         lines += tls.response_lines(config.tls)
         lines += _steered(config, f"use_backend {_next(_OVER_TLS)} if retired over-tls")
     lines += _steered(config, f"use_backend {_next(conf.PUBLIC)} if retired")
+    lines += static.rules(config.static, [rule.path for rule in config.rules])
     for rule in sorted(config.rules, key=lambda rule: words.precedence(rule.path, rule.host)):
         name = words.identifier(rule.backend)
         none_left = words.condition(rule.path, rule.host, _none_left(name))
         lines.append(f"use_backend {conf.floor(name)}{none_left}")
         lines.append(f"use_backend {name}{words.condition(rule.path, rule.host)}")
-    return [*lines, "default_backend _nowhere"]
+    return [*lines, *static.last_rule(config.static), "default_backend _nowhere"]
 
 
 _OVER_TLS = f"{conf.PUBLIC}-{tls.LISTENER}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from gapless import errors, observed
-from gapless.edge import base, wire, words
+from gapless.edge import base, static, wire, words
 from gapless.edge import config as conf
 
 
@@ -108,8 +108,9 @@ def from_json(text: str) -> dict[str, base.Counters]:
 
 
 def names(rows: Sequence[wire.Row]) -> set[str]:
-    """The backends of services among them."""
-    return {row.name for row in rows if not row.frontend and not row.name.startswith("_")}
+    """The backends of services among them, and of files."""
+    found = {row.name for row in rows if not row.frontend}
+    return {name for name in found if not name.startswith("_") or name == static.BACKEND}
 
 
 def batches(orders: Sequence[str], limit: int) -> Iterator[list[str]]:

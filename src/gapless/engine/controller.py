@@ -14,6 +14,7 @@ from gapless.core import replica as states
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.edge import config as edge_config
+from gapless.edge import staticconf
 from gapless.engine import clock, durable, ends, logfiles, status, usage
 from gapless.engine.demand import Demand
 from gapless.engine.events import Event, Events
@@ -231,6 +232,7 @@ class Controller:
             self.stopping = True
             return False
         self.executor.config = self._edge_config()
+        self.executor.files = self._files()
         rollout = self.desired.rollout
         self.executor.gentle = rollout is not None and bool(rollout.base)
         outcomes = await asyncio.gather(*(self._perform(step) for step in steps))
@@ -315,6 +317,11 @@ class Controller:
         world = self.world
         configs = self.situation.configs(world.desired, world.observed, world.stacks)
         return configs[world.edge_situation]
+
+    def _files(self) -> staticconf.Files:
+        assert self.world is not None  # noqa: S101  # as above
+        situations = self.situation.files(self.world.desired, self.world.stacks)
+        return situations[self.world.edge_situation]
 
     # -- telling ------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from gapless import errors
 from gapless.core import drain, front, plan
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
+from gapless.edge import staticconf, staticserver
 from gapless.engine import clock, durable, jobs, origin
 from gapless.engine.observe import Observer
 from gapless.engine.site import Site
@@ -31,6 +32,8 @@ class Executor:
         self._told: set[str] = set()
         self.config: edge_config.Config | None = None
         """The edge configuration wanted at present; set by the loop before each round."""
+        self.files = staticconf.Files()
+        """What is to be served as files at present; set by the loop likewise."""
         self.gentle = False
         """Whether what starts now gives way to what serves; set by the loop likewise."""
 
@@ -237,6 +240,26 @@ class Executor:
             case plan.InstallCertificate(certificate=name):
                 await keeper.install(name)
 
+    # -- files ------------------------------------------------------------------------------
+
+    async def _static(self, step: plan.StartStatic | plan.ReloadStatic | plan.StopStatic) -> None:
+        runtime, server = self.site.runtime, self.site.static
+        match step:
+            case plan.StartStatic():
+                self.site.notebook.marks.pop(staticserver.ID, None)
+                # One that runs all the same is one that does not answer.
+                await runtime.signal(staticserver.ID, "KILL")
+                await runtime.start(await asyncio.to_thread(server.process, self.files))
+                await server.await_config(staticconf.digest(self.files))
+            case plan.ReloadStatic():
+                await asyncio.to_thread(server.install, self.files)
+                old = staticserver.workers((await self._found(staticserver.ID)).pid)
+                await runtime.signal(staticserver.ID, "HUP")
+                await server.await_config(staticconf.digest(self.files), old)
+            case plan.StopStatic():
+                self._note_stop(staticserver.ID)
+                await runtime.signal(staticserver.ID, "TERM")
+
     # -- edge -------------------------------------------------------------------------------
 
     async def _edge(self, step: plan.Step, observed: Observed) -> None:
@@ -263,6 +286,8 @@ class Executor:
             case plan.RemoveServer(backend=backend, name=name):
                 await self.site.edge.leave(backend, name)
                 await self.site.edge.remove(backend, name)
+            case plan.StartStatic() | plan.ReloadStatic() | plan.StopStatic():
+                await self._static(step)
             case _:
                 await self._certificate(step)
 

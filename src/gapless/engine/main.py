@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 from gapless import errors, stackfile
+from gapless.edge import staticserver
 from gapless.edge.haproxy import HAProxyEdge
+from gapless.edge.staticserver import StaticServer
 from gapless.engine import durable, lock, notify, rundir, stateformat, unit
 from gapless.engine.api import Api
 from gapless.engine.controller import Controller
@@ -42,6 +44,7 @@ def site(paths: Paths, stack: Stack, folder: Path) -> Site:
         runtime=runtime,
         edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, stack.edge.binary),
         front=Front(paths, stack.edge.binary),
+        static=StaticServer(paths.state / "static", runtime.address(staticserver.ID, "socket")),
         releases=Releases(paths, runtime.identity_uid, runtime.shared_group),
         secrets=Secrets(paths),
         notebook=durable.Notebook.load(paths.state / "notebook.json"),

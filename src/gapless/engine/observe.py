@@ -11,6 +11,7 @@ from gapless import errors, observed
 from gapless.core import goodbye, restart
 from gapless.core import replica as states
 from gapless.edge import config as edge_config
+from gapless.edge import staticserver
 from gapless.engine import clock, durable, jobs
 from gapless.engine.ends import Ends
 from gapless.engine.prober import LiveProber, Prober, Subject
@@ -50,6 +51,7 @@ class Observer:
         self.ends = Ends()
         self._sockets: Mapping[str, int] = {}
         self._sockets_until = 0.0
+        self._static_answered = 0.0
         self._noted = False
         """Whether the notebook knows more than its file."""
 
@@ -85,6 +87,7 @@ class Observer:
             edge=edge,
             front=await self.site.front.look(),
             certificates=await self.site.certificates.look(self._in_force(desired), edge),
+            static=await self._static(founds.get(staticserver.ID)),
             data=self._data(desired, founds),
             jobs=tuple(
                 jobs.run_of(found, self.site.notebook.marks.get(found.id))
@@ -101,6 +104,18 @@ class Observer:
         numbers = [desired.stack, desired.rollout.stack if desired.rollout else None]
         found = [None if n is None else self.site.readable(n) for n in dict.fromkeys(numbers)]
         return [stack for stack in found if stack is not None] if desired.running else []
+
+    async def _static(self, program: Found | None) -> observed.Static:
+        """The server of files; one that has been silent for long is as good as dead."""
+        if program is None or not program.alive:
+            return observed.Static("absent" if program is None else "dead")
+        seen = await self.site.static.look(program.pid)
+        now = clock.now()
+        if seen.config:
+            self._static_answered = now
+        elif now - max(self._static_answered, program.started_at) > LOST_AFTER:
+            return observed.Static("dead")
+        return replace(seen, stopping_at=self._told_to_stop(staticserver.ID))
 
     async def _with_sockets(
         self, replicas: tuple[observed.Replica, ...]

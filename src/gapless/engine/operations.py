@@ -402,7 +402,19 @@ class Operations:
         if self.c.desired.previous is not None:
             protected |= {gen.release for gen in self.c.desired.previous.vector.values()}
             protected.add(self.c.desired.previous.stack)
+        gone = set(self.site.releases.surplus(stack.keep, protected))
+        if gone & set(self.c.desired.shown):
+            shown = tuple(number for number in self.c.desired.shown if number not in gone)
+            self.c.want(replace(self.c.desired, shown=shown))
+            await self._until(self._files_settled)
         await asyncio.to_thread(self.site.releases.prune, stack.keep, protected)
+
+    def _files_settled(self) -> bool:
+        """Whether the files of exactly those releases are served; or nobody serves any."""
+        world = self.c.world
+        if world is None or world.desired != self.c.desired:
+            return False
+        return world.static_ready or world.observed.static.state != "running"
 
     def _needs_running(self, what: str) -> None:
         if not self.c.desired.running or not self.c.desired.vector:

@@ -17,6 +17,7 @@ from gapless import data, errors
 from gapless.core import heal
 from gapless.data import base as data_base
 from gapless.edge import base as edge_base
+from gapless.edge import staticserver
 from gapless.engine import durable, releases, secrets
 from gapless.engine.certificates.keeper import Keeper
 from gapless.engine.front import Front
@@ -39,6 +40,7 @@ class Site:
     runtime: runtime_base.Runtime
     edge: edge_base.Edge
     front: Front
+    static: staticserver.StaticServer
     releases: releases.Releases
     secrets: secrets.Secrets
     notebook: durable.Notebook

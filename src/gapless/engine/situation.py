@@ -11,12 +11,13 @@ from gapless import errors
 from gapless.core import capacity
 from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.edge import config as edge_config
-from gapless.edge import shared
+from gapless.edge import shared, staticconf
 from gapless.engine import claims, clock, machine
 from gapless.engine.site import Site
 from gapless.model.desired import Desired
 from gapless.model.front import Claim
 from gapless.model.stack import Stack
+from gapless.model.static import Static
 from gapless.observed import Observed
 from gapless.stackfile import references
 
@@ -42,6 +43,7 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
         threads=min(os.cpu_count() or 1, 4),
         maintenance_page=page,
         uid=site.uid(EDGE),
+        static_socket=site.static.socket,
     )
     if stack.tls is not None:
         folder = str(site.certificates.home)
@@ -118,6 +120,9 @@ class Situation:
             needs=self._stores_needed(desired, stacks),
             edge_configs=EdgeConfigs(**configs),
             claims=self._claims(desired, stacks),
+            static_configs=EdgeConfigs(
+                **{key: staticconf.digest(f) for key, f in self.files(desired, stacks).items()}
+            ),
         )
 
     def _claims(self, desired: Desired, stacks: Mapping[int, Stack]) -> Claims:
@@ -160,9 +165,66 @@ class Situation:
             return {"base": base, "rolling": base, "switched": base}
         return {
             "base": base,
-            "rolling": _with_backends(base, target.backends),
+            "rolling": _with_static(_with_backends(base, target.backends), target),
             "switched": _with_backends(target, base.backends),
         }
+
+    def files(self, desired: Desired, stacks: Mapping[int, Stack]) -> dict[str, staticconf.Files]:
+        """What is to be served as files, in each situation that ``configs`` knows."""
+        rollout = desired.rollout
+        before = desired.stack if rollout is None else desired.stack or rollout.stack
+        if before is None or before not in stacks:
+            return dict.fromkeys(("base", "rolling", "switched"), staticconf.Files())
+        tables = stacks[before].edge.static
+        base = self._files(before, tables, desired, stacks)
+        if rollout is None or rollout.stack not in stacks:
+            return {"base": base, "rolling": base, "switched": base}
+        target = stacks[rollout.stack].edge.static
+        return {
+            "base": base,
+            # New pages ask for what only the new release publishes, while old ones still serve.
+            "rolling": self._files(before, {**target, **tables}, desired, stacks),
+            "switched": self._files(rollout.stack, target, desired, stacks),
+        }
+
+    def _files(
+        self,
+        first: int,
+        tables: Mapping[str, Static],
+        desired: Desired,
+        stacks: Mapping[int, Stack],
+    ) -> staticconf.Files:
+        """Each folder of the release in force, then the same of the others that were shown."""
+        if not tables:
+            return staticconf.Files()
+        kept = {release.number for release in self.site.releases.list()} | stacks.keys()
+        under_way = () if desired.rollout is None else (desired.rollout.stack,)
+        others = {*desired.shown, *under_way, *((desired.stack,) if desired.stack else ())}
+        order = [first, *sorted((others & kept) - {first}, reverse=True)]
+        known = {n: stacks.get(n) or self.site.readable(n) for n in order}
+        mounts = []
+        for path, table in sorted(tables.items()):
+            cache = float(staticconf.YEAR) if table.cache == "immutable" else table.cache
+            root, folders = str(self.site.paths.releases), list[str]()
+            if table.store is not None:
+                root, folders = self._stored(table.store, known)
+            for number, stack in known.items() if table.store is None else ():
+                own = stack.edge.static.get(path, table) if stack is not None else table
+                if own.store is None:
+                    folders.append(_tree(number, own.dir))
+            mounts.append(
+                staticconf.Mount(path, root, tuple(folders), table.index, table.fallback, cache)
+            )
+        return staticconf.Files(tuple(mounts), min(os.cpu_count() or 1, 4))
+
+    def _stored(
+        self, place: tuple[str, str], known: Mapping[int, Stack | None]
+    ) -> tuple[str, list[str]]:
+        """Root and folder of a files store."""
+        name, folder = place
+        tables = [stack.data[name] for stack in known.values() if stack and name in stack.data]
+        store = self.site.stores.get(name) or self.site.store(name, tables[0])
+        return store.attributes()["path"], [folder]
 
     def _config(self, number: int, stacks: Mapping[int, Stack]) -> edge_config.Config:
         if number not in self._by_release:
@@ -199,6 +261,17 @@ class Situation:
             for name, wanted in self._needs[number].items():
                 needs[name] = tuple(store for store in wanted if store in stack.data)
         return needs
+
+
+def _tree(number: int, folder: str) -> str:
+    return f"r{number}/tree" if folder == "." else f"r{number}/tree/{folder}"
+
+
+def _with_static(config: edge_config.Config, target: edge_config.Config) -> edge_config.Config:
+    """With the target's paths of files as well."""
+    paths = tuple(sorted({*config.static.paths, *target.static.paths}))
+    socket = config.static.socket or target.static.socket
+    return replace(config, static=replace(config.static, paths=paths, socket=socket))
 
 
 def _with_backends(

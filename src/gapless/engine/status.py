@@ -41,6 +41,9 @@ def report(c: Controller, usage: Mapping[str, Vitals]) -> dict[str, Any]:
             "hsts": stack is not None and stack.edge.hsts is not None and "tls" in desired.proven,
             "certificates": certificates.rows(c.observed.certificates.values(), clock.wall()),
         },
+        "static": None
+        if c.observed.static.state == "absent"
+        else {"state": c.observed.static.state, "pid": c.observed.static.pid},
         "rollout": None
         if rollout is None
         else {
@@ -259,6 +262,7 @@ def nothing_runs(c: Controller) -> bool:
         and not any(run.state == "running" for run in observed.jobs)
         and observed.edge.state in ("absent", "dead")
         and observed.front.claim is None
+        and observed.static.state in ("absent", "dead")
         and all(n.pid is None for n in observed.data.values())
     )
 

@@ -44,7 +44,8 @@ def living(c: Controller) -> tuple[str, ...]:
     seen = c.observed
     ids = [str(r.id) for r in seen.replicas if r.alive]
     ids += [f"data.{node.name}" for node in seen.data.values() if node.pid is not None]
-    return (*ids, "edge") if seen.edge.pid is not None else tuple(ids)
+    beside = {"edge": seen.edge.pid, "static": seen.static.pid}
+    return (*ids, *(name for name, pid in beside.items() if pid is not None))
 
 
 def rounded(signs: Mapping[str, Vitals], id: str) -> tuple[float | None, int | None]:

@@ -48,7 +48,8 @@ def begun(desired: Desired, rollout: Rollout, stack: Stack) -> Desired:
     """
     if rollout.kind == "deploy":
         desired = following(desired, stack, rollout.target)
-    return replace(desired, running=True, rollout=rollout)
+    shown = tuple(dict.fromkeys((rollout.stack, *desired.shown)))
+    return replace(desired, running=True, rollout=rollout, shown=shown)
 
 
 def following(desired: Desired, stack: Stack, names: Collection[str]) -> Desired:

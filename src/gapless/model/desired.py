@@ -116,5 +116,7 @@ class Desired:
     """By job."""
     proven: tuple[str, ...] = ()
     """Drills that have held on this stack, of those that something waits for."""
+    shown: tuple[int, ...] = ()
+    """Releases whose pages clients may have, the last one first: their files are still served."""
     counter: int = 0
     """Source of rollout ids and epochs; only grows."""

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gapless.model import answers
+from gapless.model import static as statics
 from gapless.model import tls as secure
 from gapless.model.units import Model
 
@@ -42,6 +43,8 @@ class EdgeTable(Model):
     """Addresses or networks of proxies before this one: what they say of the client is believed."""
     proxy_protocol: bool = False
     """Trusted proxies speak the PROXY protocol, where they know nothing of HTTP."""
+    static: statics.Statics = Field(default_factory=dict)
+    """Folders whose files are served beside the application: { "/static" = "web/dist" }."""
     redirects: answers.Redirects = Field(default_factory=dict)
     """Paths and hosts that are elsewhere now: { "/old/*" = "/new/*" }; the query goes along."""
     headers: answers.Headers = Field(default_factory=dict)

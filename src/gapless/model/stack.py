@@ -177,5 +177,5 @@ def _url(secure: bool, bind: str, host: str | None) -> str:
     return f"{scheme}://{name}" + ("" if host and port == usual else f":{port}")
 
 
-RESERVED = frozenset({"edge", "env", "secret", "gapless", "socket", "host", "port"})
+RESERVED = frozenset({"edge", "static", "env", "secret", "gapless", "socket", "host", "port"})
 """Names that would be ambiguous in a placeholder or in ``ps``."""

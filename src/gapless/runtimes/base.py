@@ -52,7 +52,7 @@ class Runtime(Protocol):
     async def look(self) -> Sequence[Found]:
         """All programs of this stack. Programs of other stacks are never in it."""
 
-    async def signal(self, id: str, signal: Literal["TERM", "INT", "KILL"]) -> None:
+    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
         """Send it (KILL: to the whole group, stopped programs included). Already dead: no error."""
 
     async def forget(self, id: str) -> None:

@@ -120,6 +120,11 @@ def _routes(tree: Tree, report: Report) -> None:
                 f"{place[0] or ''}{place[1]} is published by {taken[place]} already",
             )
         taken.setdefault(place, name)
+    for path in _published(tree):
+        if (None, path) in taken:
+            report.add(
+                ("edge", "static", path), f"{path} is published by {taken[None, path]} already"
+            )
     _drills(tree, report, taken)
 
 
@@ -158,6 +163,13 @@ def _shared(tree: Tree, report: Report) -> None:
         )
 
 
+def _published(tree: Tree) -> tuple[str, ...]:
+    """Paths at which folders are published."""
+    edge = tree.get("edge")
+    table = edge.get("static") if isinstance(edge, dict) else None
+    return tuple(table) if isinstance(table, dict) else ()
+
+
 def _place(route: Any) -> tuple[str | None, str] | None:
     """(host, path without a final slash) of a route; None when it has faults."""
     path, host = route if route is not None else "/", None
@@ -183,7 +195,7 @@ def _drills(tree: Tree, report: Report, taken: dict[tuple[str | None, str], str]
         routed = any(
             _below(value, known) and (host_ is None or _serves(host_, host))
             for host_, known in taken
-        )
+        ) or any(_below(value, path_) for path_ in _published(tree))
         if value.startswith("/") and not routed:
             have = ", ".join(f"{host_ or ''}{known}" for host_, known in taken) or "none"
             report.add(path, f"{value} is not published by any service (routes: {have})")

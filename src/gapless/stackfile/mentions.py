@@ -97,6 +97,10 @@ def check(report: Report) -> None:
             place = _Place(report, known, ("data", name, "url"), frozenset({"secret", "env"}))
             place.check(table["url"])
             seen.add(place.path)
+    for path, text in _folders(tree):
+        place = _Place(report, known, path, frozenset({"attribute"}))
+        place.check(text)
+        seen.add(path)
     for path, text in _texts((), tree):
         if path not in seen and not str(path[0]).startswith("x-"):
             _nowhere(report, path, text)
@@ -116,6 +120,17 @@ def _own(table: dict[str, Any]) -> tuple[str, ...]:
     if table.get("port") is not None:
         return ("host", "port", "replica", "release")
     return references.OWN
+
+
+def _folders(tree: Tree) -> Iterator[tuple[Path, str]]:
+    """The folders that are published as files."""
+    edge = tree.get("edge")
+    table = edge.get("static") if isinstance(edge, dict) else None
+    for key, value in table.items() if isinstance(table, dict) else ():
+        if isinstance(value, str):
+            yield ("edge", "static", key), value
+        elif isinstance(value, dict) and isinstance(value.get("dir"), str):
+            yield ("edge", "static", key, "dir"), value["dir"]
 
 
 def _program(kind: str, name: str, table: dict[str, Any]) -> Iterator[tuple[Path, str]]:

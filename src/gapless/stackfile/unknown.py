@@ -20,7 +20,7 @@ LATER_KEYS: dict[tuple[str, ...], frozenset[str]] = {
     ("service", _ANY, "route"): frozenset({"timeout", "rate_limit", "allow", "login", "cors"}),
     ("job", _ANY): frozenset({"user", "image", "build", "limits", "reserve"}),
     ("data", _ANY): frozenset({"standbys", "pool", "backup", "limits", "memory", "image", "to"}),
-    ("edge",): frozenset({"rate_limit", "static", "cors"}),
+    ("edge",): frozenset({"rate_limit", "cors"}),
 }  # fmt: skip
 """Keys of the language that this version does not have, by table."""
 LATER_VALUES: dict[tuple[str, ...], frozenset[str]] = {

@@ -11,6 +11,7 @@ from gapless.edge import config, words
 from gapless.edge.answers import Answers
 from gapless.edge.forwarded import Proxies
 from gapless.edge.redirects import Redirect
+from gapless.edge.static import Static
 from gapless.model.process import Address
 from gapless.model.stack import Stack
 from gapless.targets.ask import EDGE, Ask
@@ -77,6 +78,8 @@ def of_stack(stack: Stack, ask: Ask) -> Balance:
         maintenance_page=ask.page,
     )
     # Of the other machine's descriptors nothing is known: the balancer counts them itself.
+    # Nor does the server of files stand beside it.
+    wanted = replace(wanted, static=Static())
     wanted = replace(wanted, maxconn=0) if wanted.maxconn == _UNBOUNDED else wanted
     _check(stack, ask)
     secure = ask.certificate is not None

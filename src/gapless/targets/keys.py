@@ -64,6 +64,7 @@ OTHERS = Row(None, None, None)
 FIXED = _refused("the file names the replicas that there are: nobody adds or removes any")
 ITS_OWN = _emulated("with the certificate that --cert names; nobody renews it")
 NO_HSTS = _refused("say it in that balancer: what proves that it may be sent is not behind it")
+FILES = _refused("the folders are those of releases, which gapless keeps: requests go to services")
 UNKNOWN = _refused("gapless render does not know this key yet")
 
 KEYS: dict[str, Row] = {
@@ -94,6 +95,7 @@ KEYS: dict[str, Row] = {
     "edge.redirects": Row(_kept(), _kept(), BEHIND),
     "edge.headers": Row(_kept(), _kept('but for "Server: nginx", which stays'), BEHIND),
     "edge.compress": Row(_kept(), _kept("answers marked no-transform too"), BEHIND),
+    "edge.static": Row(FILES, FILES, BEHIND),
     "edge.shared": Row(
         _emulated("this balancer listens there alone"),
         _kept("sites of several stacks lie side by side in conf.d"),

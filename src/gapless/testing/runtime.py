@@ -121,10 +121,10 @@ class FakeRuntime:
         ours = sorted(key for key in self.machine.running if key[0] == self.stack)
         return [self._found(self.machine.running[key]) for key in ours]
 
-    async def signal(self, id: str, signal: Literal["TERM", "INT", "KILL"]) -> None:
-        """See ``Runtime.signal``."""
+    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
+        """See ``Runtime.signal``. Nobody here ends of HUP."""
         running = self._get(id)
-        if running is None or running.exit is not None:
+        if running is None or running.exit is not None or signal == "HUP":
             return
         if signal == "KILL":
             self.machine.end(self.stack, id, KILLED)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from gapless import stackfile
 from gapless.engine import durable
 from gapless.engine.paths import Paths
-from gapless.engine.releases import owned, select, snapshot
+from gapless.engine.releases import owned, select, snapshot, stamps
 from gapless.engine.releases.prepare import Environments
 from gapless.engine.releases.release import Release, publish, read, user
 from gapless.engine.releases.setup import Progress
@@ -184,6 +184,8 @@ class Releases:
             f"{home.name}: {len(digests)} files, {_size(sum(entry.size for entry in entries))}"
         )
         venv, env = await self.environments.prepare(stack, digests, tree, progress)
+        before = max(self.list(), key=lambda release: release.number, default=None)
+        await in_thread(lambda: stamps.settle(stack.edge.static, tree, before))
         await in_thread(lambda: owned.seal(tree, self._shared_group()))
         return Release(
             number=int(home.name[1:]),
@@ -211,16 +213,21 @@ class Releases:
 
     # -- removing -----------------------------------------------------------------------------
 
-    def prune(self, keep: int, protected: set[int]) -> Sequence[int]:
-        """Remove all but the newest ``keep`` and the protected; blocking. The numbers removed.
+    def surplus(self, keep: int, protected: set[int]) -> Sequence[int]:
+        """All but the newest ``keep`` and the protected.
 
         Those that drills made count for nothing and go as soon as they are not protected.
-
-        Environments go with the last release that they serve. Raises EnvironmentFault.
         """
         wanted = [release.number for release in self.list() if release.note != DRILL][-keep:]
         numbers = [release.number for release in self.list()]
-        gone = [number for number in numbers if number not in {*protected, *wanted}]
+        return [number for number in numbers if number not in {*protected, *wanted}]
+
+    def prune(self, keep: int, protected: set[int]) -> Sequence[int]:
+        """Remove what is ``surplus``; blocking. The numbers removed.
+
+        Environments go with the last release that they serve. Raises EnvironmentFault.
+        """
+        gone = self.surplus(keep, protected)
         assert self._known is not None  # noqa: S101  # list() has read them
         for number in gone:
             # Without this file it is no release, whatever happens to the rest.

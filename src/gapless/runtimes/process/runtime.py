@@ -276,8 +276,8 @@ class ProcessRuntime:
 
     # -- ending ---------------------------------------------------------------------------
 
-    async def signal(self, id: str, signal: Literal["TERM", "INT", "KILL"]) -> None:
-        """See ``Runtime.signal``. TERM and INT go to the program, KILL to its whole session."""
+    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
+        """See ``Runtime.signal``. KILL goes to its whole session, the others to the program."""
         self._adopt_all()
         entry = self._entries.get(id)
         if entry is None or not self._found(entry).alive or entry.handle is None:
@@ -409,6 +409,6 @@ def _wait(handle: int) -> Exit | None:
     return Exit(signal=ended.si_status)
 
 
-def _send(handle: int, name: Literal["TERM", "INT"]) -> None:
+def _send(handle: int, name: Literal["TERM", "INT", "HUP"]) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, signal.Signals[f"SIG{name}"])
