@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import shutil
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -108,6 +109,26 @@ async def test_another_policy_is_seen(
             yield from handshakes.manners(server(place))
 
         assert fault in await asyncio.to_thread(lambda: list(look()))
+
+
+CHECKER = shutil.which("sslyze")
+
+
+@pytest.mark.skipif(
+    CHECKER is None, reason="no sslyze on PATH (it pins older libraries: an environment of its own)"
+)
+async def test_a_checker_finds_nothing() -> None:
+    """But that nobody has signed a certificate of our own making."""
+    async with secure(hsts="max-age=63072000") as place:
+        await place.start()
+        await place.enter(await place.app("one"))
+        argv = [str(CHECKER), "--mozilla_config", "intermediate", "--sni", NAME]
+        child = await asyncio.create_subprocess_exec(
+            *argv, f"127.0.0.1:{port(place)}", stdout=asyncio.subprocess.PIPE
+        )
+        said = (await child.communicate())[0].decode().partition("COMPLIANCE")[2]
+        faults = [line for line in said.splitlines() if line.strip().startswith("* ")]
+        assert [one.split()[1] for one in faults] == ["certificate_path_validation:"], said
 
 
 async def test_a_certificate_changes_and_nobody_notices() -> None:
