@@ -79,9 +79,16 @@ def listing(tls: Tls) -> str:
 
 def global_lines(tls: Tls, policy: Policy | None = None) -> list[str]:
     """For the section ``global``."""
-    asked = policy or POLICY
     return [
         f"crt-base {words.quote(tls.folder, what='the state directory')}",
+        *policy_lines(policy),
+    ]
+
+
+def policy_lines(policy: Policy | None = None) -> list[str]:
+    """What is spoken, by every listener of the process."""
+    asked = policy or POLICY
+    return [
         f"ssl-default-bind-options ssl-min-ver {asked.least} {' '.join(asked.options)}",
         f"ssl-default-bind-ciphers {':'.join(asked.ciphers)}",
         f"ssl-default-bind-ciphersuites {':'.join(asked.suites)}",

@@ -43,7 +43,8 @@ class Balance:
     told, for its own text; ``front``: that edge stands behind and does the rest itself.
     ``private``: services that only others of the stack may reach, through its edge. ``maxconn``
     0: as many as the machine has descriptors for. ``trusted``: the edge behind believes what it
-    says of clients; ``announce``: by the PROXY protocol.
+    says of clients. ``host``: what the public calls it; ``unsecured``: the stack speaks TLS, and it
+    was given no certificate; ``announce``: by the PROXY protocol.
     """
 
     stack: str
@@ -63,6 +64,8 @@ class Balance:
     proxies: Proxies = field(default_factory=Proxies)
     answers: Answers = field(default_factory=Answers)
     redirects: tuple[Redirect, ...] = ()
+    host: str = "127.0.0.1"
+    unsecured: bool = False
     trusted: bool = False
     announce: bool = False
 
@@ -83,13 +86,15 @@ def of_stack(stack: Stack, ask: Ask) -> Balance:
     wanted = replace(wanted, maxconn=0) if wanted.maxconn == _UNBOUNDED else wanted
     _check(stack, ask)
     secure = ask.certificate is not None
-    plain = ("*:80" if secure or ask.front else stack.edge.listen) if ask.listen is None else None
+    own = not ask.front and stack.tls is not None
+    plain = "*:80" if ask.front or (secure and not own) else stack.edge.listen
+    by_tls = stack.edge.tls_listen if own else "*:443"
     return Balance(
         stack=stack.id,
         front=ask.front,
         at=ask.at,
-        listen=words.bind(plain or ask.listen or ""),
-        tls_listen=words.bind(ask.tls_listen or "*:443") if secure else None,
+        listen=words.bind(ask.listen or plain),
+        tls_listen=words.bind(ask.tls_listen or by_tls) if secure else None,
         certificate=ask.certificate,
         key=ask.key,
         rules=(config.Rule("/", None, EDGE),) if ask.front else _ordered(wanted),
@@ -99,6 +104,8 @@ def of_stack(stack: Stack, ask: Ask) -> Balance:
         maxconn=wanted.maxconn,
         edge=wanted,
         **(_told_behind(stack, ask) if ask.front else _done_here(wanted)),
+        host=stack.host or "127.0.0.1",
+        unsecured=stack.tls is not None and not secure,
         private=tuple(n for n, s in stack.services.items() if s.http and s.route is None),
     )
 

@@ -10,18 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gapless.edge import config, judging, render, words
+from gapless.edge import tls as edge_tls
 from gapless.targets.balance import Balance, Pool
 
 MAIN = "haproxy.cfg"
-TLS = (
-    "ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets",
-    "ssl-default-bind-ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305",
-    "ssl-default-bind-ciphersuites "
-    "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256",
-)
-"""Mozilla's intermediate configuration, without the ciphers that want parameters of their own."""
 
 
 def files(balance: Balance) -> dict[str, str]:
@@ -29,6 +21,8 @@ def files(balance: Balance) -> dict[str, str]:
     if balance.front:
         return {MAIN: front(balance)}
     found = {MAIN: instead(balance), config.MAINTENANCE_LIST: ""}
+    if balance.certificate is not None:
+        found[edge_tls.LIST] = f"{_certificate(balance)}\n"
     if balance.page is not None:
         found[config.MAINTENANCE_PAGE] = balance.page
     return found
@@ -37,6 +31,8 @@ def files(balance: Balance) -> dict[str, str]:
 def instead(balance: Balance) -> str:
     """The edge's own text, with a cookie for each server where clients stay."""
     wanted = replace(balance.edge, listen=balance.listen, standalone=True)
+    if balance.tls_listen is not None:
+        wanted = _secured(balance, wanted, balance.tls_listen)
     servers = [
         config.Server(
             name=f"{pool.name}.{number}",
@@ -59,6 +55,20 @@ def instead(balance: Balance) -> str:
     )
 
 
+def _secured(balance: Balance, wanted: config.Config, listen: str) -> config.Config:
+    """With the edge's own TLS; its list of certificates is a file beside this one."""
+    edge_tls.not_possible({"the folder": balance.at})
+    port = int(listen.rpartition(":")[2])
+    spoken = edge_tls.Tls(balance.at, certificates=(), name=balance.host, port=port)
+    return replace(wanted, binds=(config.Bind(listen, tls=True),), tls=spoken)
+
+
+def _certificate(balance: Balance) -> str:
+    path = balance.certificate or ""
+    edge_tls.not_possible({"--cert": path})
+    return words.word(path).strip("'")
+
+
 def front(balance: Balance) -> str:
     """A proxy before the stack's own edge."""
     (pool,) = balance.pools
@@ -68,7 +78,7 @@ def front(balance: Balance) -> str:
 
 
 def _global(balance: Balance) -> list[str]:
-    tls = TLS if balance.certificate is not None else ()
+    tls = edge_tls.policy_lines() if balance.certificate is not None else ()
     most = [f"maxconn {int(balance.maxconn)}"] if balance.maxconn else []
     return ["global", *most, "hard-stop-after 24h", *tls]
 

@@ -220,6 +220,10 @@ def report(target: Target, balance: Balance, keys: Iterable[tuple[str, str]]) ->
     for name, known in ALWAYS.items():
         if (fate := _fate(known, target, front=balance.front)) is not None:
             found.append(Line(name, fate.kind, fate.text))
+    if balance.unsecured:
+        found.append(
+            Line("TLS", "refused", "the stack speaks it: say --cert (and --key for nginx)")
+        )
     client = _fate(CLIENT, target, front=balance.front)
     if balance.front and not balance.trusted:
         client = STRANGER

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from gapless.edge import tls as edge_tls
 from gapless.edge.config import Rule
 from gapless.targets import nginx_answers, nginx_forwarded, nginx_redirects
 from gapless.targets import nginx_words as words
@@ -18,17 +19,8 @@ MAIN = "nginx.conf"
 PAGE = "maintenance.html"
 SWITCH = "maintenance.on"
 """While a file of that name exists, there is maintenance."""
-TLS = (
-    "ssl_protocols TLSv1.2 TLSv1.3;",
-    "ssl_ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
-    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305;",
-    "ssl_prefer_server_ciphers off;",
-    "ssl_session_cache shared:{}:10m;",
-    "ssl_session_timeout 1d;",
-    "ssl_session_tickets off;",
-)
-"""Mozilla's intermediate configuration, without the ciphers that want parameters of their own."""
+PROTOCOLS = {"TLSv1.2": "TLSv1.2 TLSv1.3", "TLSv1.3": "TLSv1.3"}
+"""By the least one that the edge's policy allows."""
 TUNNEL = "24h"
 CONNECTIONS = 16_384
 """Of each worker, where the file names no number."""
@@ -291,7 +283,12 @@ def _tls(balance: Balance) -> list[str]:
         "http2 on;",
         f"ssl_certificate {words.quote(balance.certificate or '', what='the certificate')};",
         f"ssl_certificate_key {words.quote(balance.key or '', what='the key')};",
-        *(line.format(cache) for line in TLS),
+        f"ssl_protocols {PROTOCOLS[edge_tls.POLICY.least]};",
+        f"ssl_ciphers {':'.join(edge_tls.POLICY.ciphers)};",
+        f"ssl_ecdh_curve {':'.join(edge_tls.POLICY.curves)};",
+        "ssl_prefer_server_ciphers off;",
+        f"ssl_session_cache shared:{cache}:10m;",
+        "ssl_session_tickets off;",
     ]
 
 
