@@ -95,6 +95,8 @@ class Edge:
     pid: int | None = None
     config: str = ""
     maintenance: bool = False
+    held_until: float | None = None
+    """Requests wait there until then (seconds since 1970); None: they pass."""
     stopping_at: float | None = None
     """When it was told to stop; None once it has."""
     servers: Mapping[str, EdgeServer] = field(default_factory=dict)

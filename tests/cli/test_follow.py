@@ -130,6 +130,7 @@ BODIES: list[tuple[list[str], str, dict[str, Any]]] = [
     (["stop", "web"], "/v1/stop", {"services": ["web"]}),
     (["start", "web"], "/v1/start", {"services": ["web"]}),
     (["maintenance", "off"], "/v1/maintenance", {"on": False}),
+    (["maintenance", "hold", "1.5s"], "/v1/maintenance", {"hold": 1.5}),
     (["rollback", "r11", "-y"], "/v1/rollback", {"release": 11, "wait": False, "yes": True}),
     (["rollback"], "/v1/rollback", {"release": None, "wait": False, "yes": False}),
     (["abort"], "/v1/abort", {}),

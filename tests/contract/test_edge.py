@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Protocol
@@ -14,6 +15,7 @@ from tests.edge import stand
 
 from gapless.edge import base, config
 from gapless.errors import EdgeRefused
+from gapless.model.desired import Hold
 from gapless.testing.edge import Desk, FakeEdge
 
 Still = Callable[[int], Awaitable[tuple[int, int]]]
@@ -26,7 +28,7 @@ class Bench(Protocol):
     config: config.Config
 
     def edge(self) -> Any: ...
-    async def start(self) -> None: ...
+    async def start(self, members: tuple[base.Member, ...] = ()) -> None: ...
     async def stop(self) -> None: ...
     async def member(self, name: str, backend: str = "web") -> base.Member: ...
     def unready(self, name: str) -> None: ...
@@ -43,8 +45,8 @@ class Real:
     def edge(self) -> Any:
         return self.place.client()
 
-    async def start(self) -> None:
-        await self.place.start()
+    async def start(self, members: tuple[base.Member, ...] = ()) -> None:
+        await self.place.start(members)
 
     async def stop(self) -> None:
         self.place.stop()
@@ -97,8 +99,8 @@ class Fake:
     def edge(self) -> Any:
         return FakeEdge(self.desk)
 
-    async def start(self) -> None:
-        self.edge().process(self.config)
+    async def start(self, members: tuple[base.Member, ...] = ()) -> None:
+        self.edge().process(self.config, members)
 
     async def stop(self) -> None:
         self.desk.stop()
@@ -233,6 +235,25 @@ async def test_maintenance_is_seen_and_kept(bench: Bench, edge: Any) -> None:
     assert (await edge.look()).maintenance
     await edge.maintenance(False)
     assert not (await edge.look()).maintenance
+
+
+async def test_hold_is_seen_and_kept(bench: Bench, edge: Any) -> None:
+    hold = Hold(round(time.time() + 30, 3), 30.0)
+    await edge.hold(hold)
+    await edge.hold(hold)
+    assert (await bench.edge().look()).held_until == hold.until
+    await edge.reload(replace(bench.config, allow=("192.0.2.1",)), ())
+    assert (await edge.look()).held_until == hold.until
+    await edge.hold(None)
+    assert (await edge.look()).held_until is None
+
+
+async def test_members_are_there_from_the_first_moment(bench: Bench) -> None:
+    member = await bench.member("a")
+    lost = replace(member, backend="nothing")
+    await bench.start((member, lost))
+    servers = (await bench.edge().look()).servers
+    assert {name for name, server in servers.items() if server.takes_work} == {member.name}
 
 
 async def test_reload_keeps_members_as_they_are(bench: Bench, edge: Any) -> None:

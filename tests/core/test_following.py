@@ -16,6 +16,7 @@ from gapless.core.autoscale.proposals import Member
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.engine import rollouts, wishes
+from gapless.model.desired import Hold
 from gapless.observed import Load, Measure, Moment
 from tests.core import worlds
 from tests.core.worlds import loaded
@@ -116,6 +117,7 @@ def held_worlds() -> dict[str, World]:
     return {
         "deploy 2 is under way": worlds.deploying(world, TABLE),
         "maintenance is on": replace(world, desired=replace(desired, maintenance=True)),
+        "requests are held": replace(world, desired=replace(desired, hold=Hold(9e9, 10.0))),
         "set by hand": replace(world, desired=replace(desired, scale={"web": 4})),
         "it is stopped": replace(world, desired=replace(desired, stopped=("web",))),
         "": world,

@@ -21,7 +21,7 @@ from gapless.cli import main as cli
 from gapless.core import plan
 from gapless.core.autoscale import behaviour, deciding
 from gapless.data import redisqueue
-from gapless.edge import judging, render, static, tls
+from gapless.edge import files, judging, render, static, tls
 from gapless.engine import controller, execute, situation
 from gapless.engine import main as engine
 from gapless.model.process import Exit, Process, ReplicaId
@@ -160,6 +160,19 @@ class BadToWorkers(execute.Executor):
         await super().perform(step, observed)
 
 
+class LosesServers(execute.Executor):
+    """After it has started an edge, nobody enters that one any more."""
+
+    started = 0
+
+    async def perform(self, step: plan.Step, observed: Observed) -> None:
+        if isinstance(step, plan.StartEdge):
+            self.started += 1
+            observed = replace(observed, replicas=())
+        if not (isinstance(step, plan.Enter) and self.started > 1):
+            await super().perform(step, observed)
+
+
 class KillsAtLimit(execute.Executor):
     """One that is over its limit is killed at once, whatever it serves."""
 
@@ -207,10 +220,39 @@ def gives_up() -> None:
 
 def first_come() -> None:
     """An edge that fills the first replica before it turns to the next."""
+    edited(r"balance \w+", "balance first")
+
+
+def bad_edge() -> None:
+    """An edge that hangs up on idle clients when it reloads, and on whom it should show the page;
+    that answers 503 where requests should wait, and has lost its servers after a crash."""
+    edited(r"option idle-close-on-response", "no option idle-close-on-response")
+    edited(
+        r"http-request return status 503(.*) if maintenance",
+        "http-request silent-drop if maintenance",
+    )
+    edited(r"http-request lua\.gapless_hold", "http-request return status 503")
+    vars(controller)["Executor"] = LosesServers
+
+
+def bad_hold() -> None:
+    """An edge that holds for ever, unless somebody lets go, and does what nobody waits for."""
+    script = files.script()
+    for old, new in (
+        ("return tonumber(till) - now()", "return 999"),
+        ("ticks > 0", "true"),
+        ("mine.gone = true", "mine.gone = false"),
+    ):
+        script = script.replace(old, new)
+    vars(files)["script"] = lambda: script
+
+
+def edited(pattern: str, new: str) -> None:
+    """An edge whose configuration says something else."""
     sound = render.text
 
     def text(*given: Any) -> str:
-        return re.sub(r"balance \w+", "balance first", sound(*given))
+        return re.sub(pattern, new, sound(*given))
 
     vars(render)["text"] = text
 
@@ -289,6 +331,8 @@ PARTS = {
     "forgets-its-window": forgets_its_window,
     "forgets-old-files": forgets_old_files,
     "files-last": files_last,
+    "bad-edge": bad_edge,
+    "bad-hold": bad_hold,
 }
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import select
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -125,12 +128,12 @@ class Stand:
         """Another client, as after the first one's death."""
         return haproxy.HAProxyEdge(self.root / "home", self.root / "run", "demo")
 
-    async def start(self) -> None:
-        self._spawn()
+    async def start(self, members: tuple[base.Member, ...] = ()) -> None:
+        self._spawn(members)
         await until(self._runs, "the edge runs")
 
-    def _spawn(self) -> None:
-        process = self.edge.process(self.config)
+    def _spawn(self, members: tuple[base.Member, ...]) -> None:
+        process = self.edge.process(self.config, members)
         with (self.root / "edge.log").open("ab") as log:
             self.child = subprocess.Popen(process.argv, cwd=process.cwd, stdout=log, stderr=log)
 
@@ -142,6 +145,22 @@ class Stand:
             self.child.terminate()
             self.child.wait(PATIENCE)
             self.child = None
+
+    async def kill(self) -> None:
+        """kill -9 of master and workers; on return none of them holds anything any more."""
+        pids = await self.edge.pids()
+        handles = [os.pidfd_open(pid) for pid in pids]
+        for handle in handles:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+
+        async def gone() -> bool:
+            return len(select.select(handles, [], [], 0)[0]) == len(handles)
+
+        await until(gone, "the edge is gone")
+        for handle in handles:
+            os.close(handle)
+        assert self.child is not None
+        self.child.wait()
 
     async def app(self, name: str) -> App:
         app = await App(name, str(self.root / f"{name}.sock")).start()

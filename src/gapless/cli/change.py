@@ -11,7 +11,7 @@ import click
 
 from gapless import errors
 from gapless.cli import follow, out, render
-from gapless.cli.session import Session
+from gapless.cli.session import Session, duration
 
 _COUNT = re.compile(r"([a-z][a-z0-9-]*)=(\d+|auto)", re.ASCII)
 _MOST = 1000
@@ -133,7 +133,10 @@ def scale(session: Session, counts: tuple[str, ...]) -> int:
 @click.option("--wait", is_flag=True, help="Return only when the old replicas are gone.")
 @click.pass_obj
 def restart(session: Session, services: tuple[str, ...], wait: bool) -> int:
-    """Replace all replicas of a service (or of all), as gaplessly as a deploy."""
+    """Replace all replicas of a service (or of all), as gaplessly as a deploy.
+
+    restart edge has another worker of the load balancer take over.
+    """
     body = {"services": list(services), "wait": wait}
     done = f"restarted {', '.join(services) or 'all services'}"
     return follow.run(session, "/v1/restart", body, live=True, abort=ABORT, done=done)
@@ -156,12 +159,34 @@ start = _named("start", "started", "Start what was stopped.")
 
 
 @click.command()
-@click.argument("state", type=click.Choice(["on", "off"]))
+@click.argument("state", type=click.Choice(["on", "off", "hold"]))
+@click.argument("time", required=False, metavar="[TIME]")
 @click.pass_obj
-def maintenance(session: Session, state: str) -> int:
-    """Answer 503 with the maintenance page to all but allowed addresses, or stop doing so."""
-    body = {"on": state == "on"}
-    return follow.run(session, "/v1/maintenance", body, done=f"maintenance: {state}")
+def maintenance(session: Session, state: str, time: str | None) -> int:
+    """Answer 503 with the maintenance page to all but allowed addresses, or stop doing so.
+
+    hold 10s keeps requests waiting at the edge instead, through a short stop; they go on when
+    the time is over, or at once with off.
+    """
+    body = maintenance_body(state, *([] if time is None else [time]))
+    end = follow.follow(session, "/v1/maintenance", body)
+    done = f"maintenance: {state}"
+    if state == "hold":
+        under_way = end.result.get("in_flight") or 0
+        done = f"holding requests for {time}; {under_way} let through before are under way"
+    return follow.finish(session, end, done)
+
+
+def maintenance_body(state: str, *time: str) -> dict[str, Any]:
+    """``("hold", "10s")``, ``("on",)``. Raises UsageError."""
+    if state != "hold" and not time:
+        return {"on": state == "on"}
+    if state != "hold" or len(time) != 1:
+        raise errors.UsageError("maintenance: say on, off, or hold and for how long: hold 10s")
+    try:
+        return {"hold": duration(time[0])}
+    except click.BadParameter as fault:
+        raise errors.UsageError(f"maintenance hold: {fault.message}") from None
 
 
 @click.command()
@@ -213,8 +238,8 @@ def plan_body(session: Session, verb: str, rest: tuple[str, ...]) -> dict[str, A
             more = {"counts": parse_counts(rest)}
         case "restart" | "stop" | "start":
             more = {"services": list(rest)}
-        case "maintenance" if rest in (("on",), ("off",)):
-            more = {"on": rest == ("on",)}
+        case "maintenance" if rest and rest[0] in ("on", "off", "hold"):
+            more = maintenance_body(*rest)
         case _:
             raise errors.UsageError(
                 f'nothing can be planned for "{out.clean(" ".join((verb, *rest)))}"',

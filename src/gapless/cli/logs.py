@@ -7,6 +7,8 @@ with the one before them, and a file without any time is ordered by its last cha
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +29,7 @@ OURS = ("controller", "edge", "static")
 """Not the application's: shown when they are named."""
 POLL = 0.2
 _TIME = re.compile(
-    r"^\W{0,3}(?:[A-Z]+\W{1,3})?"
+    r'^(?:\{"time":")?\W{0,3}(?:[A-Z]+\W{1,3})?'
     r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d{1,6})?(?:Z|[+-]\d\d:?\d\d)?)"
 )
 
@@ -76,7 +78,8 @@ def logs(
 ) -> None:
     """Merged logs of all replicas and stores, or of those named.
 
-    Names: web, web.1, web.1@r12, a store's, edge, controller. What has ended is shown when it is
+    Names: web, web.1, web.1@r12, a store's, edge (its access log), controller. With --json each
+    line is an object. What has ended is shown when it is
     named and nothing that runs bears the name, and with --previous.
     """
     given = click.get_current_context().get_parameter_source("tail")
@@ -90,13 +93,29 @@ def logs(
     def show(source: Source, line: str) -> None:
         # Hidden first: a search must not tell whether a value holds what is sought.
         line = mask(line)
-        if keep(line):
-            out.data(f"{source.name.ljust(width)} | {out.clean(line)}")
+        if not keep(line):
+            return
+        if session.json:
+            out.data(as_object(source.name, line))
+            return
+        if source.name == "edge":
+            from gapless.edge import accesslog
+
+            line = accesslog.readable(line)
+        out.data(f"{source.name.ljust(width)} | {out.clean(line)}")
 
     for source, line in merged(sources, tail, since):
         show(source, line)
     if follow:
         go_on(session, names, sources, show)
+
+
+def as_object(name: str, line: str) -> str:
+    """A line as a JSON object: as it is, where it is one (the edge's access log), else in one."""
+    with contextlib.suppress(ValueError):
+        if isinstance(json.loads(line), dict):
+            return line
+    return json.dumps({"log": name, "line": line}, ensure_ascii=False)
 
 
 def pattern(text: str | None) -> Callable[[str], bool]:

@@ -116,13 +116,19 @@ def find(answer: dict[str, Any], name: str) -> dict[str, Any]:
 @click.option("--once", is_flag=True, help="One look, also on a terminal.")
 @click.pass_obj
 def top(session: Session, once: bool) -> None:
-    """Use of cpu and memory of each replica; on a terminal it goes on until Ctrl-C."""
+    """Use of cpu and memory of each replica, and the traffic of the last ten seconds.
+
+    On a terminal it goes on until Ctrl-C.
+    """
     if session.json or once or not out.colourful():
         answer = _top(session)
         if session.json:
             out.as_json(answer)
         else:
             out.show_table(TOP_HEADS, _top_rows(answer))
+            if rows := render.traffic_rows(answer.get("traffic") or {}):
+                out.data("")
+                out.show_table(render.TRAFFIC_HEADS, rows)
             if line := _backlogs(answer):
                 out.data(line)
         return
@@ -135,10 +141,17 @@ def top(session: Session, once: bool) -> None:
                 answer = _top(session)
                 table = out.rich_table(TOP_HEADS, _top_rows(answer))
                 table.caption = _backlogs(answer)
-                live.update(table, refresh=True)
+                live.update(_with_traffic(table, answer), refresh=True)
                 time.sleep(1.0)
     except KeyboardInterrupt:
         return
+
+
+def _with_traffic(table: Any, answer: dict[str, Any]) -> Any:
+    import rich.console
+
+    rows = render.traffic_rows(answer.get("traffic") or {})
+    return rich.console.Group(table, out.rich_table(render.TRAFFIC_HEADS, rows)) if rows else table
 
 
 TOP_HEADS = ("ID", "SERVICE", "CPU", "MEMORY")

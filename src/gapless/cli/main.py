@@ -37,7 +37,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "stop": ("change", "Stop a service."),
         "start": ("change", "Start a stopped service."),
         "install": ("install", "Boot with the machine (systemd unit)."),
-        "maintenance": ("change", "Show the maintenance page, or stop showing it."),
+        "maintenance": ("change", "Show the maintenance page, or hold requests."),
     },
     "Release": {
         "plan": ("change", "What would change, and why."),

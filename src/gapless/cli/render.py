@@ -202,9 +202,32 @@ def headline(status: Answer) -> str:
         parts.append(f"front: {front['state']} {', '.join(front['urls'])}".rstrip())
     if status.get("maintenance"):
         parts.append("maintenance: on")
+    if (held := status.get("held_until")) is not None and held > time.time():
+        parts.append(f"requests held: {held - time.time():.0f} s")
     if rollout := status.get("rollout"):
         parts.append(f"{rollout.get('kind', 'change')}: {rollout.get('phase', 'under way')}")
     return " · ".join(parts)
+
+
+TRAFFIC_HEADS = ("SERVICE", "ROUTE", "REQ/S", "4XX", "ERRORS", "P50", "P95", "P99")
+
+
+def traffic_rows(traffic: Answer) -> list[tuple[str, ...]]:
+    """A row for each service that had requests; ``edge``: what the edge itself answered."""
+    return [
+        (
+            name,
+            _dash(one.get("route")),
+            f"{one['per_second']:,.1f}",
+            str(one["refused"]),
+            f"{one['errors']} ({(one['error_rate'] or 0.0):.2%})",
+            *("-" if one[key] is None else f"{one[key]} ms" for key in PERCENTILES),
+        )
+        for name, one in (traffic.get("services") or {}).items()
+    ]
+
+
+PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
 
 
 def counts(services: Mapping[str, Answer]) -> str:

@@ -53,6 +53,8 @@ def held(world: World, name: str) -> str:
         return f"{desired.rollout.kind} {desired.rollout.id} is under way"
     if desired.maintenance:
         return "maintenance is on"
+    if desired.hold is not None:
+        return "requests are held"
     if name in desired.scale:
         return BY_HAND
     return ""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from gapless.model import cron
-from gapless.model.desired import Generation, Phase
+from gapless.model import cron, units
+from gapless.model.desired import Generation, Hold, Phase
 from gapless.model.process import ReplicaId
 
 
@@ -150,6 +150,19 @@ class InstallCertificate(Step):
 
 CERTIFICATE = "certificate "
 """Begins the subject of steps that no rollout stands or falls with."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetHold(Step):
+    """Let requests wait at the edge, or let those go that do (None)."""
+
+    hold: Hold | None
+
+    @property
+    def text(self) -> str:
+        if self.hold is None:
+            return "edge release requests"
+        return f"edge hold requests for {units.format_duration(self.hold.seconds)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,7 +469,18 @@ class Rescale(Step):
         return f"{self.name} scale to {self.count}"
 
 
-Recorded = Advance | Undo | Commit | Settle | Rescale | Count | NoteRun | SkipRun
+@dataclass(frozen=True, slots=True)
+class EndHold(Step):
+    """Its time is over: it is not wanted any more."""
+
+    until: float
+
+    @property
+    def text(self) -> str:
+        return "edge hold over"
+
+
+Recorded = Advance | Undo | Commit | Settle | Rescale | Count | NoteRun | SkipRun | EndHold
 """Steps that change the record and nothing else."""
 Timed = RunDue | EndJob | ForgetRun
 """Steps of schedules: no rollout stands or falls with them."""

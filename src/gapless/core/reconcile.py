@@ -12,6 +12,8 @@ from gapless.core.world import World
 from gapless.model.stack import Stack
 from gapless.observed import Failures
 
+HOLD_ENDS = 0.25
+"""Seconds before the end of a hold in which the edge, by its own clock, may have ended it."""
 TELL_AGAIN = 30.0
 """Seconds after which a store or the edge is told again to stop."""
 
@@ -20,6 +22,9 @@ def reconcile(world: World) -> plan.Decision:
     """The steps due now (independent of each other), when to look again, and what is awaited."""
     agenda = plan.Agenda(world.now)
     front.advance(agenda, world, edge_wanted=wants_edge(world))
+    hold = world.desired.hold
+    if hold is not None and hold.until <= world.wall:
+        agenda.do(plan.EndHold(hold.until, cause="its time is over"))
     _edge(agenda, world)
     _static(agenda, world)
     _data(agenda, world)
@@ -89,7 +94,7 @@ def _edge(agenda: plan.Agenda, world: World) -> None:
         if world.claim is None and front.holds(world):
             return  # the front has the address that it is to have
         if complete:
-            agenda.do(plan.ReloadEdge(world.edge_config, cause="its routes change"))
+            agenda.do(plan.ReloadEdge(world.edge_config, cause="its configuration changes"))
         return
     certificates.tend(agenda, world, _in_force(world))
     _steer(agenda, world)
@@ -100,6 +105,7 @@ def _steer(agenda: plan.Agenda, world: World) -> None:
     edge = world.observed.edge
     if edge.maintenance != world.desired.maintenance:
         agenda.do(plan.SetMaintenance(world.desired.maintenance, cause="by hand"))
+    _hold(agenda, world)
     known = {r.server.name for r in world.observed.replicas if r.server is not None}
     for server in edge.servers.values():
         if server.name not in known:
@@ -122,6 +128,15 @@ def _static(agenda: plan.Agenda, world: World) -> None:
         agenda.wait("the server of files answers")
     elif seen.config != world.static_config:
         agenda.do(plan.ReloadStatic(world.static_config, cause="its folders change"))
+
+
+def _hold(agenda: plan.Agenda, world: World) -> None:
+    """The edge ends a hold by itself; all that is left to do then is to forget it."""
+    hold, held = world.desired.hold, world.observed.edge.held_until
+    if hold is not None and hold.until <= world.wall + HOLD_ENDS:
+        return  # begun anew for its last moment it would only flicker
+    if held != (None if hold is None else hold.until):
+        agenda.do(plan.SetHold(hold, cause="by hand"))
 
 
 def _data(agenda: plan.Agenda, world: World) -> None:

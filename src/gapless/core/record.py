@@ -12,6 +12,9 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
     """The record after the step; unchanged for steps that only touch the world."""
     if isinstance(step, plan.Count | plan.NoteRun | plan.SkipRun):
         return _scheduled(desired, step)
+    if isinstance(step, plan.EndHold):
+        over = desired.hold is not None and desired.hold.until == step.until
+        return replace(desired, hold=None) if over else desired
     if isinstance(step, plan.Rescale):
         return replace(desired, auto={**desired.auto, step.name: step.count})
     rollout = desired.rollout

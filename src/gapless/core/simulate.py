@@ -194,6 +194,8 @@ def _apply_edge(world: World, step: plan.Step) -> World:
             return _observe(world, static=Static())
         case plan.SetMaintenance(on=on):
             edge = replace(edge, maintenance=on)
+        case plan.SetHold(hold=hold):
+            edge = replace(edge, held_until=None if hold is None else hold.until)
     return _observe(world, edge=edge)
 
 

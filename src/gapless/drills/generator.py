@@ -129,6 +129,18 @@ class Load:
         for child in self._children:
             self._send(child, json.dumps({"mark": phase}))
 
+    def enter(self, phase: str, seconds: float = 20.0) -> None:
+        """As ``mark``; on return no request of an earlier phase is begun. Raises WorkFailed."""
+        self.mark(phase)
+        deadline = time.monotonic() + seconds
+        with self._changed:
+            while any(line.get("phase") != phase for line in self._lines):
+                self._check()
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise errors.WorkFailed("load: the generator does not answer")
+                self._changed.wait(left)
+
     def until(self, *, requests: int = 0, sockets: int = 0, seconds: float) -> bool:
         """Wait until so many are begun and connected; False: time is up. Raises WorkFailed."""
         deadline = time.monotonic() + seconds

@@ -170,3 +170,15 @@ def check(mix: Mix) -> None:
                 f"{method} {path}: answers {status} with nothing disturbed, so it proves nothing",
                 hint="[drill] get = […], post = […], or --path, --post name paths that work",
             )
+
+
+def ask(chosen: Mix, path: str, source: str | None = None) -> tuple[int, dict[str, str], bytes]:
+    """One GET from an address of ours; status, headers and body. Raises OSError, HTTPException."""
+    connection = specs.one_connection(chosen.url, chosen.timeout, source)
+    try:
+        connection.request("GET", path, headers={"Host": chosen.host} if chosen.host else {})
+        answer = connection.getresponse()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, headers, answer.read()
+    finally:
+        connection.close()

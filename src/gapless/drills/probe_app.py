@@ -8,6 +8,7 @@ deploy versions of it. It serves on a Unix socket (``--socket``) or a port (``--
     GET  /slow?s=2    200; half of the body at once, the rest after so many seconds
     POST /echo        200 with the body that came
     ANY  /once?s=0.1  notes the request's id in the file $PROBE_LEDGER, waits, and answers 200
+    GET  /ws          a WebSocket that is held, and told (1001) when the replica goes
     POST /turn?bad    from now on it is ``bad``, ``unready`` (503 at /ready alone) or ``good``
 
 ``--mode`` (or the first word of the file ``mode`` beside this one) is ``good``, ``crash`` (ends
@@ -19,6 +20,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
+import hashlib
 import os
 import signal
 import sys
@@ -28,6 +31,10 @@ MODES = ("good", "crash", "never-ready", "bad")
 TURNS = ("good", "bad", "unready")
 SLOWEST = 30.0
 LARGEST = 16 * 1024**2
+MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""Of RFC 6455: it proves that whoever answers knows what a WebSocket is."""
+GOING_AWAY = b"\x88\x02\x03\xe9"
+"""A frame that closes, with the code 1001."""
 
 
 class Server:
@@ -82,6 +89,9 @@ class Server:
             self._leaked.append(b"x" * self._leak)
         if target.startswith("/slow") and self.mode == "good":
             return await self._slowly(target, headers, writer)
+        if target.startswith("/ws"):
+            await self._hold(headers, reader, writer)
+            return False
         if target.startswith("/once"):
             await once(target, headers)
         status, text = await self._handle(method, target, body)
@@ -103,6 +113,25 @@ class Server:
         writer.write(whole[-8:])
         await writer.drain()
         return not last
+
+    async def _hold(
+        self,
+        headers: dict[str, str],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """A WebSocket in which nobody says anything, until one of us goes."""
+        writer.write(upgraded(headers.get("sec-websocket-key", "")))
+        await writer.drain()
+        left = asyncio.create_task(reader.read())
+        told = asyncio.create_task(self.stopping.wait())
+        await asyncio.wait({left, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not left.done():
+            writer.write(GOING_AWAY)
+            await writer.drain()
+        for task in (left, told):
+            task.cancel()
+        await asyncio.gather(left, told, return_exceptions=True)
 
     async def _handle(self, method: str, target: str, body: bytes) -> tuple[int, bytes]:
         path, _, query = target.partition("?")
@@ -138,6 +167,15 @@ class Server:
             if not busy:
                 writer.close()
         await asyncio.gather(*self._clients, return_exceptions=True)
+
+
+def upgraded(key: str) -> bytes:
+    """The answer that makes a connection a WebSocket."""
+    told = hashlib.sha1(key.encode("latin-1") + MAGIC, usedforsecurity=False).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(told) + b"\r\n\r\n"
+    )
 
 
 async def once(target: str, headers: dict[str, str]) -> None:

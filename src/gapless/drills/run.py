@@ -17,8 +17,11 @@ from gapless.drills import (
     controller,
     crash,
     deploy,
+    edge_crash,
+    edge_reload,
     hang,
     leak,
+    maintenance,
     rollback,
     scale,
     singleton,
@@ -69,6 +72,9 @@ _MODULES: tuple[ModuleType, ...] = (
     leak,
     tls,
     static,
+    maintenance,
+    edge_reload,
+    edge_crash,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

@@ -51,6 +51,8 @@ class Settings:
     """Its table, as the stack file writes it; empty: it does not follow its load."""
     static: bool = False
     """Whether it publishes a folder: see ``publish``."""
+    edge: str = ""
+    """More lines of the table ``[edge]``."""
     ledger: bool = False
     """Whether it keeps a record of what it did: see ``probe_app``, ``Scratch.ledger``."""
 
@@ -124,7 +126,7 @@ surge = {surge}
 {data}
 [edge]
 listen = "127.0.0.1:{ports.reserve()}"
-{static}
+{static}{settings.edge}
 [drill]
 get = ["/"]
 post = ["/echo"]

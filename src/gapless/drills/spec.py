@@ -85,13 +85,18 @@ def client_context(url: str) -> ssl.SSLContext | None:
     return context
 
 
-def one_connection(url: str, timeout: float) -> http.client.HTTPConnection:
-    """For a single question outside the load."""
+def one_connection(
+    url: str, timeout: float, source: str | None = None
+) -> http.client.HTTPConnection:
+    """For a single question outside the load; ``source``: from which of our addresses."""
     host, port = own_address(url)
     context = client_context(url)
+    where = None if source is None else (source, 0)
     if context is None:
-        return http.client.HTTPConnection(host, port, timeout=timeout)
-    return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+        return http.client.HTTPConnection(host, port, timeout=timeout, source_address=where)
+    return http.client.HTTPSConnection(
+        host, port, timeout=timeout, context=context, source_address=where
+    )
 
 
 def own_address(url: str) -> tuple[str, int]:

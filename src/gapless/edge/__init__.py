@@ -7,12 +7,14 @@
 ``render``   the configuration as HAProxy text: pure
 ``front``    what several stacks' edges stand behind: its text and its table: pure
 ``shared``   an edge that stands behind it: pure
+``hold``     requests that wait (``hold.lua``), ``accesslog`` a line for each: pure
 ``words``    foreign values as words that HAProxy cannot misread: pure
 ``wire``     HAProxy's runtime API as commands and parsed answers: pure
 ``sums``     several workers' answers to one: pure
 ``talk``     one exchange over a socket
 ``files``    what lies on disk, checked before it counts; ports
-``binary``   finding an HAProxy that is able
+``binary``   finding an HAProxy that is able, and having it at hand
+``keeper``   its listening sockets, held for the one after it
 ``rotation`` who is in rotation: entering, leaving, being forgotten
 ``doors``    the client of the front
 ``haproxy``  the client: does it, and looks

@@ -42,6 +42,12 @@ class Asking:
         """The pid of the present worker: another one after a reload. Raises EdgeRefused."""
         return (await self._known_workers()).current
 
+    async def pids(self) -> tuple[int, ...]:
+        """The master's, and those of its workers, the present one first. Raises EdgeRefused."""
+        workers = await self._known_workers()
+        now = () if workers.current is None else (workers.current,)
+        return (workers.master, *now, *workers.old)
+
     @property
     def _master(self) -> Path:
         return self.run / conf.MASTER_SOCKET

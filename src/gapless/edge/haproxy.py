@@ -13,40 +13,108 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gapless import observed
-from gapless.edge import base, binary, breaker, files, rotation, securing, sums, talk, wire
+from gapless import errors, observed
+from gapless.edge import (
+    base,
+    binary,
+    breaker,
+    files,
+    hold,
+    keeper,
+    rotation,
+    securing,
+    sums,
+    talk,
+    wire,
+)
 from gapless.edge import config as conf
+from gapless.model.desired import Hold
 from gapless.model.process import Process
+
+PROGRAM_SECONDS = 5.0
+"""For so long a program that was found is taken for the one that is there."""
 
 
 class HAProxyEdge(rotation.Rotation, securing.Securing):
     """``edge.base.Edge`` by HAProxy. ``home`` keeps its configuration, ``run`` its sockets."""
 
-    def __init__(self, home: Path, run: Path, stack: str, binary: str | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        run: Path,
+        stack: str,
+        binary: str | None = None,
+        *,
+        keep: bool = False,
+    ) -> None:
+        """``keep``: hold its listening sockets too, for the one after it."""
         super().__init__(home, run, stack)
         self._program = binary
         self._breaker = breaker.Breaker()
+        self._keeper = keeper.Keeper() if keep else None
+        self._seen: tuple[str | None, float, str] | None = None
+        """Which program was asked for, when it was looked for, and what was found."""
 
     # -- what it is started with ------------------------------------------------------------
 
-    def process(self, config: conf.Config) -> Process:
+    def process(self, config: conf.Config, members: tuple[base.Member, ...] = ()) -> Process:
         """The program to start. The configuration is written and checked by HAProxy itself.
 
-        Raises EdgeRefused with HAProxy's own line, EnvironmentFault when an address is taken or
-        no HAProxy is suitable, UsageError for values that cannot be written safely.
+        ``members`` are in rotation from its first moment. Raises EdgeRefused with HAProxy's own
+        line, EnvironmentFault when an address is taken or no HAProxy is suitable, UsageError for
+        values that cannot be written safely.
         """
-        program = binary.find(self._program)
         files.prepare(self.home, self.run, config)
+        program = self._take(config)
+        inherits: tuple[str, ...] = ()
         if not files.answers(self._master):
-            files.check_ports(config)
+            place = self.run / conf.HEIR_SOCKET
+            if self._keeper is not None:
+                self._keeper.wanted = True
+            if self._keeper is not None and self._keeper.offer(place):
+                inherits = ("-x", str(place))
+            else:
+                files.check_ports(config)
             files.write(self.run / conf.STATE_FILE, files.NO_STATE)
             self._base.unlink(missing_ok=True)
-        files.install(program, self.home, self.run, config, ())
+        files.install(program, self.home, self.run, config, sums.first(config, members))
+        master = f"{self._master},mode,600"
+        link = binary.point(self.home, program)
         return Process(
             id="edge",
-            argv=(str(program), "-W", "-S", f"{self._master},mode,600", "-f", self._text),
+            argv=(str(link), "-W", "-S", master, "-f", self._text, *inherits),
             cwd=str(self.run),
         )
+
+    def program(self, wanted: str | None) -> str:
+        """Looked for anew every few seconds; where none is to be found, what runs will do."""
+        now = time.monotonic()
+        if self._seen is None or self._seen[0] != wanted or now - self._seen[1] > PROGRAM_SECONDS:
+            self._seen = (wanted, now, self._look_for_program(wanted))
+        return self._seen[2]
+
+    def _look_for_program(self, wanted: str | None) -> str:
+        try:
+            return binary.identity(binary.find(wanted or self._program))
+        except errors.EnvironmentFault:
+            taken = binary.taken(self.home)
+            return "" if taken is None else binary.identity(taken)
+
+    def _take(self, config: conf.Config) -> Path:
+        """The program to start or to reload. Raises EnvironmentFault."""
+        try:
+            found = binary.find(config.binary or self._program)
+        except errors.EnvironmentFault:
+            if (taken := binary.taken(self.home)) is None:
+                raise
+            return taken
+        return binary.take(found, self.home)
+
+    def let_go(self) -> None:
+        """It is to stop, and nobody comes after it: nothing is held open for it."""
+        if self._keeper is not None:
+            self._keeper.drop()
+            self._keeper.wanted = False
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -55,16 +123,20 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         try:
             workers = await self._workers()
         except talk.SilentError as silent:
+            if self._keeper is not None:
+                self._keeper.alone()
             return observed.Edge(state="dead" if silent.was else "absent")
         starting = observed.Edge(state="starting", pid=workers.master)
         if workers.current is None:
             return starting
         acl = str(self.run / conf.MAINTENANCE_LIST)
         try:
-            answer = await self._ask([wire.INFO, wire.switch_look(acl), wire.SERVERS])
+            looks = [wire.switch_look(acl), wire.hold_look(str(self.run / conf.HOLD_MAP))]
+            answer = await self._ask([wire.INFO, *looks, wire.SERVERS])
         except talk.SilentError:
             return starting
         info = self._info(answer)
+        await self._keep(workers.current)
         present = wire.servers(answer)
         await self._settle(present)
         found = {seen.server.name: seen.server for seen in await self._break(present)}
@@ -76,6 +148,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             pid=workers.master,
             config=info.digest,
             maintenance=wire.is_on(answer),
+            held_until=hold.until(answer),
             servers=found,
             uneasy=self._breaker.uneasy(time.monotonic()),
         )
@@ -107,6 +180,17 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         files.write(path, "on\n" if on else "")
         await self._order(wire.switch(str(path), on))
 
+    async def hold(self, wanted: Hold | None) -> None:
+        """For new requests from now on; kept in a file for the next worker.
+
+        Old workers are only told to let go: what they still get they pass on to the present one.
+        """
+        path = self.run / conf.HOLD_MAP
+        files.write(path, hold.text(wanted))
+        await self._order(wire.hold(str(path), None if wanted is None else hold.entry(wanted)))
+        for pid in (await self._known_workers()).old:
+            await self._through_master(pid, *wire.hold(str(path), None))
+
     async def reload(self, config: conf.Config, members: tuple[base.Member, ...]) -> None:
         """Another worker with the new configuration; the old one finishes what it has.
 
@@ -118,9 +202,10 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         known = await self._servers()
         states = await self._answer(["show servers state"])
         servers = sums.members(config, members, known)
-        program = binary.find(self._program)
+        program = await asyncio.to_thread(self._take, config)
         files.write(self.run / conf.STATE_FILE, states)
         await asyncio.to_thread(files.install, program, self.home, self.run, config, servers)
+        binary.point(self.home, program)
         counted = await self.counters()
         answer = await talk.exchange(self._master, "reload\n")
         if "Success=0" in answer:
@@ -138,6 +223,13 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
     @property
     def _base(self) -> Path:
         return self.home / files.COUNTED
+
+    async def _keep(self, worker: int) -> None:
+        if self._keeper is None or not self._keeper.wanted:
+            return
+        self._keeper.serves()
+        if self._keeper.worker != worker:
+            await asyncio.to_thread(self._keeper.take, worker, self._stats)
 
     async def _break(self, present: Sequence[wire.Seen]) -> list[wire.Seen]:
         """Take out what gave bad answers one after the other; as it is then."""

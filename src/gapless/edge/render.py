@@ -9,7 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gapless.edge import answers, forwarded, judging, redirects, shared, static, tls, words
+from gapless.edge import (
+    accesslog,
+    answers,
+    forwarded,
+    hold,
+    judging,
+    redirects,
+    shared,
+    static,
+    tls,
+    words,
+)
 from gapless.edge import config as conf
 from gapless.edge.config import Backend, Config, Server
 
@@ -58,6 +69,7 @@ def _global(config: Config) -> list[str]:
         *worker,
         *_steered(config, f"nbthread {int(config.threads)}"),
         *([f"maxconn {int(config.maxconn)}"] if config.maxconn else ()),
+        *_steered(config, *hold.script(config)),
         f"stats socket {_path(config, conf.STATS_SOCKET)} mode 600 level admin expose-fd listeners",
         "stats timeout 60s",
         *_steered(
@@ -73,7 +85,7 @@ def _global(config: Config) -> list[str]:
 
 
 def _defaults(config: Config) -> list[str]:
-    patience = max([60.0, *(backend.timeout for backend in config.backends)])
+    patience = max([hold.LONGEST + hold.SPARE, *(backend.timeout for backend in config.backends)])
     return [
         "defaults",
         "mode http",
@@ -107,10 +119,12 @@ def _public(config: Config) -> list[str]:
         *_inherited(config, conf.PUBLIC),
         *_inherited_tls(config),
         *forwarded.expected(config.proxies),
+        *accesslog.always(config),
         # Whoever is retired decides nothing: its successor does, who knows the client as well.
         *_steered(config, "http-request allow if retired"),
         *shared.strangers(config.shared),
         *forwarded.client(config.proxies),
+        *accesslog.asked(config),
         *_secure(config),
         *redirects.lines(config.redirects),
         f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",
@@ -129,7 +143,9 @@ def _public(config: Config) -> list[str]:
     lines += [
         f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
         f" if maintenance{passes}",
+        *_steered(config, *hold.rules(config, passes)),
         *forwarded.told(config.proxies, tls=config.tls is not None),
+        *accesslog.known(config),
         *answers.headers(config.answers),
     ]
     if config.tls is not None:

@@ -44,6 +44,21 @@ def with_old(now: observed.EdgeServer | None, old: observed.EdgeServer) -> obser
     )
 
 
+def first(config: conf.Config, wanted: Sequence[base.Member]) -> tuple[conf.Server, ...]:
+    """Members as they stand in the text that an edge starts with: all in rotation."""
+    backends = {found.name: found for found in config.backends}
+    return tuple(
+        conf.Server(
+            member.name,
+            member.backend,
+            member.address,
+            member.cookie if backends[member.backend].sticky else None,
+        )
+        for member in wanted
+        if member.backend in backends
+    )
+
+
 def members(
     config: conf.Config, wanted: Sequence[base.Member], known: Sequence[wire.Seen]
 ) -> tuple[conf.Server, ...]:

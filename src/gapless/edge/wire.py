@@ -158,6 +158,17 @@ def switch_look(path: str) -> str:
     return command("show", "acl", path)
 
 
+def hold_look(path: str) -> str:
+    """Asks whether, and until when, requests are held: see ``hold.until``."""
+    return command("show", "map", path)
+
+
+def hold(path: str, value: str | None) -> list[str]:
+    """Let requests wait as ``hold.entry`` says; None: let them go."""
+    cleared = command("clear", "map", path)
+    return [cleared] if value is None else [cleared, command("add", "map", path, "on", value)]
+
+
 def switch(path: str, on: bool) -> list[str]:
     """Make the list say so."""
     cleared = command("clear", "acl", path)

@@ -31,6 +31,14 @@ def literal(value: str, more: str = "", *, what: str = "value") -> str:
     return f"'{text}{more}'"
 
 
+def argument(value: str) -> str:
+    """One argument of a converter, for a word that stands in single quotes. Raises UsageError."""
+    quote(value)
+    if any(sign in value for sign in '"\\'):
+        raise errors.UsageError(f"edge: value holds a quote or a backslash: {value!r}")
+    return f'"{value}"'
+
+
 def identifier(value: str, *, what: str = "name") -> str:
     """A name as HAProxy allows it. ``@`` of ``web.1@r12`` becomes ``:``."""
     name = value.replace("@", ":")

@@ -105,6 +105,7 @@ class Api:
             "/v1/history": self._history,
             "/v1/releases": self._releases,
             "/v1/counters": self._counters,
+            "/v1/traffic": self._traffic,
         }
 
     def _streams(self) -> dict[str, Operation]:
@@ -182,6 +183,13 @@ class Api:
 
     async def _counters(self, _: web.Request) -> Any:
         return {name: _plain(c) for name, c in (await self.c.site.edge.counters()).items()}
+
+    async def _traffic(self, request: web.Request) -> dict[str, Any]:
+        try:
+            seconds = float(request.query.get("seconds", "60"))
+        except ValueError:
+            raise errors.UsageError("traffic: seconds must be a number") from None
+        return await usage.traffic(self.c, seconds)
 
     async def _connect(self, body: Mapping[str, Any]) -> dict[str, Any]:
         name, actor = str(body.get("name") or ""), str(body.get("actor") or "operator")

@@ -178,6 +178,7 @@ class Controller:
             await self.stores.close()
             self.site.front.close()
             await self.site.certificates.close()
+            self.site.edge.let_go()
             for store in self.site.stores.values():
                 await store.close()
 

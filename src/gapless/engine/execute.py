@@ -270,7 +270,8 @@ class Executor:
                 self.site.notebook.marks.pop("edge", None)
                 # One that runs all the same is one that nobody can steer: it has lost its sockets.
                 await self.site.runtime.signal("edge", "KILL")
-                await self.site.runtime.start(self.site.edge.process(self._config()))
+                members = self._served(observed)
+                await self.site.runtime.start(self.site.edge.process(self._config(), members))
             case plan.ReloadEdge():
                 members = tuple(
                     self._as_member(r.id, r.address)
@@ -280,9 +281,12 @@ class Executor:
                 await self.site.edge.reload(self._config(), members)
             case plan.StopEdge():
                 self._note_stop("edge")
+                self.site.edge.let_go()
                 await self.site.runtime.signal("edge", "TERM")
             case plan.SetMaintenance(on=on):
                 await self.site.edge.maintenance(on)
+            case plan.SetHold(hold=hold):
+                await self.site.edge.hold(hold)
             case plan.RemoveServer(backend=backend, name=name):
                 await self.site.edge.leave(backend, name)
                 await self.site.edge.remove(backend, name)
@@ -290,6 +294,21 @@ class Executor:
                 await self._static(step)
             case _:
                 await self._certificate(step)
+
+    def _served(self, observed: Observed) -> tuple[edge_base.Member, ...]:
+        """Who was in rotation when the edge died, and is ready as far as anybody knows.
+
+        They serve from its first moment: to introduce them one by one would make a longer outage.
+        """
+        found = []
+        for one in observed.replicas:
+            marks = self.site.notebook.of(str(one.id))
+            inside = marks.entered_at is not None and marks.left_at is None
+            fit = one.alive and one.signalled_at is None and one.frozen_since is None
+            known = self.site.table(one.id) is not None
+            if inside and fit and known and one.address and (one.ready or not one.asked):
+                found.append(self._as_member(one.id, one.address))
+        return tuple(found)
 
     def _config(self) -> edge_config.Config:
         assert self.config is not None, "the loop sets it before it acts"  # noqa: S101

@@ -42,7 +42,7 @@ def site(paths: Paths, stack: Stack, folder: Path) -> Site:
     return Site(
         paths=paths,
         runtime=runtime,
-        edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, stack.edge.binary),
+        edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, keep=True),
         front=Front(paths, stack.edge.binary),
         static=StaticServer(paths.state / "static", runtime.address(staticserver.ID, "socket")),
         releases=Releases(paths, runtime.identity_uid, runtime.shared_group),

@@ -115,6 +115,7 @@ def status(paths: Paths) -> Status:
         "release": _release(wanted.get("stack")),
         "controller": "dead",
         "maintenance": bool(wanted.get("maintenance")),
+        "held_until": (wanted.get("hold") or {}).get("until"),
         "edge": _edge(everything, _url(paths, wanted), paths),
         "rollout": _rollout(wanted.get("rollout")),
         "services": [_service(name, found, serving) for name, found in sorted(services.items())],

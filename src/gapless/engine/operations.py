@@ -15,7 +15,7 @@ from typing import Any
 
 from gapless import errors
 from gapless.core import goodbye, sizing
-from gapless.engine import machine, origin, preflight, rollouts, situation, status, wishes
+from gapless.engine import clock, machine, origin, preflight, rollouts, situation, status, wishes
 from gapless.engine.controller import Controller
 from gapless.engine.folder import Folder
 from gapless.engine.releases.store import DRILL
@@ -218,10 +218,28 @@ class Operations:
             self._needs_running("restart")
             stack = self._stack()
             services = tuple(body.get("services") or ())
+            if services == ("edge",):
+                return await self._restart_edge(body)
             preflight.known(stack, services)
             park = sizing.room_to_park(stack, machine.now(), self.c.desired.auto)
             rollout = rollouts.restart(self.c.desired, stack, services, park=park)
             return await self._roll(rollout, body)
+
+    async def _restart_edge(self, body: Body) -> dict[str, Any]:
+        """A new worker takes over from the one that runs, which ends what it has."""
+        self.site.journal.add("restart edge", actor=_actor(body))
+        epoch = self.c.desired.edge_epoch + 1
+        self.c.want(wishes.edge_restarted(self.c.desired, self._stack()))
+
+        def done() -> bool:
+            world = self.c.world
+            over = world is not None and world.desired.edge_epoch == epoch and world.edge_ready
+            return over or "edge" in self.c.observed.faults
+
+        await self._until(done)
+        if fault := self.c.observed.faults.get("edge"):
+            raise errors.WorkFailed(f"restart edge: {fault}")
+        return self._serving()
 
     async def abort(self, body: Body) -> dict[str, Any]:
         """Undo the rollout under way."""
@@ -268,13 +286,20 @@ class Operations:
             return self._serving()
 
     async def maintenance(self, body: Body) -> dict[str, Any]:
-        """The page and 503 for all but allowed addresses, on or off."""
+        """The page and 503 for all but allowed addresses, on or off; or requests held."""
+        if "hold" in body:
+            return await self._hold(body, float(body["hold"]))
         wanted = bool(body["on"])
         self._needs_running("maintenance")
         wish = wishes.maintained(self.c.desired, self._stack(), wanted)
         self.site.journal.add(f"maintenance {'on' if wanted else 'off'}", actor=_actor(body))
         self.c.want(wish)
-        await self._until(lambda: self.c.observed.edge.maintenance == wanted)
+        await self._until(
+            lambda: (
+                self.c.observed.edge.maintenance == wanted
+                and self.c.observed.edge.held_until is None
+            )
+        )
         return {"maintenance": wanted}
 
     async def proven(self, body: Body) -> dict[str, Any]:
@@ -318,6 +343,25 @@ class Operations:
             raise errors.WorkFailed(now.failures.reason or f"certificate {name}: not renewed")
         newer = self.site.certificates.installed.get(name, 0) > before
         return newer and not now.fresh and now.served == now.serial
+
+    async def _hold(self, body: Body, seconds: float) -> dict[str, Any]:
+        """Requests wait at the edge; ``in_flight``: those that were let through before."""
+        self._needs_running("maintenance")
+        wish = wishes.held(self.c.desired, self._stack(), seconds, clock.wall())
+        hold = wish.hold
+        assert hold is not None  # noqa: S101  # just made
+        self.site.journal.add(f"maintenance hold {seconds:g} s", actor=_actor(body))
+        self.c.want(wish)
+
+        def done() -> bool:
+            over = clock.wall() >= hold.until or self.c.desired.hold != hold
+            return over or self.c.observed.edge.held_until == hold.until
+
+        await self._until(done)
+        if self.c.observed.edge.held_until != hold.until:
+            raise errors.WorkFailed("maintenance: the edge did not begin to hold requests in time")
+        in_flight = sum(server.in_flight for server in self.c.observed.edge.servers.values())
+        return {"hold": hold.until, "in_flight": in_flight}
 
     async def wait(self, body: Body) -> dict[str, Any]:
         """Until everything (or the named services) is ready and nothing rolls."""

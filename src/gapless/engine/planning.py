@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gapless import errors
 from gapless.core import plan as plans
 from gapless.core import simulate, sizing
-from gapless.engine import machine, preflight, rollouts, wishes
+from gapless.engine import clock, machine, preflight, rollouts, wishes
 from gapless.model.desired import Desired
 from gapless.model.stack import Stack
 from gapless.observed import DataNode
@@ -132,6 +132,8 @@ class Planning:
     ) -> tuple[Desired, dict[int, Stack], list[str]]:
         stack = self._running("restart")
         services = tuple(body.get("services") or ())
+        if services == ("edge",):
+            return wishes.edge_restarted(self.c.desired, stack), {}, []
         preflight.known(stack, services)
         park = sizing.room_to_park(stack, machine.now(), self.c.desired.auto)
         rollout = rollouts.restart(self.c.desired, stack, services, park=park)
@@ -151,6 +153,9 @@ class Planning:
         self, body: Mapping[str, Any]
     ) -> tuple[Desired, dict[int, Stack], list[str]]:
         stack = self._running("maintenance")
+        if "hold" in body:
+            wish = wishes.held(self.c.desired, stack, float(body["hold"]), clock.wall())
+            return wish, {}, ["the edge lets them go by itself when the time is over"]
         return wishes.maintained(self.c.desired, stack, bool(body["on"])), {}, []
 
     async def _down(self, _: Mapping[str, Any]) -> tuple[Desired, dict[int, Stack], list[str]]:

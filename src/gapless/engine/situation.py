@@ -143,8 +143,15 @@ class Situation:
     ) -> dict[str, edge_config.Config]:
         """``base``, ``rolling`` and ``switched`` as ``core.world.EdgeConfigs`` explains."""
         found = self._configs(desired, observed, stacks)
-        proven = "tls" in desired.proven
-        return {key: edge_config.promising(c, proven) for key, c in found.items()}
+        program, proven = self.site.edge.program, "tls" in desired.proven
+        return {
+            key: replace(
+                edge_config.promising(one, proven),
+                program=program(one.binary),
+                epoch=desired.edge_epoch,
+            )
+            for key, one in found.items()
+        }
 
     def _configs(
         self, desired: Desired, observed: Observed, stacks: Mapping[int, Stack]

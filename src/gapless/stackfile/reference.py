@@ -108,6 +108,7 @@ EXAMPLES: dict[str, str] = {
     "edge.maintenance_page": '"pages/maintenance.html"',
     "edge.allow": '["10.0.0.0/8"]',
     "edge.max_connections": "10000",
+    "edge.access_log": "true",
     "edge.binary": '"/usr/sbin/haproxy"',
     "edge.trusted": '["10.0.0.0/8"]',
     "edge.proxy_protocol": "true",

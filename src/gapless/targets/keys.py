@@ -101,6 +101,9 @@ KEYS: dict[str, Row] = {
         _kept("sites of several stacks lie side by side in conf.d"),
         BEHIND,
     ),
+    "edge.access_log": Row(
+        _kept("to its standard output"), _emulated("nginx's own, in its own format"), BEHIND
+    ),
     "edge.binary": OTHERS,
     "service.NAME.route": Row(_kept(), _kept("paths are compared decoded"), BEHIND),
     "service.NAME.sticky": Row(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from gapless import errors, observed
 from gapless.edge import base, config, render, sums, wire, words
+from gapless.model.desired import Hold
 from gapless.model.process import Address, Process
 
 Key = tuple[str, str]
@@ -35,6 +36,7 @@ class Desk:
     written: config.Config | None = None
     running: config.Config | None = None
     maintenance: bool = False
+    hold: Hold | None = None
     pid: int = 1
     servers: dict[Key, _Server] = field(default_factory=dict)
     in_flight: dict[Key, int] = field(default_factory=dict)
@@ -82,13 +84,23 @@ class FakeEdge:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
-    def process(self, config: config.Config) -> Process:
+    def process(self, config: config.Config, members: tuple[base.Member, ...] = ()) -> Process:
         """Nothing needs to run; ``Desk.alive`` decides when something must."""
         text = _rendered(config)
         self.desk.written, self.desk.stopped = config, False
+        for server in sums.first(config, members):
+            key = (server.backend, words.identifier(server.name))
+            self.desk.servers[key] = _Server(server.address, server.cookie, "ready")
         if self.desk.alive is None:
             self.desk.running = config
         return Process(id="edge", argv=("edge", str(len(text))))
+
+    def program(self, wanted: str | None) -> str:
+        """There is one only."""
+        return ""
+
+    def let_go(self) -> None:
+        """Nothing is held."""
 
     async def look(self) -> observed.Edge:
         """What the desk says."""
@@ -103,6 +115,7 @@ class FakeEdge:
             pid=self.desk.pid,
             config=config.digest(running),
             maintenance=self.desk.maintenance,
+            held_until=None if self.desk.hold is None else self.desk.hold.until,
             servers={name: self._server((b, name)) for b, name in self.desk.servers},
         )
 
@@ -170,6 +183,11 @@ class FakeEdge:
         """As said."""
         self._config()
         self.desk.maintenance = on
+
+    async def hold(self, wanted: Hold | None) -> None:
+        """As said; its time is over when whoever tests says so."""
+        self._config()
+        self.desk.hold = wanted
 
     async def reload(self, config: config.Config, members: tuple[base.Member, ...]) -> None:
         """Members keep their state; others go, unless they still have work in flight."""

@@ -1,0 +1,270 @@
+"""The edge takes over from itself: no request fails, and no long connection is cut.
+
+On the stack itself the edge is restarted by hand. On a scratch stack of probes it is given another
+program and another route, with WebSockets held through both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from gapless import errors
+from gapless.drills import base, figures, generator, mix, scratch, traffic, verdict
+from gapless.drills import spec as specs
+from gapless.drills.base import Outcome, Target
+from gapless.drills.stage import Stage
+from gapless.drills.state import State
+from gapless.drills.verdict import Reasons, Traffic
+from gapless.edge import asking, binary
+
+NAME = "edge-reload"
+PROMISE = "the load balancer reloads, and is upgraded, without a failed request"
+ROUNDS = 5
+REQUESTS = 300
+"""Sent between two reloads, at least."""
+SOCKETS = 20
+PROGRAM = "haproxy"
+POLL = 0.02
+PATIENCE = 30.0
+"""Seconds in which another program must have taken over."""
+ROUTE = """
+[service.more]
+run = {run}
+route = "/more"
+ready = "/ready"
+start = "20s"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One stack. ``taken``: times that a new worker took over; ``wanted``: how often it should.
+
+    ``kinds``: failed requests. ``program``: what became of another program; "": nothing is wrong.
+    """
+
+    name: str
+    requests: int
+    failed: int
+    unknown: int
+    taken: int
+    wanted: int
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    sockets: figures.Sockets = field(default_factory=figures.Sockets)
+    program: str = ""
+    route: str = ""
+    pid_before: int | None = None
+    pid_after: int | None = None
+
+    def told(self) -> str:
+        """One line for people."""
+        return (
+            f"{self.name}: {self.taken} times another worker took over, {self.failed} of "
+            f"{self.requests:,} requests failed, {self.sockets.dropped} of "
+            f"{self.sockets.clients} sockets dropped"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    parts: tuple[Part, ...]
+
+
+def judge(table: Table, strict: bool = False) -> Reasons:
+    """``strict`` asks for nothing more: no time is promised here."""
+    return tuple(f"{part.name}: {one}" for part in table.parts for one in _judge(part))
+
+
+def _judge(part: Part) -> Reasons:
+    counted = Traffic(
+        requests=part.requests,
+        failed=part.failed,
+        unknown=part.unknown,
+        kinds=part.kinds,
+        sockets=part.sockets,
+    )
+    reasons = [*verdict.lossless(counted), *verdict.sockets_told(counted)]
+    if part.taken < part.wanted:
+        reasons.append(f"another worker took over {part.taken} times, {part.wanted} were wanted")
+    reasons += [one for one in (part.program, part.route) if one]
+    reasons += verdict.equal("the edge's pid", part.pid_before, part.pid_after)
+    return tuple(reasons)
+
+
+def subject(target: Target, state: State) -> str:
+    return f"the edge before {base.published(target, state)}, and a scratch stack of probes"
+
+
+def run(stage: Stage) -> Outcome:
+    before = stage.settle()
+    chosen = mix.choose(stage.target, before, stage.options)
+    mix.check(chosen)
+    began = time.monotonic()
+    parts = [own(stage, chosen)]
+    stage.say(parts[-1].told())
+    name, folder = scratch.name_for(stage.paths.stack), stage.paths.state / "drill"
+    stage.say(f"another program, another route: a scratch stack {name} of probe services")
+    # Beside the folder: what lies in it would be part of the release.
+    beside = stage.paths.state / "drill-engines"
+    settings = scratch.Settings(
+        start="20s", watch="500ms", drain="3s", edge=f'binary = "{beside / PROGRAM}"'
+    )
+    with (
+        engines(beside),
+        scratch.stack(name, folder, stage.say, settings, base.Options()) as probes,
+    ):
+        parts.append(elsewhere(probes, beside))
+    stage.say(parts[-1].told())
+    found = Traffic(
+        requests=sum(part.requests for part in parts),
+        failed=sum(part.failed for part in parts),
+        unknown=sum(part.unknown for part in parts),
+        handovers=sum(part.taken for part in parts),
+        seconds=time.monotonic() - began,
+        sockets=parts[0].sockets,
+    )
+    detail = {"parts": [asdict(part) for part in parts]}
+    return Outcome(NAME, judge(Table(tuple(parts)), stage.options.strict), found, detail)
+
+
+# -- the stack itself ---------------------------------------------------------------------------
+
+
+def own(stage: Stage, chosen: mix.Mix) -> Part:
+    """Restarts by hand, one after the other, under load."""
+    rounds = stage.options.rounds or ROUNDS
+    each = max(1, (stage.options.requests or REQUESTS) // rounds)
+    before = stage.look()
+    edge = asking.Asking(stage.paths.run, stage.paths.stack)
+    streams = (*chosen.closed(), *chosen.slowly())
+    spec = chosen.spec(streams, traffic.LONGEST, sockets=chosen.sockets())
+    workers = [worker(edge)]
+    with generator.Load(spec) as load:
+        load.until(requests=each, sockets=sum(s.clients for s in spec.sockets), seconds=20.0)
+        for _ in range(rounds):
+            stage.must("/v1/restart", services=["edge"])
+            workers.append(worker(edge))
+            load.until(requests=load.requests + each, seconds=spec.timeout)
+        measured = load.finish(spec.timeout + 5.0)
+    after = stage.settle()
+    return _part(
+        "the stack", measured, len(set(workers)) - 1, rounds, (before.edge_pid, after.edge_pid)
+    )
+
+
+def worker(edge: asking.Asking) -> int:
+    """The pid of the present worker. Raises EdgeRefused."""
+    return asyncio.run(edge.pids())[1]
+
+
+def _part(
+    name: str,
+    measured: figures.Measured,
+    taken: int,
+    wanted: int,
+    pids: tuple[int | None, int | None],
+) -> Part:
+    whole = measured.total()
+    return Part(
+        name=name,
+        requests=whole.requests,
+        failed=whole.failed,
+        unknown=whole.unknown,
+        taken=taken,
+        wanted=wanted,
+        kinds=whole.kinds,
+        sockets=measured.sockets,
+        pid_before=pids[0],
+        pid_after=pids[1],
+    )
+
+
+# -- another program, another route -------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def engines(folder: Path) -> Iterator[None]:
+    """Two copies of an HAProxy that differ in their bytes alone; gone in the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    found = binary.find()
+    try:
+        for number in (1, 2):
+            made = folder / str(number)
+            made.mkdir(parents=True)
+            if (libraries := found.parent / "lib").is_dir():
+                shutil.copytree(libraries, made / "lib")
+            shutil.copy(found, made / PROGRAM)
+            with (made / PROGRAM).open("ab") as program:
+                program.write(b"\0" * number)  # behind its end: it does the same
+        point(folder, 1)
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def point(folder: Path, number: int) -> None:
+    """Have the name that the stack file knows lead to one of them."""
+    draft = folder / f".{PROGRAM}"
+    draft.symlink_to(folder / str(number) / PROGRAM)
+    draft.replace(folder / PROGRAM)
+
+
+def elsewhere(probes: scratch.Scratch, folder: Path) -> Part:
+    """Another program, then another route, with WebSockets held through both."""
+    before = probes.settle()
+    chosen = mix.choose(probes.target, before, probes.options)
+    crowd = specs.Sockets(kind="websocket", path="/ws", clients=SOCKETS)
+    streams = (*chosen.closed(), *chosen.slowly())
+    spec = chosen.spec(streams, traffic.LONGEST, sockets=(crowd,))
+    edge = asking.Asking(probes.paths.run, probes.paths.stack)
+    workers = [worker(edge)]
+    with generator.Load(spec) as load:
+        load.until(requests=100, sockets=SOCKETS, seconds=20.0)
+        point(folder, 2)
+        program = upgraded(edge, workers[0], folder / "2" / PROGRAM)
+        workers.append(worker(edge))
+        load.until(requests=load.requests + 100, seconds=20.0)
+        route = widened(probes, chosen)
+        workers.append(worker(edge))
+        load.until(requests=load.requests + 100, seconds=20.0)
+        measured = load.finish(spec.timeout + 5.0)
+    pids = (before.edge_pid, probes.settle().edge_pid)
+    part = _part("probes", measured, len(set(workers)) - 1, 2, pids)
+    return replace(part, program=program, route=route)
+
+
+def upgraded(edge: asking.Asking, worker_before: int, program: Path) -> str:
+    """Wait until another worker of that program has taken over; what is wrong, or ""."""
+    deadline = time.monotonic() + PATIENCE
+    running = None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(errors.EdgeRefused, OSError):
+            master, now, *_ = asyncio.run(edge.pids())
+            running = Path(f"/proc/{master}/exe").readlink()
+            if now != worker_before and running == program:
+                return ""
+        time.sleep(POLL)
+    return f"another program has not taken over: {running} runs"
+
+
+def widened(probes: scratch.Scratch, chosen: mix.Mix) -> str:
+    """Deploy a service at a route of its own; what is wrong with that route, or ""."""
+    run = json.dumps([scratch.interpreter(), "probe_app.py", "--socket", "${socket}"])
+    file = probes.target.file
+    text = file.read_text("utf-8").replace("[service.web]", '[service.web]\nroute = "/"')
+    file.write_text(text + ROUTE.format(run=run), encoding="utf-8")
+    probes.must("/v1/deploy", services=["more"], wait=True)
+    try:
+        _, headers, _ = mix.ask(chosen, "/more")
+    except (OSError, http.client.HTTPException) as error:
+        return f"the new route does not answer ({error})"
+    served = headers.get("x-served-by", "nobody")
+    return "" if served.startswith("more.") else f"the new route leads to {served}"

@@ -1,0 +1,160 @@
+"""The access log: one JSON object a line, as HAProxy writes it and as it is read again. Pure.
+
+What a client sends stands in it only as JSON strings that HAProxy has escaped, so no request can
+forge a line. The query is left out: passwords and tokens travel in it. Times are milliseconds; -1
+in one of them: it did not come to that. ``-`` in a text: there was none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gapless.edge import config as conf
+
+LONGEST = 8192
+"""Bytes of a line at most: a path and an agent of nothing but control characters still fit."""
+AGENT = 200
+"""Bytes of the client's name for itself."""
+HOST = 100
+BEGINNING = '{"time":"'
+"""How every line begins; what HAProxy itself has to say does not."""
+_TEXT = "json(utf8s)"
+_FIELDS = (
+    '"time":"%[date,utime(%Y-%m-%dT%H:%M:%S)].%[date(0,ms),concat(),bytes(10,3)]Z"',
+    '"client":"%[src]"',
+    f'"method":"%[capture.req.method,{_TEXT}]"',
+    f'"host":"%[var(txn.gapless_host),{_TEXT}]"',
+    f'"path":"%[capture.req.uri,field(1,?),{_TEXT}]"',
+    '"status":%ST',
+    '"in":%U',
+    '"out":%B',
+    '"request_ms":%TR',
+    '"queue_ms":%Tw',
+    '"connect_ms":%Tc',
+    '"response_ms":%Tr',
+    '"total_ms":%Ta',
+    f'"service":"%[be_name,regsub(^{conf.FLOOR},)]"',
+    '"replica":"%[srv_name,regsub(:,@)]"',
+    '"release":"%[srv_name,field(2,:),field(1,.)]"',
+    f'"id":"%[var(txn.gapless_id),{_TEXT}]"',
+    f'"agent":"%[var(txn.gapless_agent),{_TEXT}]"',
+    '"protocol":"%HV"',
+    '"tls":"%[ssl_fc_protocol]"',
+    '"ended":"%ts"',
+    '"retries":"%rc"',
+)
+
+
+def always(config: conf.Config) -> list[str]:
+    """What the public frontend says first of all, so that refusals are logged as well.
+
+    A retired worker passes requests on: its successor logs them.
+    """
+    if not config.access_log:
+        return []
+    return [
+        f"log stdout len {LONGEST} format raw local0",
+        f"log-format '{{{','.join(_FIELDS)}}}'",
+        "option dontlognull",
+        *([] if config.standalone else ["http-request set-log-level silent if retired"]),
+    ]
+
+
+def asked(config: conf.Config) -> list[str]:
+    """What is known of a request before anything is decided about it: its id, first of all."""
+    id = "http-request set-var(txn.gapless_id) uuid()"
+    if not config.access_log:
+        return [id]
+    return [
+        id,
+        f"http-request set-var(txn.gapless_host) req.hdr(host),bytes(0,{HOST})",
+        f"http-request set-var(txn.gapless_agent) req.fhdr(user-agent),bytes(0,{AGENT})",
+    ]
+
+
+def known(config: conf.Config) -> list[str]:
+    """The id as the application gets it: that of a trusted proxy stands."""
+    if not (config.access_log and config.proxies.trusted):
+        return []
+    return ["http-request set-var(txn.gapless_id) req.fhdr(X-Request-ID)"]
+
+
+def parse(line: str) -> dict[str, Any] | None:
+    """One line as an object; None for what is none of the log."""
+    if not line.startswith(BEGINNING):
+        return None
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def readable(line: str) -> str:
+    """One line for people; what is not of the log stays as it is."""
+    one = parse(line)
+    if one is None:
+        return line
+    total = f"{one.get('total_ms')} ms"
+    served = one.get("replica", "-")
+    served = "edge" if served == "-" else served
+    return (
+        f"{one.get('time')} {one.get('client')} {one.get('status')} {one.get('method')}"
+        f" {one.get('host')}{one.get('path')} {total} {one.get('out')} B {served} {one.get('id')}"
+    )
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was answered for one service. ``times``: milliseconds, of all that had an answer."""
+
+    requests: int = 0
+    errors: int = 0
+    refused: int = 0
+    times: list[int] = field(default_factory=list)
+
+    def add(self, status: int, total: int) -> None:
+        """One request. ``errors``: 5xx and those without an answer; ``refused``: 4xx."""
+        self.requests += 1
+        if status < 0 or status >= 500:
+            self.errors += 1
+        elif status >= 400:
+            self.refused += 1
+        if status > 0 and total >= 0:
+            self.times.append(total)
+
+    def told(self, seconds: float) -> dict[str, Any]:
+        """As the API tells it: counts, a rate, and exact percentiles (None without answers)."""
+        ordered = sorted(self.times)
+        return {
+            "requests": self.requests,
+            "per_second": round(self.requests / seconds, 2) if seconds > 0 else None,
+            "errors": self.errors,
+            "refused": self.refused,
+            "error_rate": round(self.errors / self.requests, 6) if self.requests else None,
+            "p50_ms": percentile(ordered, 0.50),
+            "p95_ms": percentile(ordered, 0.95),
+            "p99_ms": percentile(ordered, 0.99),
+        }
+
+
+def percentile(ordered: Sequence[int], share: float) -> int | None:
+    """The smallest of all values that at least ``share`` of them do not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else None
+
+
+def tally(entries: Iterable[dict[str, Any]]) -> dict[str, Tally]:
+    """By service; ``edge``: what no service was asked for. ``""``: all together."""
+    found: dict[str, Tally] = defaultdict(Tally)
+    for one in entries:
+        name = str(one.get("service") or "")
+        service = "edge" if name.startswith("_") or name in ("", "-") else name
+        status, total = int(one.get("status", -1)), int(one.get("total_ms", -1))
+        found[service].add(status, total)
+        found[""].add(status, total)
+    return dict(found)

@@ -1,0 +1,177 @@
+"""The edge's listening sockets, held by us too: while it is dead, what connects waits for the next.
+
+HAProxy gives copies to whoever may steer it (``expose-fd listeners``), and takes them from
+whoever answers at ``-x``: so does one of its processes inherit from another, and we pass on from
+the one that has died to the next. Only addresses of the network are kept: at a Unix socket that
+nobody serves, we ourselves would wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+ASK = b"_getsocks\n"
+BATCH = 252
+"""Sockets that HAProxy sends in one message; who has more keeps none."""
+PATIENCE = 5.0
+LONGEST = 10.0
+"""Seconds for which an edge may be dead. Longer, and it is kinder to refuse than to let wait."""
+_COUNT = struct.Struct("i")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One socket, and what HAProxy wants to be told with it."""
+
+    handle: int
+    words: bytes
+
+
+class Keeper:
+    """Holds the sockets of one worker at a time. Blocking: each call is a few milliseconds."""
+
+    def __init__(self) -> None:
+        self.worker: int | None = None
+        """Whose they are; None: none are held."""
+        self.kept: tuple[Kept, ...] = ()
+        self.wanted = True
+        """Whether the edge is to live on."""
+        self._alone_since: float | None = None
+
+    def take(self, worker: int, stats: Path) -> None:
+        """Copies of this worker's sockets, instead of those of the one before.
+
+        A worker that does not give them costs nothing but what is refused while it is dead.
+        """
+        fresh: tuple[Kept, ...] = ()
+        with contextlib.suppress(OSError, ValueError):
+            fresh = ask(stats)
+        self.drop()
+        self.worker, self.kept = worker, fresh
+
+    def drop(self) -> None:
+        """Let go of all."""
+        for one in self.kept:
+            os.close(one.handle)
+        self.worker, self.kept, self._alone_since = None, (), None
+
+    def serves(self) -> None:
+        """The edge lives."""
+        self._alone_since = None
+
+    def alone(self) -> None:
+        """It does not: from now on there is an end to the patience of who connects."""
+        now = time.monotonic()
+        if self._alone_since is None:
+            self._alone_since = now
+        elif now - self._alone_since > LONGEST:
+            self.drop()
+
+    def offer(self, path: Path) -> bool:
+        """Answer at ``path``, once, to an HAProxy started with ``-x``; False: nothing is held."""
+        if not self.kept:
+            return False
+        path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            before = os.umask(0o177)
+            try:
+                listener.bind(str(path))
+            finally:
+                os.umask(before)
+            listener.listen(1)
+            # Of their own: these may be let go meanwhile.
+            kept = [Kept(os.dup(one.handle), one.words) for one in self.kept]
+        except OSError:
+            listener.close()
+            return False
+        # A thread: HAProxy waits a second for the answer, however busy our loop is.
+        threading.Thread(target=_give, args=(listener, path, kept), daemon=True).start()
+        return True
+
+
+def ask(stats: Path) -> tuple[Kept, ...]:
+    """Copies of the sockets of the network. Raises OSError, ValueError."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(stats))
+        client.sendall(ASK)
+        (count,) = _COUNT.unpack(_exactly(client, _COUNT.size))
+        if not 0 < count <= BATCH:
+            raise ValueError(f"{count} sockets")
+        # Ours alone: what we start must not hold a port open.
+        flags = socket.MSG_CMSG_CLOEXEC
+        words, handles, _, _ = socket.recv_fds(client, 1 << 20, BATCH, flags)
+        with contextlib.suppress(OSError):
+            client.sendall(_COUNT.pack(0))
+    found = [Kept(handle, said) for handle, said in zip(handles, split(words), strict=False)]
+    for handle in handles[len(found) :]:
+        os.close(handle)
+    if len(found) != count:
+        for one in found:
+            os.close(one.handle)
+        raise ValueError(f"{len(found)} of {count} sockets")
+    kept = []
+    for one in found:
+        if of_network(one.handle):
+            kept.append(one)
+        else:
+            os.close(one.handle)
+    return tuple(kept)
+
+
+def of_network(handle: int) -> bool:
+    """Whether a listening socket is one of IPv4 or IPv6."""
+    with socket.socket(fileno=os.dup(handle)) as one:
+        return one.family in (socket.AF_INET, socket.AF_INET6)
+
+
+def split(words: bytes) -> list[bytes]:
+    """What is said of each socket: two texts behind their lengths, and four bytes of nothing."""
+    found, at = [], 0
+    while at < len(words):
+        end = at + 1 + words[at]
+        if end >= len(words):
+            break
+        end += 1 + words[end] + 4
+        if end > len(words):
+            break
+        found.append(words[at:end])
+        at = end
+    return found
+
+
+def _exactly(client: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = client.recv(size - len(data))
+        if not more:
+            raise ValueError("no answer")
+        data += more
+    return data
+
+
+def _give(listener: socket.socket, path: Path, kept: list[Kept]) -> None:
+    try:
+        with contextlib.suppress(OSError, ValueError), listener:
+            listener.settimeout(PATIENCE)
+            client, _ = listener.accept()
+            with client:
+                client.settimeout(PATIENCE)
+                if _exactly(client, len(ASK)) != ASK:
+                    return
+                client.sendall(_COUNT.pack(len(kept)))
+                said = b"".join(one.words for one in kept)
+                socket.send_fds(client, [said], [one.handle for one in kept])
+                client.recv(_COUNT.size)
+    finally:
+        for one in kept:
+            os.close(one.handle)
+        path.unlink(missing_ok=True)
