@@ -15,11 +15,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from gapless.drills import handshakes, ports
+from gapless.drills import handshakes, hello, ports
 from gapless.edge import config, render, tls
 from gapless.engine.certificates import x509
 from gapless.errors import EdgeRefused, UsageError
-from tests.edge import stand
+from tests.edge import issuer, stand
 
 NAME = "chat.example.test"
 ANY = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -195,6 +195,38 @@ async def test_what_is_no_certificate_changes_nothing() -> None:
         await place.edge._answer([wire.set_certificate(path, made())])
         await place.edge.certify(NAME, made())
         assert shown(place) != before
+
+
+async def test_the_authoritys_word_is_shown_along() -> None:
+    """For what is there at the start, and for what comes later."""
+    async with issuer.issuing() as authority, secure(stapled=(NAME,)) as place:
+        assert place.config.tls is not None
+        first = authority.bundle(NAME)
+        Path(tls.file(place.config.tls.folder, NAME)).write_text(first)
+        await place.start()
+
+        async def stapled() -> bool:
+            ciphers, curves = handshakes.ECDSA.values(), handshakes.CURVES.values()
+            offered = hello.TLS12, tuple(ciphers), tuple(curves)
+            chosen = await asyncio.to_thread(server(place).offer, *offered)
+            return hello.STAPLE in chosen.extensions
+
+        await stand.until(stapled, "the word is shown")
+        assert authority.asked == [x509.facts(first).serial]
+        second = authority.bundle(NAME)
+        await place.edge.certify(NAME, second)
+        await stand.until(stapled, "the next word is shown")
+        assert shown(place).serial == x509.facts(second).serial
+        assert set(authority.asked) == {x509.facts(one).serial for one in (first, second)}
+        # One that says nothing of whom to ask needs a reload first.
+        with pytest.raises(EdgeRefused, match="OCSP"):
+            await place.edge.certify(NAME, made())
+        await place.edge.reload(
+            replace(place.config, tls=replace(place.config.tls, stapled=())), ()
+        )
+        await place.edge.certify(NAME, made())
+        assert shown(place).own
+        assert not await stapled()
 
 
 async def test_plain_requests_are_sent_on() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gapless import errors, observed
+from gapless.cli.render import troubles
 from gapless.edge import config, tls
 from gapless.engine.certificates import keeper, order, report, x509
 from gapless.engine.paths import Paths
@@ -150,6 +152,33 @@ async def test_an_authority_that_is_not_there(tmp_path: Path) -> None:
     row = report.rows([seen], time.time())[0]
     assert row["state"] in ("stand-in", "ordering")
     assert "cannot be reached" in row["reason"]
+
+
+def test_a_plan_tells_what_is_still_to_come() -> None:
+    table = stack(hsts="1y")
+    said = report.notes(table, {}, proven=False)
+    assert [NAME in said[0], "tls has held" in said[1], len(said)] == [True, True, 2]
+    issued = {NAME: observed.Certificate(NAME, "issued")}
+    assert report.notes(table, issued, proven=True) == []
+    assert report.notes(stack(tls="self-signed"), {}, proven=False) == []
+
+
+def test_what_is_told_of_them() -> None:
+    now = 1000 * 86_400.0
+    fresh = observed.Certificate(NAME, "issued", (NAME,), "CA", 7, now, now + 90 * 86_400, served=7)
+    states = {
+        "valid": fresh,
+        "ends soon": replace(fresh, starts_at=now - 85 * 86_400, ends_at=now + 5 * 86_400),
+        "ended": replace(fresh, ends_at=now),
+        "stand-in": replace(fresh, kind="stand-in"),
+        "ordering": replace(fresh, ordering=True),
+        "missing": observed.Certificate(NAME),
+    }
+    for state, one in states.items():
+        row = report.rows([one], now)[0]
+        assert row["state"] == state
+        said = list(troubles({"edge": {"certificates": [row]}}))
+        assert (said == []) == (state == "valid"), said
 
 
 FAULTS = [

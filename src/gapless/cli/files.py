@@ -43,6 +43,7 @@ def check(session: Session, production: bool) -> None:
     )
     if problems:
         raise errors.InvalidStack(problems)
+    closed = _closed_ports(loaded.stack)
     limits = machine.limits(loaded.stack.edge.max_connections)
     kept = _kept_limits(loaded.stack)
     if session.json:
@@ -51,6 +52,7 @@ def check(session: Session, production: bool) -> None:
                 "valid": True,
                 "connections": {"edge": capacity.at_edge(limits), **asdict(limits)},
                 "limits": kept,
+                "ports": closed,
                 "file": str(session.file),
                 "stack": loaded.stack.id,
                 "overlays": list(loaded.overlays),
@@ -63,12 +65,27 @@ def check(session: Session, production: bool) -> None:
         return
     for warning in loaded.warnings:
         out.progress(out.clean(f"warning: {warning}"))
+    if closed:
+        out.progress(out.clean(f"port {', '.join(closed)}: {next(iter(closed.values()))}"))
     for name, said in kept.items():
         out.progress(out.clean(f"limits.{name}: {said}"))
     out.data(f"{loaded.file}: valid: {_summary(loaded)}")
     if any(service.http for service in loaded.stack.services.values()):
         for line in capacity.lines(limits):
             out.data(line)
+
+
+def _closed_ports(stack: Stack) -> dict[str, str]:
+    """Ports of the edge that this user may not listen on, and what there is to do about it.
+
+    A redirect in front, or a right that the HAProxy program itself has, does not show here.
+    """
+    from gapless.edge import files
+    from gapless.engine import machine
+
+    asked = [stack.edge.listen, *([stack.edge.tls_listen] if stack.tls is not None else [])]
+    ports = [address.rpartition(":")[2] for address in asked]
+    return {port: files.privileged(port) for port in ports if not machine.may_bind(int(port))}
 
 
 def _kept_limits(stack: Stack) -> dict[str, str]:

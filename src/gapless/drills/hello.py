@@ -14,7 +14,7 @@ from dataclasses import dataclass
 SSL3, TLS10, TLS11, TLS12, TLS13 = range(0x0300, 0x0305)
 FALLBACK = 0x5600
 """The cipher by which a client says that it offers less than it could (RFC 7507)."""
-RENEGOTIATION, TICKET, HEARTBEAT = 0xFF01, 35, 15
+RENEGOTIATION, TICKET, HEARTBEAT, STAPLE = 0xFF01, 35, 15, 5
 INAPPROPRIATE_FALLBACK = 86
 _RECORD_LIMIT = 2**14 + 256
 _ALERT, _HANDSHAKE = 21, 22
@@ -75,6 +75,7 @@ def _extensions(offer: Offer) -> Iterable[bytes]:
     if offer.name is not None:
         host = struct.pack("!B", 0) + _vector(2, offer.name.encode("ascii"))
         yield _extension(0, _vector(2, host))
+    yield _extension(STAPLE, b"\1\0\0\0\0")
     yield _extension(10, _vector(2, _codes(offer.groups)))
     yield _extension(11, _vector(1, b"\0"))
     yield _extension(13, _vector(2, _codes(_SIGNATURES)))

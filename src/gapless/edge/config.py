@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -203,11 +203,14 @@ def secured(config: Config, stack: Stack, folder: str, listen: str) -> Config:
     return replace(config, binds=(Bind(listen, tls=True),), tls=tls)
 
 
-def promising(config: Config, proven: bool) -> Config:
-    """HSTS binds browsers for long: it is sent only once the drill ``tls`` has held."""
-    if proven or config.tls is None or not config.tls.hsts:
+def promising(config: Config, proven: bool, stapled: Collection[str]) -> Config:
+    """With what shows only while it runs: ``proven``, for HSTS binds browsers for long and is sent
+    only once the drill ``tls`` has held; and which certificates have an authority to ask."""
+    tls = config.tls
+    if tls is None:
         return config
-    return replace(config, tls=replace(config.tls, hsts=""))
+    words = tuple(name for name in tls.certificates if name in stapled)
+    return replace(config, tls=replace(tls, hsts=tls.hsts if proven else "", stapled=words))
 
 
 def _backend(name: str, service: Service, private_bind: str | None) -> Backend:

@@ -56,7 +56,8 @@ class Tls:
 
     ``name``, ``port``: where plain requests are sent that do not say a host; ``port`` for all.
     ``hsts``: the header's value, "" for none. ``challenge``: whether an authority's questions
-    are answered (``wire.answer``).
+    are answered (``wire.answer``). ``stapled``: certificates whose authority is asked whether they
+    still are good, and its word shown along; each must say whom to ask, and come with its chain.
     """
 
     folder: str
@@ -65,6 +66,7 @@ class Tls:
     port: int
     hsts: str = ""
     challenge: bool = False
+    stapled: tuple[str, ...] = ()
 
 
 def file(folder: str, certificate: str) -> str:
@@ -74,7 +76,8 @@ def file(folder: str, certificate: str) -> str:
 
 def listing(tls: Tls) -> str:
     """The text of ``LIST``."""
-    return "".join(f"{_name(name)}.pem\n" for name in tls.certificates)
+    options = dict.fromkeys(tls.stapled, " [ocsp-update on]")
+    return "".join(f"{_name(name)}.pem{options.get(name, '')}\n" for name in tls.certificates)
 
 
 def global_lines(tls: Tls, policy: Policy | None = None) -> list[str]:

@@ -10,6 +10,7 @@ from gapless import errors
 from gapless.core import plan as plans
 from gapless.core import simulate, sizing
 from gapless.engine import clock, machine, preflight, rollouts, wishes
+from gapless.engine.certificates import report as certificates
 from gapless.model.desired import Desired
 from gapless.model.stack import Stack
 from gapless.observed import DataNode
@@ -84,6 +85,8 @@ class Planning:
                 for name, table in stack.data.items()
                 if table.type == "postgres"
             ]
+            seen = self.c.observed.certificates
+            notes += certificates.notes(stack, seen, proven="tls" in self.c.desired.proven)
         shown = [s for s in steps.steps if not isinstance(s, plans.Forget)]
         return {
             "text": str(steps),

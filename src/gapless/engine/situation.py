@@ -143,10 +143,11 @@ class Situation:
     ) -> dict[str, edge_config.Config]:
         """``base``, ``rolling`` and ``switched`` as ``core.world.EdgeConfigs`` explains."""
         found = self._configs(desired, observed, stacks)
-        program, proven = self.site.edge.program, "tls" in desired.proven
+        program, stapled = self.site.edge.program, self.site.certificates.stapled
+        proven = "tls" in desired.proven
         return {
             key: replace(
-                edge_config.promising(one, proven),
+                edge_config.promising(one, proven, stapled),
                 program=program(one.binary),
                 epoch=desired.edge_epoch,
             )

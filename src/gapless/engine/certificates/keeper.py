@@ -80,6 +80,19 @@ class Keeper:
         self._tell(self._known)
         return self._known
 
+    @property
+    def stapled(self) -> frozenset[str]:
+        """Those whose authority the edge may ask: both the one in force and the one that waits, for
+        what says nothing of whom to ask is not taken in the place of one that is asked for."""
+        found = set()
+        for name in self._wanted:
+            files = [self._file(name), self._file(name, "next")]
+            with contextlib.suppress(errors.EnvironmentFault):
+                facts = [self._facts(path) for path in files]
+                if any(facts) and all(one.asks for one in facts if one is not None):
+                    found.add(name)
+        return frozenset(found)
+
     def _seen(self, one: Wanted) -> observed.Certificate:
         try:
             facts = self._facts(self._file(one.name))

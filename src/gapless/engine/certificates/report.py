@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gapless.core import certificates
+from gapless.model.stack import Stack
 from gapless.observed import Certificate
 
 
@@ -25,6 +26,21 @@ def rows(seen: Iterable[Certificate], wall: float) -> list[dict[str, Any]]:
         }
         for one in seen
     ]
+
+
+def notes(stack: Stack, seen: Mapping[str, Certificate], *, proven: bool) -> list[str]:
+    """What a plan says of TLS beside its steps."""
+    said = []
+    waited = [one.name for one in stack.certificates if one.kind == "issued"]
+    waited = [name for name in waited if name not in seen or seen[name].kind != "issued"]
+    if waited:
+        said.append(
+            f"a self-signed stand-in is shown for {', '.join(waited)} until the authority has "
+            f"answered, and it must reach {'them' if len(waited) > 1 else 'it'} at port 80"
+        )
+    if stack.edge.hsts is not None and not proven:
+        said.append("hsts is not sent before gapless drill tls has held")
+    return said
 
 
 def _state(one: Certificate, wall: float) -> str:

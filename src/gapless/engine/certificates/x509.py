@@ -25,7 +25,11 @@ _BLOCK = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s.*?-----END \1-----", re.DOT
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of the first certificate of a bundle. Moments are seconds since 1970."""
+    """Of the first certificate of a bundle. Moments are seconds since 1970.
+
+    ``own``: it vouches for itself. ``asks``: it says whom to ask whether it still is good (OCSP),
+    and comes with whoever signed it, without whom nobody could.
+    """
 
     names: tuple[str, ...]
     issuer: str
@@ -33,7 +37,7 @@ class Facts:
     starts_at: float
     ends_at: float
     own: bool
-    """Whether it vouches for itself."""
+    asks: bool = False
 
 
 def needed(package: str) -> Any:
@@ -48,7 +52,8 @@ def needed(package: str) -> Any:
 
 def facts(bundle: str) -> Facts:
     """Raises ValueError where no certificate is."""
-    leaf = _certificates(bundle)[0]
+    found = _certificates(bundle)
+    leaf = found[0]
     return Facts(
         names=_names(leaf),
         issuer=_common_name(leaf.issuer),
@@ -56,6 +61,7 @@ def facts(bundle: str) -> Facts:
         starts_at=leaf.not_valid_before_utc.timestamp(),
         ends_at=leaf.not_valid_after_utc.timestamp(),
         own=leaf.issuer == leaf.subject,
+        asks=len(found) > 1 and _responder(leaf),
     )
 
 
@@ -179,6 +185,17 @@ def _names(leaf: Any) -> tuple[str, ...]:
         return ()
     hosts = [str(name).lower() for name in listed.get_values_for_type(x509.DNSName)]
     return (*hosts, *(str(ip) for ip in listed.get_values_for_type(x509.IPAddress)))
+
+
+def _responder(leaf: Any) -> bool:
+    from cryptography import x509
+    from cryptography.x509.oid import AuthorityInformationAccessOID
+
+    try:
+        access = leaf.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+    except x509.ExtensionNotFound:
+        return False
+    return any(one.access_method == AuthorityInformationAccessOID.OCSP for one in access)
 
 
 def _common_name(name: Any) -> str:
