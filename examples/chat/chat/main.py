@@ -54,6 +54,7 @@ def create(settings: Settings) -> asgi.App:
 
     web = FastAPI(title="chat", lifespan=lifespan, docs_url=None, redoc_url=None)
     web.include_router(api.router(settings, store, presence, live))
+    # For whoever runs it by itself: under gapless no request for a file gets here.
     web.mount("/static", StaticFiles(directory=STATIC), name="static")
 
     @web.get("/")

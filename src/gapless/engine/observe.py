@@ -111,6 +111,9 @@ class Observer:
             return observed.Static("absent" if program is None else "dead")
         seen = await self.site.static.look(program.pid)
         now = clock.now()
+        stopped = self.vitals.of(staticserver.ID).frozen_since or 0.0
+        if program.started_at < stopped < now - states.HUNG_AFTER:
+            return observed.Static("dead")  # its workers answer, and it would not hear of a reload
         if seen.config:
             self._static_answered = now
         elif now - max(self._static_answered, program.started_at) > LOST_AFTER:
