@@ -60,6 +60,8 @@ class Backend:
     timeout: float
     private_bind: str | None = None
     reuse: Literal["always", "safe"] = "safe"
+    h2: bool = False
+    """Whether its servers are spoken to in HTTP/2, without TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ def _backend(name: str, service: Service, private_bind: str | None) -> Backend:
         check_fall=probe.after if probe else 3,
         sticky=service.sticky == "cookie",
         timeout=service.timeout,
+        h2=service.protocol == "h2",
         private_bind=private_bind,
         reuse="always" if keep_alive is not None and keep_alive >= REUSE_KEEP_ALIVE else "safe",
     )

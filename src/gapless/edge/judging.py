@@ -65,6 +65,9 @@ def server_words(backend: Backend, server: Server, *, floor: bool = False) -> tu
         found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
         found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
     found += ["pool-purge-delay", f"{IDLE_SECONDS}s", "maxconn", str(ANY)]
+    if backend.h2:
+        # Checks speak HTTP/1.1 still, as the controller's own probes do, or nothing at all.
+        found += ["proto", "h2", "check-proto", "h1" if backend.check else "none"]
     if backend.sticky and server.cookie is not None:
         found += ["cookie", words.token(server.cookie)]
     return tuple(found)

@@ -188,6 +188,8 @@ class Service(Model):
     """
     timeout: Seconds = 60.0
     """The edge waits this long for an answer."""
+    protocol: Literal["http/1.1", "h2"] = "http/1.1"
+    """"h2": replicas speak HTTP/2 without TLS (gRPC), and HTTP/1.1 too where ready is a path."""
     reserve: Reserve = Reserve()
     """Guaranteed cpu and memory of one replica."""
     limits: Limits = Limits()
@@ -251,6 +253,8 @@ class Service(Model):
                 problems.append(f"limits.{key} is less than reserve.{key}")
         if self.port is not None and self.replicas not in (0, 1):
             problems.append("a fixed port allows one replica: use ${port} in run instead")
+        if self.protocol != "http/1.1" and not self.http:
+            problems.append("protocol needs an HTTP service")
         if self.switch == "atomic" and self.singleton:
             problems.append("switch = atomic and singleton contradict each other")
         problems += self._scale_faults()

@@ -53,6 +53,7 @@ EXAMPLES: dict[str, str] = {
     "service.NAME.surge": '"all"',
     "service.NAME.switch": '"atomic"',
     "service.NAME.timeout": '"60s"',
+    "service.NAME.protocol": '"h2"',
     "service.NAME.reserve": '{ cpu = 1, memory = "512M" }',
     "service.NAME.reserve.cpu": "1",
     "service.NAME.reserve.memory": '"512M"',

@@ -121,6 +121,7 @@ KEYS: dict[str, Row] = {
         BEHIND,
     ),
     "service.NAME.timeout": Row(_kept(), _kept(), BEHIND),
+    "service.NAME.protocol": Row(_kept(), _refused("nginx speaks HTTP/1.1 to services"), BEHIND),
     "service.NAME.scale": Row(FIXED, FIXED, BEHIND),
 }
 """A key stands for all below it."""
