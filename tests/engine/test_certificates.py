@@ -98,6 +98,22 @@ async def test_what_the_edge_refuses_is_laid_aside(place: Place) -> None:
     assert after.failures is not None
 
 
+async def test_an_edge_that_is_away_refuses_nothing(place: Place) -> None:
+    kept = place.certificates
+    kept.make("self-signed", "self-signed", (NAME,))
+    await place.seen("self-signed")
+    kept.make("self-signed", "self-signed", (NAME,))
+    waiting = (kept.home / "self-signed.next.pem").read_text()
+    place.desk.stop()
+    with pytest.raises(errors.EdgeRefused):
+        await kept.install("self-signed")
+    assert (kept.home / "self-signed.next.pem").read_text() == waiting
+    place.start()
+    kept.again("self-signed")
+    await kept.install("self-signed")
+    assert (kept.home / "self-signed.pem").read_text() == waiting
+
+
 async def test_one_that_is_damaged_is_made_anew(place: Place) -> None:
     kept = place.certificates
     kept.make("self-signed", "self-signed", (NAME,))

@@ -60,7 +60,7 @@ def tend(agenda: plan.Agenda, world: World, stacks: Iterable[Stack]) -> None:
             agenda.do(plan.InstallCertificate(one.name, cause=_news(one, seen)))
         elif one.kind == "issued":
             _order(agenda, world, one, seen)
-        elif cause := due(one, seen, world.wall):
+        elif (cause := due(one, seen, world.wall)) and world.now >= not_before(seen):
             agenda.do(_made(one, cause))
 
 
@@ -96,7 +96,7 @@ def renew_at(seen: Certificate) -> float:
 
 
 def not_before(seen: Certificate) -> float:
-    """When an authority may be asked again (CLOCK_BOOTTIME), after orders that failed."""
+    """When it may be tried again (CLOCK_BOOTTIME), after failures."""
     failures = seen.failures
     if failures is None:
         return 0.0

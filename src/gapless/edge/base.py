@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from gapless import observed
+from gapless import errors, observed
 from gapless.edge.config import Config
 from gapless.model.desired import Hold
 from gapless.model.process import Address, Process
+
+
+class Unfit(errors.EdgeRefused):
+    """A certificate that the edge does not take, whenever it is asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +103,8 @@ class Edge(Protocol):
     async def certify(self, name: str, pem: str) -> None:
         """Another certificate (leaf, chain, key) under that name, without a reload.
 
-        It is gone with the process: whoever asks also writes the file. Raises EdgeRefused when
-        it is not taken; then the one before stays.
+        It is gone with the process: whoever asks also writes the file. Raises Unfit when it is
+        not taken, EdgeRefused when nobody hears; then the one before stays.
         """
 
     async def challenges(self, answers: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from gapless.edge import asking, files, talk, tls, wire
+from gapless.edge import asking, base, files, talk, tls, wire
 from gapless.edge import config as conf
 
 
@@ -33,15 +33,13 @@ class Securing(asking.Asking):
     async def certify(self, name: str, pem: str) -> None:
         """New connections are shown another certificate; those there are go on.
 
-        Raises EdgeRefused when HAProxy does not take it: then the one before stays.
+        Raises Unfit when HAProxy does not take it: then the one before stays.
         """
         secure = (await self._present()).tls
         if secure is None or name not in secure.certificates:
             raise talk.refused("set ssl cert", f"the edge has no certificate {name}")
         if len(pem.encode()) > tls.PAYLOAD_LIMIT:
-            raise talk.refused(
-                "set ssl cert", f"{name}: more than {tls.PAYLOAD_LIMIT} bytes with its chain"
-            )
+            raise _unfit(name, f"more than {tls.PAYLOAD_LIMIT} bytes with its chain")
         path = tls.file(secure.folder, name)
         answer = await self._answer([wire.set_certificate(path, pem)])
         if other := wire.other_transaction(answer):
@@ -49,12 +47,11 @@ class Securing(asking.Asking):
             await self._answer([wire.abort_certificate(other)])
             answer = await self._answer([wire.set_certificate(path, pem)])
         if not wire.transaction_begun(answer):
-            raise talk.refused(f"set ssl cert {path}", " ".join(answer.split()))
-        order = wire.commit_certificate(path)
-        answer = await self._answer([order])
+            raise _unfit(name, answer)
+        answer = await self._answer([wire.commit_certificate(path)])
         if not wire.committed(answer):
             await self._answer([wire.abort_certificate(path)])
-            raise talk.refused(order, " ".join(answer.split()))
+            raise _unfit(name, answer)
 
     async def challenges(self, answers: Mapping[str, str]) -> None:
         """What an authority is answered from now on, by path; nothing else is.
@@ -72,3 +69,12 @@ class Securing(asking.Asking):
     async def _present(self) -> conf.Config:
         digest = self._info(await self._answer([wire.INFO])).digest
         return files.known(self.home, digest)
+
+
+def _unfit(name: str, answer: str) -> base.Unfit:
+    said = " ".join(answer.split())
+    return base.Unfit(
+        f"edge: HAProxy does not take the certificate {name}: {said}",
+        command="set ssl cert",
+        answer=said,
+    )

@@ -219,7 +219,7 @@ class FakeEdge:
         if name not in await self.certificates():
             raise _refused("set ssl cert", f"the edge has no certificate {name}")
         if "PRIVATE KEY" not in pem:
-            raise _refused("set ssl cert", "no private key")
+            raise base.Unfit("edge: no private key", command="set ssl cert", answer="")
         self.desk.certified[name] = self.desk.certified.get(name, 0) + 1
 
     async def challenges(self, answers: Mapping[str, str]) -> None:

@@ -205,15 +205,15 @@ class Keeper:
     async def install(self, name: str) -> None:
         """Have the edge show what waits; then it is the one in force.
 
-        Raises EdgeRefused when the edge does not take it; it is laid aside, and the one before
-        stays in force.
+        Raises Unfit when the edge does not take it: it is laid aside, and the one before stays in
+        force. Raises EdgeRefused when nobody hears: then it waits on.
         """
         waiting = self._file(name, "next")
         path = waiting if waiting.exists() else self._file(name)
         text = path.read_text("ascii")
         try:
             await self.edge.certify(name, text)
-        except errors.EdgeRefused as fault:
+        except edge_base.Unfit as fault:
             if path == waiting:
                 waiting.replace(self._file(name, "refused"))
                 self._fail(name, fault.message)
@@ -234,7 +234,12 @@ class Keeper:
         self.wake()
 
     def again(self, name: str) -> None:
-        """The one in force is put in force once more: all of a change but the new certificate."""
+        """The one in force is put in force once more: all of a change but the new certificate.
+
+        One that waits is what happens instead.
+        """
+        if self._file(name, "next").exists():
+            return
         self._write(name, "next", self._file(name).read_text("ascii"))
         self.wake()
 
