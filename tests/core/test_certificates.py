@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gapless.core import certificates, plan, reconcile, simulate
 from gapless.core.world import EdgeConfigs, World
+from gapless.engine import rollouts
 from gapless.model.desired import Desired, Generation
 from gapless.model.stack import Stack
 from gapless.model.tls import Wanted
@@ -69,6 +70,24 @@ def test_nobody_waits_for_an_authority() -> None:
     assert decision.waits == ()
     later = replace(found, now=999.0 + certificates.BACK_OFF * 9 * 1.2 + 1)
     assert steps(later) == ["certificate a.example.com order"]
+
+
+def test_an_order_waits_until_the_edge_answers_its_questions() -> None:
+    """During a deploy the routes in force are those from before it."""
+    plain, target = stack(tls="self-signed"), stack()
+    found = world(plain, edge=Edge("running", config="x"))
+    rollout = rollouts.deploy(found.desired, 2, target, (), kind="deploy", park=True)
+    desired = replace(found.desired, rollout=replace(rollout, phase="rolling"))
+    changing = replace(
+        found,
+        desired=desired,
+        stacks={1: plain, 2: target},
+        edge_configs=EdgeConfigs("x", "x", "y"),
+    )
+    texts = [step.text for step in simulate.unroll(changing).steps]
+    order = texts.index("certificate a.example.com order")
+    assert texts.index("certificate a.example.com make a stand-in") < texts.index("edge reload")
+    assert texts.index("edge reload") < order
 
 
 def test_renewed_when_a_third_is_left() -> None:

@@ -72,6 +72,15 @@ def _in_force(world: World) -> list[Stack]:
     return [world.stacks[n] for n in releases if n is not None and n in world.stacks]
 
 
+def _shown(world: World) -> list[Stack]:
+    """The stack whose routes and certificates the edge is to have now."""
+    desired, rollout = world.desired, world.desired.rollout
+    number = desired.stack
+    if rollout is not None and (world.edge_situation == "switched" or number not in world.stacks):
+        number = rollout.stack
+    return [world.stacks[number]] if number is not None and number in world.stacks else []
+
+
 def _edge(agenda: plan.Agenda, world: World) -> None:
     edge = world.observed.edge
     if not wants_edge(world):
@@ -96,7 +105,7 @@ def _edge(agenda: plan.Agenda, world: World) -> None:
         if complete:
             agenda.do(plan.ReloadEdge(world.edge_config, cause="its configuration changes"))
         return
-    certificates.tend(agenda, world, _in_force(world))
+    certificates.tend(agenda, world, _shown(world))
     _steer(agenda, world)
 
 

@@ -332,14 +332,15 @@ class Operations:
                 self.site.certificates.again(name)
             else:
                 self.site.certificates.ask(name)
-        await self._until(lambda: all(self._renewed(n, before.get(n, 0)) for n in names))
+        again = bool(body.get("again"))
+        await self._until(lambda: all(self._renewed(n, before.get(n, 0), again) for n in names))
         return {"renewed": list(names)}
 
-    def _renewed(self, name: str, before: int) -> bool:
+    def _renewed(self, name: str, before: int, again: bool) -> bool:
         now = self.c.observed.certificates.get(name)
         if now is None:
             raise errors.WorkFailed(f"certificate {name}: it is not wanted any more")
-        if now.failures is not None and not now.asked:
+        if now.failures is not None and not (now.asked or again):
             raise errors.WorkFailed(now.failures.reason or f"certificate {name}: not renewed")
         newer = self.site.certificates.installed.get(name, 0) > before
         return newer and not now.fresh and now.served == now.serial

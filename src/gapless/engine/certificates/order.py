@@ -164,7 +164,8 @@ def _invalid(error: Any) -> str:
 def _cause(error: BaseException) -> str:
     """The innermost words: the libraries wrap each other's."""
     text = str(error)
-    return text.rpartition(": ")[2].strip("()'\" ") or type(error).__name__
+    last = text.rpartition(": ")[2].strip("'\" ").rstrip(")'\"")
+    return (f"{last})" if last.count("(") > last.count(")") else last) or type(error).__name__
 
 
 def _failed(names: tuple[str, ...], why: str) -> errors.WorkFailed:
