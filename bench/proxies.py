@@ -128,7 +128,7 @@ class Edge(Program):
 
     async def _settled(self) -> bool:
         await self._edge.look()
-        return not any(seen.probation for seen in await self._edge._servers())
+        return all(seen.floor == seen.judged for seen in await self._edge._servers())
 
 
 class HandTuned(Program):

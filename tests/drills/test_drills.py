@@ -41,6 +41,7 @@ ELSEWHERE = {
     "hang",
     "leak",
     "maintenance",
+    "rate-limit",
     "singleton",
     "spike",
     "tls",

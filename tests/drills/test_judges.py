@@ -219,10 +219,16 @@ ELSEWHERE = {
     "backlog": "test_backlog",
     "connections": "test_connections",
     "crash": "test_toll",
+    "edge-crash": "test_edge_itself",
+    "edge-reload": "test_edge_itself",
     "errors": "test_toll",
     "hang": "test_toll",
     "leak": "test_leak",
+    "maintenance": "test_edge_itself",
+    "rate-limit": "test_rate_limit",
     "spike": "test_spike",
+    "static": "test_static",
+    "tls": "test_tls",
 }
 """Drills whose judges have a module of tests to themselves."""
 

@@ -177,7 +177,7 @@ class Stand:
 
     async def _settled(self) -> bool:
         await self.edge.look()
-        return not any(seen.probation for seen in await self.edge._servers())
+        return all(seen.floor == seen.judged for seen in await self.edge._servers())
 
     async def leave(self, app: App) -> None:
         await self.edge.leave("web", self.member(app).name)

@@ -246,16 +246,16 @@ async def test_probation_ends_after_some_answers_or_a_while(
 ) -> None:
     app = await place.app("a")
     await place.edge.enter(place.member(app))
-    assert all(seen.probation for seen in await place.edge._servers())
+    assert all(seen.limit == judging.PROBATION for seen in await place.edge._servers())
     for _ in range(judging.ERROR_LIMIT + 1):
         await ask(client, place.url)
     await place.edge.look()
-    assert not any(seen.probation for seen in await place.edge._servers())
+    assert not any(seen.limit for seen in await place.edge._servers())
     order = wire.limit("web", place.member(app).name, judging.PROBATION)
     await place.edge._order([order])  # as a controller that died in between leaves it
-    assert all(seen.probation for seen in await place.edge._servers())
+    assert all(seen.limit == judging.PROBATION for seen in await place.edge._servers())
     await place.client().look()
-    assert not any(seen.probation for seen in await place.edge._servers())
+    assert not any(seen.limit for seen in await place.edge._servers())
 
 
 async def test_who_waits_for_one_on_probation_is_served_when_it_is_over(

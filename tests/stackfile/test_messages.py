@@ -241,7 +241,47 @@ ADDED: list[tuple[str, list[str]]] = [
             'got "8080"'
         ],
     ),
-    ("[edge]\nrate_limit = '9/s'", ['7: [edge] "rate_limit" is not implemented in this version']),
+    (
+        "[edge]\nrate_limit = '9/q'",
+        ['7: [edge] rate_limit: must be a rate such as "200/s" or "30/m", got "9/q"'],
+    ),
+    (
+        "[edge]\nrate_limit = 9",
+        [
+            '7: [edge] rate_limit: must be a rate such as "100/s", a table { rate, path, … }'
+            " or a list, got 9"
+        ],
+    ),
+    (
+        "[edge]\nrate_limit = { rate = '5/m', paht = '/login' }",
+        ['7: [edge] rate_limit: unknown key "paht"; did you mean "path"?'],
+    ),
+    (
+        "[edge]\nrate_limit = ['9/s', { rate = '5/m', key = 'ip' }]",
+        [
+            '7: [edge] rate_limit[1].key: must be "address", "header:NAME" or "cookie:NAME",'
+            ' got "ip"'
+        ],
+    ),
+    (
+        "[edge]\nrate_limit = { rate = '1/h', burst = 9, allow = ['home'] }",
+        [
+            "7: [edge] rate_limit.allow[0]: must be an address or network such as"
+            ' "10.0.0.0/8", got "home"'
+        ],
+    ),
+    ("[edge]\nrate_limit = { path = '/x' }", ['7: [edge] rate_limit: key "rate" is missing']),
+    (
+        "[service.w]\nrun = 'x'\nconcurrency = 5",
+        [
+            "8: [service.w] concurrency needs an HTTP service (one whose run uses ${socket} or"
+            " ${port})"
+        ],
+    ),
+    (
+        "queue = '5s'",
+        ["6: [service.web] queue needs concurrency"],
+    ),
     ("[drill]\nget = ['x']", ['7: [drill] get[0]: must start with "/", got "x"']),
     # two services
     (
@@ -291,7 +331,7 @@ ADDED: list[tuple[str, list[str]]] = [
     ("[for]\na = 2", ["7: [for] a: must be a table"]),
 ]
 UNLISTED = {
-    "x-mine = 1": r'6: \[service\.web\] unknown key "x-mine" \(have: cwd, drain, .*\)',
+    "x-mine = 1": r'6: \[service\.web\] unknown key "x-mine" \(have: body, concurrency, cwd, .*\)',
 }
 
 

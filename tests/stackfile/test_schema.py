@@ -127,6 +127,17 @@ def _secured(key: str, tree: dict[str, Any], here: dict[str, Any]) -> None:
         here["subdomains"] = True
 
 
+BESIDE: dict[str, dict[str, Any]] = {
+    "job.NAME.zone": {"when": "0 3 * * *"},
+    "job.NAME.catch_up": {"when": "0 3 * * *"},
+    "service.NAME.queue": {"concurrency": 100},
+    "edge.redirects.NAME.status": {"to": "/new"},
+    "edge.proxy_protocol": {"trusted": ["10.0.0.1"]},
+    "edge.rate_limit.": {"rate": "100/s"},
+}
+"""What stands beside keys that begin so."""
+
+
 @pytest.mark.parametrize("key", reference.entries(), ids=lambda key: key.key)
 def test_every_example_is_accepted(key: reference.Key) -> None:
     tree = tomllib.loads(CONTEXT)
@@ -166,14 +177,11 @@ def _complete(key: str, tree: dict[str, Any], here: dict[str, Any], value: Any) 
         scale.setdefault("rps", 100)
         if path[-1] in ("queue", "backlog"):
             scale |= {"queue": "cache:default", "backlog": 100}
-    if key in ("job.NAME.zone", "job.NAME.catch_up"):
-        here["when"] = "0 3 * * *"
+    for name, beside in BESIDE.items():
+        if key.startswith(name):
+            here.update({k: v for k, v in beside.items() if k not in here})
     if path[:2] == ["edge", "static"] and len(path) == 4:
         here["dir"] = "web/dist"
-    if key == "edge.redirects.NAME.status":
-        here["to"] = "/new"
-    if key == "edge.proxy_protocol":
-        here["trusted"] = ["10.0.0.1"]
     _secured(key, tree, here)
     if key in ("drill.host", "edge.shared"):
         tree["service"]["web"]["route"] = {"host": "chat.example.com"}

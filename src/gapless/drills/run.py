@@ -22,6 +22,7 @@ from gapless.drills import (
     hang,
     leak,
     maintenance,
+    rate_limit,
     rollback,
     scale,
     singleton,
@@ -75,6 +76,7 @@ _MODULES: tuple[ModuleType, ...] = (
     maintenance,
     edge_reload,
     edge_crash,
+    rate_limit,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 

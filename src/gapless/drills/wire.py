@@ -54,16 +54,23 @@ class Connection(asyncio.Protocol):
 
     @classmethod
     async def to(
-        cls, host: str, port: int, tls: ssl.SSLContext | None = None, name: str | None = None
+        cls,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None = None,
+        name: str | None = None,
+        source: str | None = None,
     ) -> Connection:
         """Connect, by TLS with a context of it; ``name``: who is asked for, where that is another.
 
-        Raises Failure: ``refused``, ``connect`` or ``generator``.
+        ``source``: one of this machine's own addresses, to come from. Raises Failure:
+        ``refused``, ``connect`` or ``generator``.
         """
         sni = None if tls is None else name or host
+        local = None if source is None else (source, 0)
         try:
             _, made = await asyncio.get_running_loop().create_connection(
-                cls, host, port, ssl=tls, server_hostname=sni
+                cls, host, port, ssl=tls, server_hostname=sni, local_addr=local
             )
         except ConnectionRefusedError as error:
             raise Failure("refused", str(error), before_byte=True) from None

@@ -4,6 +4,11 @@
 ``config``   the edge's configuration as a value: pure
 ``judging``  how a server is judged, which requests may go to another one: pure
 ``breaker``  bad answers that come slowly: pure
+``refusals`` what the edge says when it refuses a request: pure
+``hostile``  requests that no honest client sends: pure
+``limits``   how much of the edge one client gets: pure
+``queueing`` how much one replica gets at a time, and who waits: pure
+``bodies``   how large a body may be, and how long it may take: pure
 ``render``   the configuration as HAProxy text: pure
 ``front``    what several stacks' edges stand behind: its text and its table: pure
 ``shared``   an edge that stands behind it: pure

@@ -11,6 +11,8 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from gapless.edge import limits as limiting
+from gapless.edge import queueing
 from gapless.edge import tls as edge_tls
 from gapless.edge.answers import Answers
 from gapless.edge.forwarded import Proxies
@@ -18,7 +20,6 @@ from gapless.edge.redirects import Redirect
 from gapless.edge.shared import Shared
 from gapless.edge.static import Static
 from gapless.model.process import Address
-from gapless.model.service import Service
 from gapless.model.stack import Stack
 
 STATS_SOCKET = "edge.sock"
@@ -28,7 +29,7 @@ STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor-"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 7
+FORMAT = 8
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
@@ -62,6 +63,11 @@ class Backend:
     reuse: Literal["always", "safe"] = "safe"
     h2: bool = False
     """Whether its servers are spoken to in HTTP/2, without TLS."""
+    queue: queueing.Queue = queueing.NONE
+    body: int | None = None
+    """Bytes of a request's body at most; None: any number."""
+    tunnel: float | None = None
+    """Seconds that a WebSocket may be silent; None: a day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,7 @@ class Config:
     redirects: tuple[Redirect, ...] = ()
     shared: Shared | None = None
     """Behind the front; ``listen`` is then for this machine alone."""
+    limits: limiting.Limits = limiting.NONE
     standalone: bool = False
     binds: tuple[Bind, ...] = ()
     tls: edge_tls.Tls | None = None
@@ -165,9 +172,7 @@ def of_stack(
             for name, service in sorted(http.items())
             if service.route is not None
         ),
-        backends=tuple(
-            _backend(name, service, private.get(name)) for name, service in sorted(http.items())
-        ),
+        backends=tuple(_backend(stack, name, private.get(name)) for name in sorted(http)),
         run_dir=run_dir,
         maxconn=maxconn if asked is None else min(asked, maxconn),
         threads=threads,
@@ -187,6 +192,7 @@ def of_stack(
         else Static(),
         access_log=stack.edge.access_log,
         binary=stack.edge.binary,
+        limits=limiting.of_table(stack.edge),
     )
 
 
@@ -215,7 +221,8 @@ def promising(config: Config, proven: bool, stapled: Collection[str]) -> Config:
     return replace(config, tls=replace(tls, hsts=tls.hsts if proven else "", stapled=words))
 
 
-def _backend(name: str, service: Service, private_bind: str | None) -> Backend:
+def _backend(stack: Stack, name: str, private_bind: str | None) -> Backend:
+    service = stack.services[name]
     probe = service.ready
     keep_alive = keep_alive_of(service.run)
     return Backend(
@@ -229,6 +236,9 @@ def _backend(name: str, service: Service, private_bind: str | None) -> Backend:
         h2=service.protocol == "h2",
         private_bind=private_bind,
         reuse="always" if keep_alive is not None and keep_alive >= REUSE_KEEP_ALIVE else "safe",
+        queue=queueing.of_service(service),
+        body=stack.edge.body if service.body is None else service.body,
+        tunnel=service.tunnel,
     )
 
 

@@ -138,7 +138,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         info = self._info(answer)
         await self._keep(workers.current)
         present = wire.servers(answer)
-        await self._settle(present)
+        await self._settle(present, info.digest)
         found = {seen.server.name: seen.server for seen in await self._break(present)}
         for pid in workers.old:
             for seen in await self._old_servers(pid):

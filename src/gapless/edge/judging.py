@@ -64,7 +64,8 @@ def server_words(backend: Backend, server: Server, *, floor: bool = False) -> tu
         found += ["fastinter", words.milliseconds(max(QUICKEST, every / QUICK))]
         found += ["fall", str(int(backend.check_fall)), "rise", str(RISE)]
         found += ["observe", "layer7", "error-limit", str(ERROR_LIMIT), "on-error", "mark-down"]
-    found += ["pool-purge-delay", f"{IDLE_SECONDS}s", "maxconn", str(ANY)]
+    found += ["pool-purge-delay", f"{IDLE_SECONDS}s"]
+    found += ["maxconn", str(backend.queue.concurrency or ANY)]
     if backend.h2:
         # Checks speak HTTP/1.1 still, as the controller's own probes do, or nothing at all.
         found += ["proto", "h2", "check-proto", "h1" if backend.check else "none"]

@@ -12,9 +12,13 @@ from collections.abc import Sequence
 from gapless.edge import (
     accesslog,
     answers,
+    bodies,
     forwarded,
     hold,
+    hostile,
     judging,
+    limits,
+    queueing,
     redirects,
     shared,
     static,
@@ -40,6 +44,8 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
     if config.tls is not None:
         blocks.append(_successor(config, _OVER_TLS))
     blocks.append(_nowhere())
+    socket = words.quote(f"unix@{config.run_dir}/{limits.SOCKET}", what="the run directory")
+    blocks += limits.sections(config.limits, None if config.standalone else socket)
     blocks += static.backend(config.static, answers.compression(config.answers))
     for backend in config.backends:
         if backend.private_bind is not None:
@@ -78,6 +84,7 @@ def _global(config: Config) -> list[str]:
             # Two stacks on one port would share it in silence; a reload passes the sockets on.
             "noreuseport",
         ),
+        *limits.for_global(config.limits, _owner(config), alone=config.standalone),
         # Sockets on an old worker end with it: this long after a reload at the latest.
         "hard-stop-after 24h",
         *([] if config.tls is None else tls.global_lines(config.tls)),
@@ -122,6 +129,7 @@ def _public(config: Config) -> list[str]:
         *accesslog.always(config),
         # Whoever is retired decides nothing: its successor does, who knows the client as well.
         *_steered(config, "http-request allow if retired"),
+        *hostile.for_frontend(),
         *shared.strangers(config.shared),
         *forwarded.client(config.proxies),
         *accesslog.asked(config),
@@ -144,6 +152,7 @@ def _public(config: Config) -> list[str]:
         f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
         f" if maintenance{passes}",
         *_steered(config, *hold.rules(config, passes)),
+        *limits.for_frontend(config.limits, config.maxconn, config.proxies.trusted),
         *forwarded.told(config.proxies, tls=config.tls is not None),
         *accesslog.known(config),
         *answers.headers(config.answers),
@@ -206,6 +215,7 @@ def _inherited(config: Config, frontend: str) -> list[str]:
 
 
 def _owner(config: Config) -> str:
+    """Whose a socket is: the worker's that is to connect to it."""
     return "" if config.uid is None else f" uid {int(config.uid)} gid {int(config.uid)}"
 
 
@@ -261,8 +271,12 @@ def _servers(
         f"timeout server {words.milliseconds(backend.timeout)}",
         f"timeout check {words.milliseconds(backend.check_timeout)}",
         f"http-request disable-l7-retry unless {' or '.join(judging.REPEATABLE)}",
+        *bodies.for_backend(backend.body),
+        *queueing.for_backend(backend.queue, f"{conf.FLOOR if floor else ''}{name}"),
     ]
     lines += answers.compression(config.answers)
+    if backend.tunnel is not None:
+        lines.append(f"timeout tunnel {words.milliseconds(backend.tunnel)}")
     if backend.sticky:
         cookie = words.identifier(f"{config.stack}-{backend.name}")
         secure = "" if config.tls is None else " secure"

@@ -8,13 +8,14 @@ of 0 before a first ``ready`` HAProxy 2.8 dies of a forged cookie).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gapless import errors
-from gapless.edge import asking, base, carrying, files, judging, sums, talk, wire, words
+from gapless.edge import asking, base, carrying, files, judging, queueing, sums, talk, wire, words
 from gapless.edge import config as conf
 
 POLL_SECONDS = 0.02
@@ -38,6 +39,8 @@ class Rotation(asking.Asking):
         self._listed_at = -LISTING_KEPT
         self._proving: dict[tuple[str, str], float] = {}
         """Since when servers that have entered are on probation, by backend and name."""
+        self._lasting: tuple[str, Mapping[str, int]] = ("", {})
+        """Of the configuration of that digest: see ``_limits``."""
 
     async def enter(self, member: base.Member) -> None:
         """Into rotation; returns once HAProxy's own check found it up.
@@ -48,7 +51,9 @@ class Rotation(asking.Asking):
         seen = await self._known_as(config, member)
         orders = self._introduction(config, member, seen)
         if seen is None or seen.judged is None:
-            orders.append(wire.limit(member.backend, member.name, judging.PROBATION))
+            queue = sums.backend(config, member.backend).queue
+            few = queueing.at_most(queue, judging.PROBATION)
+            orders.append(wire.limit(member.backend, member.name, few))
         await self._order([*orders, wire.state(member.backend, member.name, "ready")])
         late = await self._await_up(config, (member,))
         if late is not None:
@@ -58,7 +63,7 @@ class Rotation(asking.Asking):
         if seen is None or seen.judged is None:
             self._proving[member.backend, member.name] = time.monotonic()
         else:
-            await self._order(_settled(member.backend, member.name))
+            await self._order(_settled(_usual(config, member), member.backend, member.name))
 
     async def flip(
         self, enter: tuple[base.Member, ...], leave: tuple[tuple[str, str], ...]
@@ -84,7 +89,7 @@ class Rotation(asking.Asking):
             orders += [wire.state(m.backend, m.name, "maint") for m in enter]
             await self._order(orders)
             raise late
-        orders = [text for m in enter for text in _settled(m.backend, m.name)]
+        orders = [text for m in enter for text in _settled(_usual(config, m), m.backend, m.name)]
         await self._order(
             [*orders, *(text for b, n, seen in leaving for text in wire.out(b, n, seen))]
         )
@@ -228,9 +233,20 @@ class Rotation(asking.Asking):
             answer=last,
         )
 
-    async def _settle(self, present: Sequence[wire.Seen]) -> None:
+    def _limits(self, digest: str) -> Mapping[str, int]:
+        """Requests at a time that a server of each backend gets for good; 0: any number."""
+        if self._lasting[0] != digest:
+            backends = files.known(self.home, digest).backends
+            lasting = {one.name: queueing.at_most(one.queue, 0) for one in backends}
+            self._lasting = (digest, lasting)
+        return self._lasting[1]
+
+    async def _settle(self, present: Sequence[wire.Seen], digest: str) -> None:
         """The end of probation; and what a controller that died in ``enter`` left undone."""
         orders = []
+        lasting: Mapping[str, int] = {}
+        with contextlib.suppress(errors.EdgeRefused):  # without a record it stays as it is
+            lasting = self._limits(digest)
         now = time.monotonic()
         for seen in present:
             server = seen.server
@@ -240,16 +256,21 @@ class Rotation(asking.Asking):
                 continue
             since = self._proving.get((server.backend, server.name), -PROOF_SECONDS)
             proven = server.served > judging.ERROR_LIMIT or now - since >= PROOF_SECONDS
-            if proven and (seen.probation or seen.floor == "maint"):
-                orders += _settled(server.backend, server.name)
+            usual = lasting.get(server.backend, seen.limit)
+            if proven and (seen.limit not in (0, usual) or seen.floor == "maint"):
+                orders += _settled(usual, server.backend, server.name)
                 self._proving.pop((server.backend, server.name), None)
         if orders:
             await self._order(orders)
 
 
-def _settled(backend: str, name: str) -> list[str]:
-    """It is in: any number of requests, and the floor may count on it."""
+def _settled(usual: int, backend: str, name: str) -> list[str]:
+    """It is in: as many requests as ever, and the floor may count on it."""
     return [
-        wire.limit(backend, name, judging.ANY),
+        wire.limit(backend, name, usual or judging.ANY),
         wire.state(conf.floor(backend), name, "ready"),
     ]
+
+
+def _usual(config: conf.Config, member: base.Member) -> int:
+    return queueing.at_most(sums.backend(config, member.backend).queue, 0)

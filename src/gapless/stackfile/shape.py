@@ -51,6 +51,8 @@ def model_at(path: Path) -> type[Model] | None:
     """The model of the table at a path; None where the author chooses the keys, or no table is."""
     here: Any = Stack
     for key in path:
+        if isinstance(key, int):
+            continue  # a table of a list of them
         if isinstance(here, type) and issubclass(here, Model):
             field = fields(here).get(str(key))
             here = None if field is None else field.annotation
@@ -79,5 +81,7 @@ def _parts(annotation: Any) -> Iterator[Any]:
     elif origin is typing.Union or origin is types.UnionType:
         for part in typing.get_args(annotation):
             yield from _parts(part)
+    elif origin is tuple:
+        yield from _parts(typing.get_args(annotation)[0])
     else:
         yield annotation

@@ -14,13 +14,13 @@ LATER_KEYS: dict[tuple[str, ...], frozenset[str]] = {
     (): frozenset({"backup", "alerts", "notify", "console"}),
     ("service", _ANY): frozenset(
         {
-            "user", "image", "build", "rate_limit", "static", "gpu", "cors", "concurrency",
+            "user", "image", "build", "rate_limit", "static", "gpu", "cors",
         }
     ),
     ("service", _ANY, "route"): frozenset({"timeout", "rate_limit", "allow", "login", "cors"}),
     ("job", _ANY): frozenset({"user", "image", "build", "limits", "reserve"}),
     ("data", _ANY): frozenset({"standbys", "pool", "backup", "limits", "memory", "image", "to"}),
-    ("edge",): frozenset({"rate_limit", "cors"}),
+    ("edge",): frozenset({"cors"}),
 }  # fmt: skip
 """Keys of the language that this version does not have, by table."""
 LATER_VALUES: dict[tuple[str, ...], frozenset[str]] = {

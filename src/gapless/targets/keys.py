@@ -65,6 +65,8 @@ FIXED = _refused("the file names the replicas that there are: nobody adds or rem
 ITS_OWN = _emulated("with the certificate that --cert names; nobody renews it")
 NO_HSTS = _refused("say it in that balancer: what proves that it may be sent is not behind it")
 FILES = _refused("the folders are those of releases, which gapless keeps: requests go to services")
+NO_NGINX = _refused("written for HAProxy alone: nginx counts and waits otherwise")
+CLIENTS = _kept("by the edge behind it; clients are what trusted balancers say they are")
 UNKNOWN = _refused("gapless render does not know this key yet")
 
 KEYS: dict[str, Row] = {
@@ -104,6 +106,11 @@ KEYS: dict[str, Row] = {
     "edge.access_log": Row(
         _kept("to its standard output"), _emulated("nginx's own, in its own format"), BEHIND
     ),
+    "edge.rate_limit": Row(_kept(), NO_NGINX, CLIENTS),
+    "edge.connections": Row(
+        _kept(), NO_NGINX, _refused("of connections the edge behind sees this balancer's alone")
+    ),
+    "edge.body": Row(_kept(), NO_NGINX, BEHIND),
     "edge.binary": OTHERS,
     "service.NAME.route": Row(_kept(), _kept("paths are compared decoded"), BEHIND),
     "service.NAME.sticky": Row(
@@ -122,6 +129,11 @@ KEYS: dict[str, Row] = {
     ),
     "service.NAME.timeout": Row(_kept(), _kept(), BEHIND),
     "service.NAME.protocol": Row(_kept(), _refused("nginx speaks HTTP/1.1 to services"), BEHIND),
+    "service.NAME.tunnel": Row(_kept(), NO_NGINX, BEHIND),
+    "service.NAME.body": Row(_kept(), NO_NGINX, BEHIND),
+    "service.NAME.concurrency": Row(_kept(), NO_NGINX, BEHIND),
+    "service.NAME.queue": Row(_kept(), NO_NGINX, BEHIND),
+    "service.NAME.queue_length": Row(_kept(), NO_NGINX, BEHIND),
     "service.NAME.scale": Row(FIXED, FIXED, BEHIND),
 }
 """A key stands for all below it."""
@@ -197,6 +209,7 @@ ALWAYS: dict[str, Row] = {
         _emulated("nginx also repeats PUT and DELETE where a replica gave no answer"),
         _kept("only where nothing was sent, or the method is safe"),
     ),
+    "hostile requests": Row(_kept(), _emulated("what nginx itself refuses, and no more"), BEHIND),
     "websockets": Row(_kept(), _kept(), _kept()),
     "careful headers, compression": Row(
         _kept(), _emulated('"Server: nginx" stays; no-transform is not heeded'), BEHIND
