@@ -109,7 +109,7 @@ class Edge:
 class Front:
     """The front that stacks share, as far as this one has to do with it.
 
-    ``claim``: what the stack has taken; without one nobody looked further.
+    ``claim``: what the stack has taken; without one nobody looked further than whether it runs.
     """
 
     state: Literal["absent", "starting", "running", "dead"] = "absent"

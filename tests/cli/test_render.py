@@ -85,6 +85,13 @@ def test_the_headline_says_what_matters() -> None:
     )
 
 
+def test_a_stack_behind_the_front_says_so() -> None:
+    front = {"state": "running", "pid": 7, "urls": [], "shared_with": ["blog"], "reason": "away"}
+    shared = {**STATUS, "edge": {**STATUS["edge"], "front": front}}
+    assert " · front: running, shared with blog · maintenance" in render.headline(shared)
+    assert "front: away" in list(render.troubles(shared))
+
+
 def test_who_follows_the_load_says_why() -> None:
     scale = {"min": 2, "max": 6, "held": "", "reason": "160 requests/s a replica, target 100"}
     status = {

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,7 +43,9 @@ class Stack(Standing):
         connector = aiohttp.TCPConnector(force_close=True)
         async with (
             aiohttp.ClientSession(connector=connector) as session,
-            session.get(self.url, headers={"Host": host or self.host}) as answer,
+            session.get(
+                self.url, headers={"Host": host or self.host}, allow_redirects=False
+            ) as answer,
         ):
             await answer.read()
             return answer.status, "".join(answer.cookies).removesuffix("-web")
@@ -268,6 +271,59 @@ async def test_a_name_is_of_one_stack_alone(machine: tuple[Stack, Stack]) -> Non
 
 async def _free(stack: Stack) -> bool:
     return (await stack.ask("alpha.test"))[0] == 404
+
+
+async def test_tls_is_passed_on_unopened_by_the_name_that_it_begins_with(
+    machine: tuple[Stack, Stack],
+) -> None:
+    alpha, beta = machine
+    port = ports.reserve()
+    more = f'shared = true\ntls = "self-signed"\ntls_listen = "127.0.0.1:{port}"'
+    for stack in machine:
+        stack.share(more)
+    front = alpha.front_pid
+    async with Visitors(beta) as visitors:
+        await alpha.do("deploy", wait=True)
+        assert await secure(port, "alpha.test") == [(200, "alpha")]
+        # Its plain requests are sent to TLS from now on, and the other's are not.
+        assert (await alpha.ask()) == (301, "")
+    assert visitors.failed == {}
+    await beta.do("deploy", wait=True)
+    assert await secure(port, "beta.test") == [(200, "beta")]
+    # One certificate may cover both; a connection is for one stack all the same.
+    assert await secure(port, "alpha.test", "alpha.test", "beta.test") == [
+        (200, "alpha"),
+        (421, ""),
+    ]
+    for name in ("gamma.test", None):
+        with pytest.raises((OSError, asyncio.IncompleteReadError)):
+            await secure(port, name)
+    await alpha.do("down")
+    assert await secure(port, "beta.test") == [(200, "beta")]
+    with pytest.raises((OSError, asyncio.IncompleteReadError)):
+        await secure(port, "alpha.test")
+    assert beta.front_pid == front
+
+
+async def secure(port: int, name: str | None, *hosts: str) -> list[tuple[int, str]]:
+    """Status and stack of requests for these hosts, on one connection that asked for a name."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname=name or ""
+    )
+    found = []
+    try:
+        for host in hosts or (name or "",):
+            writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            await reader.readexactly(int(head.partition("content-length: ")[2].split()[0]))
+            cookie = head.partition("set-cookie: ")[2].partition("=")[0]
+            found.append((int(head.split()[1]), cookie.removesuffix("-web")))
+    finally:
+        writer.close()
+    return found
 
 
 async def test_the_address_changes_hands_by_a_deploy(machine: tuple[Stack, Stack]) -> None:

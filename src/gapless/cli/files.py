@@ -66,7 +66,10 @@ def check(session: Session, production: bool) -> None:
     for warning in loaded.warnings:
         out.progress(out.clean(f"warning: {warning}"))
     if closed:
-        out.progress(out.clean(f"port {', '.join(closed)}: {next(iter(closed.values()))}"))
+        named = " and ".join(map(str, closed))
+        out.progress(f"port {named} is not yours to listen on; one of these:")
+        for way in closed[min(closed)]:
+            out.progress(out.clean(f"  {way}"))
     for name, said in kept.items():
         out.progress(out.clean(f"limits.{name}: {said}"))
     out.data(f"{loaded.file}: valid: {_summary(loaded)}")
@@ -75,17 +78,17 @@ def check(session: Session, production: bool) -> None:
             out.data(line)
 
 
-def _closed_ports(stack: Stack) -> dict[str, str]:
-    """Ports of the edge that this user may not listen on, and what there is to do about it.
+def _closed_ports(stack: Stack) -> dict[int, list[str]]:
+    """Ports of the edge that it may not listen on, and the ways to each.
 
-    A redirect in front, or a right that the HAProxy program itself has, does not show here.
+    A redirect in front does not show here.
     """
-    from gapless.edge import files
-    from gapless.engine import machine
+    from gapless.edge import lowports
 
     asked = [stack.edge.listen, *([stack.edge.tls_listen] if stack.tls is not None else [])]
-    ports = [address.rpartition(":")[2] for address in asked]
-    return {port: files.privileged(port) for port in ports if not machine.may_bind(int(port))}
+    ports = [int(address.rpartition(":")[2]) for address in asked]
+    barred = [port for port in ports if not lowports.allowed(port, stack.edge.binary)]
+    return {port: list(lowports.ways(port)) for port in barred}
 
 
 def _kept_limits(stack: Stack) -> dict[str, str]:

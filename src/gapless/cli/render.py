@@ -171,9 +171,15 @@ def troubles(status: Answer) -> Iterator[str]:
     for node in status.get("data", ()):
         if reason := node.get("reason"):
             yield f"{node['name']}: {reason}"
-    for one in (status.get("edge") or {}).get("certificates") or ():
+    yield from _edge_troubles(status.get("edge") or {})
+
+
+def _edge_troubles(edge: Answer) -> Iterator[str]:
+    for one in edge.get("certificates") or ():
         if one["state"] != "valid" or one["reason"]:
             yield certificate(one)
+    if reason := (edge.get("front") or {}).get("reason"):
+        yield f"front: {reason}"
 
 
 CERTIFICATES = {
@@ -199,7 +205,8 @@ def headline(status: Answer) -> str:
         f"edge: {edge.get('state', 'absent')}" + (f" {edge['url']}" if edge.get("url") else ""),
     ]
     if front := edge.get("front"):
-        parts.append(f"front: {front['state']} {', '.join(front['urls'])}".rstrip())
+        others = ", ".join(front["shared_with"])
+        parts.append(f"front: {front['state']}" + (f", shared with {others}" if others else ""))
     if status.get("maintenance"):
         parts.append("maintenance: on")
     if (held := status.get("held_until")) is not None and held > time.time():

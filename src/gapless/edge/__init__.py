@@ -18,6 +18,7 @@
 ``sums``     several workers' answers to one: pure
 ``talk``     one exchange over a socket
 ``files``    what lies on disk, checked before it counts; ports
+``lowports`` ports below 1024
 ``binary``   finding an HAProxy that is able, and having it at hand
 ``keeper``   its listening sockets, held for the one after it
 ``rotation`` who is in rotation: entering, leaving, being forgotten

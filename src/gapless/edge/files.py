@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gapless import errors
 from gapless.edge import config as conf
-from gapless.edge import render, tls, words
+from gapless.edge import lowports, render, tls, words
 
 TEXT = "edge.cfg"
 COUNTED = "edge-counted.json"
@@ -150,14 +150,17 @@ def answers(path: Path) -> bool:
     return False
 
 
-def check_ports(config: conf.Config) -> None:
+def check_ports(config: conf.Config, program: str | None = None) -> None:
     """Whether the edge can listen where it should. Raises EnvironmentFault, naming the address."""
     for bind in config.addresses:
-        check_port(bind)
+        check_port(bind, program)
 
 
-def check_port(bind: str) -> None:
-    """Whether anybody can listen there now. Raises EnvironmentFault, naming the address."""
+def check_port(bind: str, program: str | None = None) -> None:
+    """Whether HAProxy (as ``binary.find`` takes it) can listen there now.
+
+    Raises EnvironmentFault, naming the address.
+    """
     host, _, port = words.bind(bind).rpartition(":")
     host = host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -167,23 +170,11 @@ def check_port(bind: str) -> None:
             probe.bind(("" if host == "*" else host, int(port)))
             probe.listen(1)
         except OSError as error:
+            denied = isinstance(error, PermissionError)
+            if denied and lowports.allowed(int(port), program):
+                return  # we may not, the program may
+            taken = f"see who has it with: ss -ltnp 'sport = :{port}'; or set [edge] listen"
             raise errors.EnvironmentFault(
-                f"edge: cannot listen on {bind}: {error.strerror}", hint=_hint(bind, error)
+                f"edge: cannot listen on {bind}: {error.strerror}",
+                hint="; or ".join(lowports.ways(int(port))) if denied else taken,
             ) from None
-
-
-def _hint(bind: str, error: OSError) -> str:
-    port = bind.rpartition(":")[2]
-    if isinstance(error, PermissionError):
-        return privileged(port)
-    return f"see who has it with: ss -ltnp 'sport = :{port}'; or set [edge] listen"
-
-
-def privileged(port: str) -> str:
-    """The ways to a port below 1024 for whoever is not root."""
-    return (
-        f"ports below 1024 are root's. Either sysctl -w net.ipv4.ip_unprivileged_port_start={port}"
-        " (a file in /etc/sysctl.d keeps it); or setcap cap_net_bind_service=+ep HAPROXY; or [edge]"
-        " listen and tls_listen at higher ports and nft add rule ip nat prerouting tcp dport"
-        f" {port} redirect to :PORT; or gapless as root, whose edge gives its rights up"
-    )

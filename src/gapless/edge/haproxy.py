@@ -74,7 +74,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             if self._keeper is not None and self._keeper.offer(place):
                 inherits = ("-x", str(place))
             else:
-                files.check_ports(config)
+                files.check_ports(config, self._program)
             files.write(self.run / conf.STATE_FILE, files.NO_STATE)
             self._base.unlink(missing_ok=True)
         files.install(program, self.home, self.run, config, sums.first(config, members))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gapless import errors, stackfile
 from gapless.engine import main, offline
 from gapless.engine.controller import Controller
+from gapless.engine.front import Front
 from gapless.engine.operations import Operations
 from gapless.engine.paths import Paths
 from gapless.engine.planning import Planning
@@ -35,7 +37,9 @@ async def plan(file: Path, overlay: str | None, body: Mapping[str, Any]) -> dict
         site = main.site(paths, stack, file.absolute().parent)
         try:
             controller = Controller(site)
-            controller.observed = await controller.observer.look(controller.desired)
+            seen = await controller.observer.look(controller.desired)
+            front = await Front(Paths.of(stack.id)).look()
+            controller.observed = replace(seen, front=front)
             planning = Planning(controller, Operations(controller, file, overlay))
             return await planning.plan({**body, "what": _asked(body, controller)})
         finally:

@@ -65,10 +65,10 @@ class Front:
     # -- looking ------------------------------------------------------------------------------
 
     async def look(self) -> observed.Front:
-        """State and table. Without a claim of this stack nothing is asked; never raises."""
+        """State and table. Without a claim of this stack: only whether it runs. Never raises."""
         claim = self.claims.own(self.stack)
         if claim is None:
-            return observed.Front()
+            return observed.Front("absent" if self._program() is None else "running")
         everyone = self.claims.all()
         others = tuple(one.stack for one in everyone if one.stack != self.stack)
         seen = observed.Front(claim=claim, others=others)
@@ -134,7 +134,7 @@ class Front:
         # Before it is durable: from then on the others would stumble over it, too.
         for address in {a for each in front.addresses([claim]).values() for a in each}:
             if not self.listens(address):
-                files.check_port(address)
+                files.check_port(address, self._binary)
         self.claims.take(claim)
         with contextlib.suppress(talk.SilentError):  # not there yet, or dead: that is another step
             if (program := self._program()) is not None:
@@ -270,7 +270,7 @@ class Front:
         program = binary.find(self._binary)
         for listens in front.addresses(everyone).values():
             for address in listens:
-                files.check_port(address)
+                files.check_port(address, self._binary)
         rundir.mark(self.paths)
         self._write(program, self.paths.run, everyone)
         master = f"{self.paths.run / conf.MASTER_SOCKET},mode,600"

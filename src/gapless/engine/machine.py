@@ -27,17 +27,6 @@ def now() -> Machine:
     return Machine(len(os.sched_getaffinity(0)), memory, available)
 
 
-def may_bind(port: int) -> bool:
-    """Whether we may listen there, as far as the port alone tells."""
-    if os.geteuid() == 0:
-        return True
-    try:
-        first = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
-    except (OSError, ValueError):
-        first = 1024
-    return port >= first
-
-
 def limits(asked: int | None = None) -> Limits:
     """What bounds connections here. ``asked``: ``[edge] max_connections``."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -340,6 +340,7 @@ def _front(paths: Paths) -> dict[str, Any] | None:
         "pid": alive[0] if alive else None,
         "urls": list(urls),
         "shared_with": sorted(name for name in names if name != paths.stack),
+        "reason": "",
     }
 
 

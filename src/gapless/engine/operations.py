@@ -19,7 +19,6 @@ from gapless.engine import clock, machine, origin, preflight, rollouts, situatio
 from gapless.engine.controller import Controller
 from gapless.engine.folder import Folder
 from gapless.engine.releases.store import DRILL
-from gapless.model import front
 from gapless.model.desired import Rollout
 from gapless.model.stack import Stack
 
@@ -506,10 +505,9 @@ class Operations:
 
     def _serving(self) -> dict[str, Any]:
         stack = self._stack()
-        claim = situation.claim_of(self.site, stack)
         return {
             "release": self.c.desired.stack,
-            "url": stack.url if claim is None else front.urls(claim)[0],
+            "url": situation.public_url(self.site, stack),
             "services": status.summary(self.c),
         }
 

@@ -37,7 +37,7 @@ def address_free(site: Site, edge: Edge, stack: Stack, current: Stack | None) ->
         else:
             free = kept or (before and site.front.ours_alone(address))
         if not free:
-            _port_free(address)
+            _port_free(address, stack.edge.binary)
 
 
 def _listens(stack: Stack) -> tuple[str, ...]:
@@ -46,9 +46,9 @@ def _listens(stack: Stack) -> tuple[str, ...]:
     return (stack.edge.listen, *more)
 
 
-def _port_free(address: str) -> None:
+def _port_free(address: str, program: str | None) -> None:
     try:
-        edge_files.check_port(address)
+        edge_files.check_port(address, program)
     except errors.EnvironmentFault as fault:
         holder = listeners.holder(int(address.rpartition(":")[2]))
         if not holder:

@@ -14,6 +14,7 @@ from gapless.edge import config as edge_config
 from gapless.edge import shared, staticconf
 from gapless.engine import claims, clock, machine
 from gapless.engine.site import Site
+from gapless.model import front
 from gapless.model.desired import Desired
 from gapless.model.front import Claim
 from gapless.model.stack import Stack
@@ -69,6 +70,12 @@ def claim_of(site: Site, stack: Stack) -> Claim | None:
         tls=(stack.edge.tls_listen,) if secure else (),
         tls_socket=str(site.paths.run / shared.TLS_SOCKET) if secure else "",
     )
+
+
+def public_url(site: Site, stack: Stack) -> str:
+    """Where the public finds a stack: behind the front that takes a name."""
+    claim = claim_of(site, stack)
+    return stack.url if claim is None or stack.host else front.urls(claim)[0]
 
 
 def _page(path: Path) -> str:

@@ -75,8 +75,7 @@ def _url(c: Controller, stack: Stack | None) -> str | None:
     """Where the public finds the stack in force."""
     if stack is None:
         return None
-    claim = situation.claim_of(c.site, stack)
-    return stack.url if claim is None else front.urls(claim)[0]
+    return situation.public_url(c.site, stack)
 
 
 def _front(c: Controller) -> dict[str, Any] | None:
@@ -91,6 +90,7 @@ def _front(c: Controller) -> dict[str, Any] | None:
         "pid": seen.pid,
         "urls": list(front.urls(claim)),
         "shared_with": list(seen.others),
+        "reason": c.observed.faults.get("front", ""),
     }
 
 

@@ -34,11 +34,11 @@ def is_host(name: str) -> bool:
 
 
 def urls(claim: Claim) -> tuple[str, ...]:
-    """Where the world finds the stack, TLS first."""
+    """Where the world finds the stack: by TLS, where it speaks that."""
+    scheme, usual = ("https", "443") if claim.tls else ("http", "80")
     found = []
-    for scheme, usual, addresses in (("https", "443", claim.tls), ("http", "80", claim.http)):
-        for address in addresses:
-            port = address.rpartition(":")[2]
-            tail = "" if port == usual else f":{port}"
-            found += [f"{scheme}://{host}{tail}" for host in claim.hosts]
+    for address in claim.tls or claim.http:
+        port = address.rpartition(":")[2]
+        tail = "" if port == usual else f":{port}"
+        found += [f"{scheme}://{host}{tail}" for host in claim.hosts]
     return tuple(found)
