@@ -97,3 +97,20 @@ def test_who_shares_no_longer_leaves_before_its_edge_takes_the_address() -> None
 def test_who_does_not_share_has_nothing_to_do_with_it() -> None:
     world = worlds.at_rest(worlds.stack())
     assert steps(seen(world, state="dead")) == []
+
+
+def test_a_change_has_not_held_before_the_world_finds_it() -> None:
+    world = replace(standing(), claims=Claims(CLAIM, CLAIM, MORE, MORE))
+    world = worlds.deploying(world, worlds.stack())
+    done = [step.text for step in order(world)]
+    assert done.index("front take chat.test, new.test") < done.index("rollout 2: commit")
+    for _ in range(100):
+        if world.edge_situation == "switched":
+            break
+        for step in reconcile(world).steps:
+            world = simulate.apply(world, step)
+        world = replace(simulate.settle(world), now=world.now + 10)
+    assert world.edge_situation == "switched"
+    stale = replace(world.observed.front, claim=MORE, stale="its addresses change")
+    late = replace(world, observed=replace(world.observed, front=stale))
+    assert [step.text for step in reconcile(late).steps] == ["front reload"]

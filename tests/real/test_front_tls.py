@@ -36,7 +36,7 @@ class Secure(Stack):
         connection = http.client.HTTPSConnection("127.0.0.1", Secure.tls, timeout=20)
         plain = http.client.HTTPConnection("127.0.0.1", Secure.tls, timeout=20)
         plain.connect()
-        connection.sock = context.wrap_socket(plain.sock, server_hostname=name)
+        connection.sock = context.wrap_socket(plain.sock, server_hostname=name or None)
         return connection
 
 
@@ -121,6 +121,10 @@ async def test_each_shows_its_own_certificate(machine: tuple[Secure, Secure]) ->
             assert load.failed == {}
             await asyncio.sleep(0.01)
     assert load.failed == {}
+    # Who asks for a name that nobody has any more, or never had, or for none, is told nothing.
+    for name in ("alpha.test", "gamma.test", ""):
+        with pytest.raises(OSError):
+            await asyncio.to_thread(beta.connected, name)
 
 
 def _plain(stack: Secure) -> str:

@@ -79,6 +79,14 @@ def advance(agenda: plan.Agenda, world: World, *, edge_wanted: bool) -> None:
         agenda.do(Join(wish, cause="the front does not know it"))
 
 
+def ready(world: World) -> bool:
+    """Whether the world finds the stack by the names that are wanted now."""
+    front, wish = world.observed.front, world.claim
+    if wish is None:
+        return front.claim is None
+    return front.claim == wish and front.state == "running" and front.entered and not front.stale
+
+
 def holds(world: World) -> bool:
     """Whether the stack still has to leave the front."""
     return world.observed.front.claim is not None

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gapless.core import drain, plan, replica
+from gapless.core import drain, front, plan, replica
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.desired import Generation, Rollout
@@ -45,6 +45,8 @@ def advance(agenda: plan.Agenda, world: World, rollout: Rollout) -> None:
             agenda.do(plan.Advance(rollout.id, "rolling", cause="release jobs are done"))
     elif rollout.phase == "rolling":
         _roll(agenda, world, rollout)
+    elif _has_http(world, rollout) and not (world.edge_ready and front.ready(world)):
+        agenda.wait("the edge takes the new routes")  # which smoke jobs ask for
     elif _jobs(agenda, world, rollout, rollout.smoke_jobs):
         agenda.do(plan.Commit(rollout.id, cause="every service has switched"))
 

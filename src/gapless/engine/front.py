@@ -191,7 +191,7 @@ class Front:
         with contextlib.suppress(talk.SilentError):
             if front.current((await running.look()).config, wanted):
                 return
-        await asyncio.to_thread(self._write, binary.find(self._binary), program.run, everyone)
+        await asyncio.to_thread(self._renew, program.run, everyone)
         await running.reload(wanted)
 
     async def _leave(self) -> None:
@@ -267,19 +267,35 @@ class Front:
     def _process(self) -> Process:
         """Its program, everything that it reads written and checked. Raises EnvironmentFault."""
         everyone = self.claims.all()
-        program = binary.find(self._binary)
+        program = self._take()
         for listens in front.addresses(everyone).values():
             for address in listens:
                 files.check_port(address, self._binary)
         rundir.mark(self.paths)
         self._write(program, self.paths.run, everyone)
+        link = binary.point(self.paths.state, program)
         master = f"{self.paths.run / conf.MASTER_SOCKET},mode,600"
         return Process(
             id=ID,
-            argv=(str(program), "-W", "-S", master, "-f", str(self.paths.state / front.TEXT)),
+            argv=(str(link), "-W", "-S", master, "-f", str(self.paths.state / front.TEXT)),
             cwd=str(self.paths.state),
             labels={"kind": ID, "run": str(self.paths.run)},
         )
+
+    def _renew(self, run: Path, everyone: tuple[Claim, ...]) -> None:
+        """What it reads at a reload, its own program included."""
+        program = self._take()
+        self._write(program, run, everyone)
+        binary.point(self.paths.state, program)
+
+    def _take(self) -> Path:
+        """The HAProxy to use; where none is to be found, the one of the last time."""
+        try:
+            return binary.take(binary.find(self._binary), self.paths.state)
+        except errors.EnvironmentFault:
+            if (taken := binary.taken(self.paths.state)) is None:
+                raise
+            return taken
 
     def _write(self, program: Path, run: Path, everyone: tuple[Claim, ...]) -> None:
         text = front.text(
