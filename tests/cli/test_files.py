@@ -85,6 +85,7 @@ def test_check(run: Run, place: Path) -> None:
         "overlays": ["staging"],
         "warnings": [],
         "limits": {},
+        "ports": {},
     }
 
 
