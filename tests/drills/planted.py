@@ -55,7 +55,7 @@ class SignalFirst(execute.Executor):
         if pid is None:
             return False
         os.kill(pid, signal.SIGSTOP)
-        for _ in range(100):
+        for _ in range(200):
             server = (await self.site.edge.look()).servers.get(id.server)
             if server is not None and server.in_flight >= LADEN:
                 return True

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import stat
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.runtimes.process_bench import reachable
 
 from gapless import errors, observed
 from gapless.cli.render import troubles
@@ -55,8 +57,14 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    made = Place(tmp_path, stack(tls="self-signed"))
+def home() -> Iterator[Path]:
+    with reachable() as place:
+        yield place
+
+
+@pytest.fixture
+def place(home: Path) -> Place:
+    made = Place(home, stack(tls="self-signed"))
     made.start()
     return made
 
@@ -121,15 +129,15 @@ async def test_one_that_is_damaged_is_made_anew(place: Place) -> None:
     assert (await place.seen("self-signed")).kind == ""
 
 
-async def test_given_files_are_read_again_when_they_change(tmp_path: Path) -> None:
-    place = Place(tmp_path, stack(tls={"cert": "c.pem", "key": "k.pem"}))
+async def test_given_files_are_read_again_when_they_change(home: Path) -> None:
+    place = Place(home, stack(tls={"cert": "c.pem", "key": "k.pem"}))
     place.start()
     kept = place.certificates
 
     def write(text: str, key: str | None = None) -> None:
         cut = text.index("-----BEGIN PRIVATE")
-        (tmp_path / "c.pem").write_text(f"# a comment\n\n{text[:cut]}\n")
-        (tmp_path / "k.pem").write_text(key or text[cut:])
+        (home / "c.pem").write_text(f"# a comment\n\n{text[:cut]}\n")
+        (home / "k.pem").write_text(key or text[cut:])
 
     await place.seen("given")
     with pytest.raises(errors.UsageError, match=r"c\.pem cannot be read"):
@@ -150,9 +158,9 @@ async def test_given_files_are_read_again_when_they_change(tmp_path: Path) -> No
     assert (await place.seen("given")).serial == x509.facts(second).serial
 
 
-async def test_an_authority_that_is_not_there(tmp_path: Path) -> None:
+async def test_an_authority_that_is_not_there(home: Path) -> None:
     acme = {"directory": "https://127.0.0.1:9/dir"}
-    place = Place(tmp_path, stack(tls="auto", acme=acme))
+    place = Place(home, stack(tls="auto", acme=acme))
     place.start()
     kept = place.certificates
     kept.make(NAME, "stand-in", (NAME,))

@@ -23,7 +23,7 @@ ROOT = os.geteuid() == 0
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
-    with reachable(tmp_path) as home:
+    with reachable() as home:
         yield Bench(home)
 
 

@@ -21,7 +21,7 @@ UV = 'setup = "uv pip install --offline -r requirements.txt"'
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     monkeypatch.setenv("PATH", f"{sys.prefix}/bin:{os.environ['PATH']}")
-    with reachable(tmp_path) as home:
+    with reachable() as home:
         one = Bench(home)
         one.write({"app.py": "", "requirements.txt": ""})
         yield one

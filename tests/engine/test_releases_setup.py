@@ -28,7 +28,7 @@ ROOT = os.geteuid() == 0
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
     # Where the tests' own tools are: uv is one of them.
     monkeypatch.setenv("PATH", f"{sys.prefix}/bin:{os.environ['PATH']}")
-    with reachable(tmp_path) as home:
+    with reachable() as home:
         yield Bench(home)
 
 
@@ -147,7 +147,7 @@ async def test_a_cancelled_build_leaves_nothing_running_and_nothing_lying(bench:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Iterator[Setup]:
-    with reachable(tmp_path) as home:
+    with reachable() as home:
         tree = home / "tree"
         tree.mkdir()
         builder = Builder(65_000 if ROOT else None, home / "b" / "home", home / "b" / "tmp")

@@ -14,7 +14,7 @@ from gapless.runtimes.process import ProcessRuntime
 @pytest.fixture
 def tmp_path(tmp_path: Path) -> Iterator[Path]:
     """One that unprivileged programs can reach."""
-    with reachable(tmp_path) as home:
+    with reachable() as home:
         yield home
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -264,6 +265,8 @@ def test_the_server_itself_finds_nothing_wrong(
 ) -> None:
     stack = _stack()
     local = replace(wanted, at=str(tmp_path))
+    if target == "nginx" and wanted is FRONT and os.geteuid() != 0:
+        pytest.skip("nginx -t binds what it is to listen on, and port 80 is closed to this user")
     if not local.front:  # names are looked up by both servers when they start
         local = replace(local, upstreams={**UPSTREAMS, "v2": (Address(host="127.0.0.1", port=9),)})
     programs.write(tmp_path, _files(target, balance.of_stack(stack, local)))
