@@ -28,7 +28,7 @@ _FIELDS = (
     '"time":"%[date,utime(%Y-%m-%dT%H:%M:%S)].%[date(0,ms),concat(),bytes(10,3)]Z"',
     '"client":"%[src]"',
     f'"method":"%[capture.req.method,{_TEXT}]"',
-    f'"host":"%[var(txn.gapless_host),{_TEXT}]"',
+    f'"host":"%[capture.req.hdr(0),{_TEXT}]"',
     f'"path":"%[capture.req.uri,field(1,?),{_TEXT}]"',
     '"status":%ST',
     '"in":%U',
@@ -41,8 +41,8 @@ _FIELDS = (
     f'"service":"%[be_name,regsub(^{conf.FLOOR},)]"',
     '"replica":"%[srv_name,regsub(:,@)]"',
     '"release":"%[srv_name,field(2,:),field(1,.)]"',
-    f'"id":"%[var(txn.gapless_id),{_TEXT}]"',
-    f'"agent":"%[var(txn.gapless_agent),{_TEXT}]"',
+    '"id":"%[{id}]"',
+    f'"agent":"%[capture.req.hdr(1),{_TEXT}]"',
     '"protocol":"%HV"',
     '"tls":"%[ssl_fc_protocol]"',
     '"ended":"%ts"',
@@ -55,26 +55,36 @@ def always(config: conf.Config) -> list[str]:
 
     A retired worker passes requests on: its successor logs them.
     """
+    made = ["unique-id-format %[uuid()]"]
     if not config.access_log:
-        return []
+        return made
     return [
+        *made,
         f"log stdout len {LONGEST} format raw local0",
-        f"log-format '{{{','.join(_FIELDS)}}}'",
+        f"log-format '{{{','.join(_FIELDS).replace('{id}', _id(config))}}}'",
         "option dontlognull",
         *([] if config.standalone else ["http-request set-log-level silent if retired"]),
     ]
 
 
 def asked(config: conf.Config) -> list[str]:
-    """What is known of a request before anything is decided about it: its id, first of all."""
-    id = "http-request set-var(txn.gapless_id) uuid()"
+    """What is known of a request before anything is decided about it.
+
+    Captures and HAProxy's own id cost less than variables: 3 % of its instructions for a request.
+    """
     if not config.access_log:
-        return [id]
+        return []
+    own = ["http-request set-var(txn.gapless_id) unique-id"] if config.proxies.trusted else []
     return [
-        id,
-        f"http-request set-var(txn.gapless_host) req.hdr(host),bytes(0,{HOST})",
-        f"http-request set-var(txn.gapless_agent) req.fhdr(user-agent),bytes(0,{AGENT})",
+        *own,
+        f"http-request capture req.hdr(host) len {HOST}",
+        f"http-request capture req.fhdr(user-agent) len {AGENT}",
     ]
+
+
+def _id(config: conf.Config) -> str:
+    """Whose id it is: that of a trusted proxy takes a variable (``known``)."""
+    return f"var(txn.gapless_id),{_TEXT}" if config.proxies.trusted else "unique-id"
 
 
 def known(config: conf.Config) -> list[str]:

@@ -81,7 +81,7 @@ def told(proxies: Proxies, *, tls: bool = False) -> list[str]:
         f"http-request set-header X-Forwarded-Host %[req.hdr(host)]{kept['host']}",
         f"http-request set-header X-Forwarded-Port %[dst_port]{kept['port']}",
         "http-request del-header X-Forwarded-Prefix",
-        f"http-request set-header X-Request-ID %[var(txn.gapless_id)]{kept['id']}",
+        f"http-request set-header X-Request-ID %[unique-id]{kept['id']}",
     ]
 
 
