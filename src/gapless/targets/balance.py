@@ -8,6 +8,7 @@ from typing import Any
 
 from gapless import errors
 from gapless.edge import config, words
+from gapless.edge import limits as limiting
 from gapless.edge.answers import Answers
 from gapless.edge.forwarded import Proxies
 from gapless.edge.redirects import Redirect
@@ -35,6 +36,10 @@ class Pool:
     fall: int = 3
     pause: float = 3.0
     idle: float = 2.0
+    tunnel: float | None = None
+    """A WebSocket may be silent for so long; None: a day."""
+    body: int | None = None
+    """Bytes of a request's body at most; None: any number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Balance:
     proxies: Proxies = field(default_factory=Proxies)
     answers: Answers = field(default_factory=Answers)
     redirects: tuple[Redirect, ...] = ()
+    limits: limiting.Limits = limiting.NONE
     host: str = "127.0.0.1"
     unsecured: bool = False
     trusted: bool = False
@@ -130,6 +136,7 @@ def _done_here(wanted: config.Config) -> dict[str, Any]:
         "proxies": wanted.proxies,
         "answers": wanted.answers,
         "redirects": wanted.redirects,
+        "limits": wanted.limits,
     }
 
 
@@ -185,6 +192,8 @@ def _pools(stack: Stack, ask: Ask, wanted: config.Config) -> tuple[Pool, ...]:
             cookie=f"{stack.id}-{backend.name}",
             fall=backend.check_fall,
             pause=max(1.0, backend.check_every * backend.check_fall),
+            tunnel=backend.tunnel,
+            body=backend.body,
             idle=50.0 if backend.reuse == "always" else 2.0,
         )
         for backend in wanted.backends

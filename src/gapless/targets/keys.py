@@ -106,11 +106,17 @@ KEYS: dict[str, Row] = {
     "edge.access_log": Row(
         _kept("to its standard output"), _emulated("nginx's own, in its own format"), BEHIND
     ),
-    "edge.rate_limit": Row(_kept(), NO_NGINX, CLIENTS),
-    "edge.connections": Row(
-        _kept(), NO_NGINX, _refused("of connections the edge behind sees this balancer's alone")
+    "edge.rate_limit": Row(
+        _kept(),
+        _emulated("a leaking bucket; IPv6 by whole addresses, no RateLimit headers on answers"),
+        CLIENTS,
     ),
-    "edge.body": Row(_kept(), NO_NGINX, BEHIND),
+    "edge.connections": Row(
+        _kept(),
+        _emulated("of those alone that have a request in hand"),
+        _refused("of connections the edge behind sees this balancer's alone"),
+    ),
+    "edge.body": Row(_kept(), _kept(), BEHIND),
     "edge.binary": OTHERS,
     "service.NAME.route": Row(_kept(), _kept("paths are compared decoded"), BEHIND),
     "service.NAME.sticky": Row(
@@ -129,8 +135,8 @@ KEYS: dict[str, Row] = {
     ),
     "service.NAME.timeout": Row(_kept(), _kept(), BEHIND),
     "service.NAME.protocol": Row(_kept(), _refused("nginx speaks HTTP/1.1 to services"), BEHIND),
-    "service.NAME.tunnel": Row(_kept(), NO_NGINX, BEHIND),
-    "service.NAME.body": Row(_kept(), NO_NGINX, BEHIND),
+    "service.NAME.tunnel": Row(_kept(), _kept(), BEHIND),
+    "service.NAME.body": Row(_kept(), _kept(), BEHIND),
     "service.NAME.concurrency": Row(_kept(), NO_NGINX, BEHIND),
     "service.NAME.queue": Row(_kept(), NO_NGINX, BEHIND),
     "service.NAME.queue_length": Row(_kept(), NO_NGINX, BEHIND),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from gapless.edge import tls as edge_tls
 from gapless.edge.config import Rule
-from gapless.targets import nginx_answers, nginx_forwarded, nginx_redirects
+from gapless.targets import nginx_answers, nginx_forwarded, nginx_limits, nginx_redirects
 from gapless.targets import nginx_words as words
 from gapless.targets.balance import Balance, Pool
 
@@ -173,6 +173,7 @@ def _maps(balance: Balance) -> list[str]:
     lines += words.dollar(balance.stack) if balance.answers.headers else []
     lines += nginx_forwarded.maps(balance.stack, balance.proxies)
     lines += nginx_answers.maps(balance.stack, balance.answers)
+    lines += nginx_limits.maps(balance.stack, balance.limits)
     lines += nginx_redirects.maps(balance.stack, balance.redirects)
     for pool in balance.pools:
         if pool.sticky:
@@ -259,6 +260,7 @@ def _server(balance: Balance, host: str | None) -> list[str]:
         "absolute_redirect off;",
         *nginx_redirects.server(balance.stack, balance.redirects),
         *_closed(balance),
+        *nginx_limits.server(balance.stack, balance.limits),
     ]
     found = locations(balance.rules, host)
     pools = {pool.name: pool for pool in balance.pools}
@@ -269,7 +271,7 @@ def _server(balance: Balance, host: str | None) -> list[str]:
         lines += ["location / {", *_in([*_errors(balance), *_hold(balance)]), *_in(_nowhere()), "}"]
     for pool in used:
         lines += _websocket(balance, pool)
-    lines += _unavailable(balance)
+    lines += [*_too_many(balance), *_unavailable(balance)]
     return ["server {", *_in(lines), "}"]
 
 
@@ -310,9 +312,30 @@ def _hold(balance: Balance) -> list[str]:
 
 def _errors(balance: Balance) -> list[str]:
     lines = [f"error_page 502 = @{_own(balance, 'unavailable')};"]
+    if _limited(balance):
+        lines.append(f"error_page 429 = @{_own(balance, 'limited')};")
     if not balance.front:
         lines.append(f"error_page 503 {_page_path(balance)};")
     return lines
+
+
+def _limited(balance: Balance) -> bool:
+    return bool(balance.limits.tables)
+
+
+def _too_many(balance: Balance) -> list[str]:
+    """What who asks too much is told."""
+    if not _limited(balance):
+        return []
+    return [
+        f"location @{_own(balance, 'limited')} {{",
+        "    default_type text/plain;",
+        *_in(_headers(balance)),
+        f"    add_header Retry-After {nginx_limits.patience(balance.limits)} always;",
+        "    add_header Cache-Control no-store always;",
+        "    return 429 'Too many requests';",
+        "}",
+    ]
 
 
 def _page_path(balance: Balance) -> str:
@@ -336,10 +359,13 @@ def _location(balance: Balance, rule: Rule, pool: Pool) -> list[str]:
 
 
 def _proxy(balance: Balance, pool: Pool, *, tunnel: bool = False) -> list[str]:
-    patience = TUNNEL if tunnel else words.milliseconds(pool.timeout)
+    patience = words.milliseconds(pool.timeout)
+    if tunnel:
+        patience = TUNNEL if pool.tunnel is None else words.milliseconds(pool.tunnel)
     upgrade = ("Upgrade websocket", "Connection upgrade")
     lines = [
         f"proxy_pass http://{_pool(balance, pool)};",
+        *([] if pool.body is None else [f"client_max_body_size {int(pool.body)};"]),
         f"proxy_read_timeout {patience};",
         f"proxy_send_timeout {patience};",
         *(
