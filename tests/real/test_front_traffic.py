@@ -16,6 +16,7 @@ from tests.edge import stand
 from gapless.drills import ports
 from gapless.edge import binary, doors, front, shared, talk
 from gapless.edge import config as conf
+from gapless.errors import EdgeRefused
 from gapless.model.front import Claim
 
 HOSTS = {"one": ("one.test", "*.wild.test"), "two": ("two.test", "near.wild.test")}
@@ -60,8 +61,10 @@ class House:
             )
 
     async def _answers(self) -> bool:
-        with contextlib.suppress(talk.SilentError):
-            return bool(await self.front.look())
+        with contextlib.suppress(talk.SilentError, EdgeRefused):
+            await self.front.look()
+            await self.front.steered()
+            return True
         return False
 
     async def ask(self, host: str | None, path: str = "/") -> tuple[int, str]:

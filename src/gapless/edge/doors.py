@@ -59,6 +59,10 @@ class Doors(asking.Asking):
             },
         )
 
+    async def steered(self) -> None:
+        """Raises EdgeRefused while its master takes no orders: that begins after it serves."""
+        await self._known_workers()
+
     async def put(self, claim: Claim) -> None:
         """Let in what a stack has claimed, and that alone of it. Raises EdgeRefused."""
         seen = await self._seen()

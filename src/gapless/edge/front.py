@@ -25,7 +25,7 @@ from gapless.model.process import Address
 
 STACK = "_front"
 """No stack can be called that: its place beside theirs, and its name in descriptions."""
-FORMAT = 1
+FORMAT = 2
 """Of the text: a front of an older one is reloaded, one of a newer one is left alone."""
 TABLE = "hosts.map"
 TEXT = "front.cfg"
@@ -63,7 +63,7 @@ def addresses(claims: Iterable[Claim]) -> dict[Kind, tuple[str, ...]]:
 
 
 def digest(claims: Iterable[Claim]) -> str:
-    """What the front calls itself: ``1.`` and twelve hexadecimal characters for its addresses."""
+    """What the front calls itself: ``FORMAT``, a dot, and a short digest of its addresses."""
     listens = sorted(f"{kind} {a}" for kind, each in addresses(claims).items() for a in each)
     return f"{FORMAT}.{hashlib.sha256(' '.join(listens).encode()).hexdigest()[:12]}"
 
@@ -255,19 +255,23 @@ def _tls(config: Config, address: str) -> list[str]:
 
 def _looked_up(rule: str, own: str) -> list[str]:
     """The server of ``txn.host`` to ``txn.to``: by its own name, then by the nearest wildcard."""
-    found = "{ var(txn.to) -m found } || !{ var(txn.host) -m found }"
     look = f"var(txn.key),map_str({TABLE})"
     rules = [
         f"{rule} set-var-fmt(txn.key) '{own}/%[var(txn.host)]'",
         f"{rule} set-var(txn.to) {look}",
-        f"{rule} set-var(txn.wild) var(txn.host),'regsub(^[^.]+,*)'",
     ]
+    # Where the name itself is known, which is nearly always, none of these costs much.
+    more = "if !{ var(txn.to) -m found } { var(txn.host) -m found }"
     for level in range(LEVELS):
-        if level:
-            rules.append(f"{rule} set-var(txn.wild) var(txn.wild),'regsub(^[*][.][^.]+,*)'")
+        wild = (
+            "var(txn.wild),'regsub(^[*][.][^.]+,*)'"
+            if level
+            else "var(txn.host),'regsub(^[^.]+,*)'"
+        )
         rules += [
-            f"{rule} set-var-fmt(txn.key) '{own}/%[var(txn.wild)]'",
-            f"{rule} set-var(txn.to) {look} unless {found}",
+            f"{rule} set-var(txn.wild) {wild} {more}",
+            f"{rule} set-var-fmt(txn.key) '{own}/%[var(txn.wild)]' {more}",
+            f"{rule} set-var(txn.to) {look} {more}",
         ]
     return rules
 

@@ -169,14 +169,15 @@ class Front:
         await self._answering()
 
     async def _answering(self) -> None:
-        """Until it takes connections, so that whoever comes next finds it running."""
+        """Until it takes connections and orders, so that whoever comes next finds it running."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             program = self._program()
             if program is None:
                 break
-            with contextlib.suppress(talk.SilentError):
+            with contextlib.suppress(talk.SilentError, errors.EdgeRefused):
                 await doors.Doors(program.run).look()
+                await doors.Doors(program.run).steered()
                 return
             await asyncio.sleep(_POLL)
         raise errors.WorkFailed("front: it does not start", hint=f"see {self._runtime().log(ID)}")
