@@ -31,7 +31,7 @@ def world(hold: Hold | None, held: float | None = None, wall: float = WALL) -> W
     )
 
 
-HOLD = Hold(WALL + 10, 10.0)
+HOLD = Hold(WALL + 10, 10.0, REST.now)
 CASES: list[tuple[World, list[plan.Step]]] = [
     (world(None), []),
     (world(HOLD), [plan.SetHold(HOLD)]),
@@ -41,6 +41,10 @@ CASES: list[tuple[World, list[plan.Step]]] = [
     (world(HOLD, None, HOLD.until), [plan.EndHold(HOLD.until)]),
     (world(HOLD, HOLD.until, HOLD.until + 1), [plan.EndHold(HOLD.until)]),
     (world(None, HOLD.until), [plan.SetHold(None)]),
+    # Somebody has set the clock back an hour; the machine has been booted.
+    (replace(world(HOLD, HOLD.until, WALL - 3600), now=REST.now + 9.9), []),
+    (replace(world(HOLD, None, WALL - 3600), now=REST.now + 10), [plan.EndHold(HOLD.until)]),
+    (replace(world(HOLD, None), now=REST.now - 1), [plan.EndHold(HOLD.until)]),
 ]
 
 
@@ -62,15 +66,15 @@ def test_only_the_one_whose_time_is_over_is_forgotten() -> None:
 
 def test_what_cannot_be_wished_for_is_refused() -> None:
     calm = REST.desired
-    wish = wishes.held(calm, STACK, 10.0, WALL)
+    wish = wishes.held(calm, STACK, 10.0, REST.now, WALL)
     assert wish.hold == HOLD
     assert wishes.maintained(wish, STACK, False).hold is None
     assert wishes.maintained(wish, STACK, True).hold is None
     for seconds in (0.0, -1.0, edge_hold.LONGEST + 0.1, float("nan")):
         with pytest.raises(errors.UsageError, match="at most"):
-            wishes.held(calm, STACK, seconds, WALL)
+            wishes.held(calm, STACK, seconds, REST.now, WALL)
     with pytest.raises(errors.Refused, match="no request is held"):
-        wishes.held(replace(calm, maintenance=True), STACK, 10.0, WALL)
+        wishes.held(replace(calm, maintenance=True), STACK, 10.0, REST.now, WALL)
     work = {"gapless": 1, "name": "work", "service": {"worker": {"run": "work"}}}
     with pytest.raises(errors.Refused, match="no edge"):
-        wishes.held(calm, Stack.model_validate(work), 10.0, WALL)
+        wishes.held(calm, Stack.model_validate(work), 10.0, REST.now, WALL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from gapless.core import certificates, following, front, goodbye, plan, restart, rollout, schedule
 from gapless.core import service as services
 from gapless.core.world import World
+from gapless.model.desired import Hold
 from gapless.model.stack import Stack
 from gapless.observed import Failures
 
@@ -23,7 +24,7 @@ def reconcile(world: World) -> plan.Decision:
     agenda = plan.Agenda(world.now)
     front.advance(agenda, world, edge_wanted=wants_edge(world))
     hold = world.desired.hold
-    if hold is not None and hold.until <= world.wall:
+    if hold is not None and _over(hold, world):
         agenda.do(plan.EndHold(hold.until, cause="its time is over"))
     _edge(agenda, world)
     _static(agenda, world)
@@ -139,10 +140,17 @@ def _static(agenda: plan.Agenda, world: World) -> None:
         agenda.do(plan.ReloadStatic(world.static_config, cause="its folders change"))
 
 
+def _over(hold: Hold, world: World, soon: float = 0.0) -> bool:
+    """Whether its time is over, or will be so ``soon``, by either clock; a reboot ends it, too."""
+    if hold.until <= world.wall + soon:
+        return True
+    return hold.begun is not None and not 0 <= world.now - hold.begun < hold.seconds - soon
+
+
 def _hold(agenda: plan.Agenda, world: World) -> None:
     """The edge ends a hold by itself; all that is left to do then is to forget it."""
     hold, held = world.desired.hold, world.observed.edge.held_until
-    if hold is not None and hold.until <= world.wall + HOLD_ENDS:
+    if hold is not None and _over(hold, world, HOLD_ENDS):
         return  # begun anew for its last moment it would only flicker
     if held != (None if hold is None else hold.until):
         agenda.do(plan.SetHold(hold, cause="by hand"))

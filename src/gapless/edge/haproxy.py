@@ -148,7 +148,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             pid=workers.master,
             config=info.digest,
             maintenance=wire.is_on(answer),
-            held_until=hold.until(answer),
+            held_until=hold.until(answer, time.time()),
             servers=found,
             uneasy=self._breaker.uneasy(time.monotonic()),
         )

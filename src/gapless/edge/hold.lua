@@ -120,6 +120,7 @@ end
 core.register_action("gapless_hold", { "http-req" }, function(txn)
     local left, all = remaining()
     if left <= 0 then
+        core.del_map(path, "on") -- what a worker finds that starts later
         return
     end
     if turn == nil then

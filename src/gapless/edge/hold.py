@@ -62,9 +62,9 @@ def text(hold: Hold | None) -> str:
     return "" if hold is None else f"on {entry(hold)}\n"
 
 
-def until(answer: str) -> float | None:
-    """Parse the answer to ``show map``: until when requests are held; None: they are not."""
+def until(answer: str, wall: float) -> float | None:
+    """Parse the answer to ``show map``: until when requests are held; None: not any more."""
     for line in answer.splitlines():
         if found := _ENTRY.fullmatch(line):
-            return float(found[1])
+            return float(found[1]) if float(found[1]) > wall else None
     return None

@@ -347,7 +347,7 @@ class Operations:
     async def _hold(self, body: Body, seconds: float) -> dict[str, Any]:
         """Requests wait at the edge; ``in_flight``: those that were let through before."""
         self._needs_running("maintenance")
-        wish = wishes.held(self.c.desired, self._stack(), seconds, clock.wall())
+        wish = wishes.held(self.c.desired, self._stack(), seconds, clock.now(), clock.wall())
         hold = wish.hold
         assert hold is not None  # noqa: S101  # just made
         self.site.journal.add(f"maintenance hold {seconds:g} s", actor=_actor(body))

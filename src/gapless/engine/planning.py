@@ -157,7 +157,9 @@ class Planning:
     ) -> tuple[Desired, dict[int, Stack], list[str]]:
         stack = self._running("maintenance")
         if "hold" in body:
-            wish = wishes.held(self.c.desired, stack, float(body["hold"]), clock.wall())
+            wish = wishes.held(
+                self.c.desired, stack, float(body["hold"]), clock.now(), clock.wall()
+            )
             return wish, {}, ["the edge lets them go by itself when the time is over"]
         return wishes.maintained(self.c.desired, stack, bool(body["on"])), {}, []
 

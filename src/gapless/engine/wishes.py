@@ -79,8 +79,8 @@ def maintained(desired: Desired, stack: Stack, on: bool) -> Desired:
     return replace(desired, maintenance=on, hold=None)
 
 
-def held(desired: Desired, stack: Stack, seconds: float, wall: float) -> Desired:
-    """Requests held for so long from now on. Raises UsageError, Refused."""
+def held(desired: Desired, stack: Stack, seconds: float, now: float, wall: float) -> Desired:
+    """Requests held for so long from now on (by both clocks). Raises UsageError, Refused."""
     if not any(service.http for service in stack.services.values()):
         raise errors.Refused("maintenance: the stack has no HTTP service, so it has no edge")
     if desired.maintenance:
@@ -92,7 +92,7 @@ def held(desired: Desired, stack: Stack, seconds: float, wall: float) -> Desired
             f"maintenance: requests can be held for {edge_hold.LONGEST:g} s at most",
             hint="for longer than that: gapless maintenance on",
         )
-    return replace(desired, hold=Hold(round(wall + seconds, 3), round(seconds, 3)))
+    return replace(desired, hold=Hold(round(wall + seconds, 3), round(seconds, 3), now))
 
 
 def edge_restarted(desired: Desired, stack: Stack) -> Desired:

@@ -96,11 +96,13 @@ class Schedule:
 class Hold:
     """Requests wait at the edge ``until`` a moment (seconds since 1970, to the millisecond).
 
-    ``seconds``: how long that is in all, for an edge whose clock somebody sets meanwhile.
+    ``seconds``: how long that is in all, and ``begun`` (CLOCK_BOOTTIME) since when: somebody may
+    set the clock meanwhile.
     """
 
     until: float
     seconds: float
+    begun: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
