@@ -34,49 +34,52 @@ local function remaining()
     return tonumber(till) - now(), tonumber(all)
 end
 
--- Peers that have not closed their connection, as "ADDRESS:PORT" in the kernel's own hexadecimal
--- words; nil where it does not tell. HAProxy itself does not look at a connection while a request
+-- Peers that have not closed their connection, as "ADDRESS:PORT>OUR PORT" in the kernel's own
+-- hexadecimal words; nil where it does not tell. HAProxy itself does not look at a connection while a request
 -- of it waits for a rule: a client that has left would still have its request done.
 local function living()
-    local peers = {}
+    local peers, told = {}, false
     for _, name in ipairs({ "/proc/net/tcp", "/proc/net/tcp6" }) do
         local file = io.open(name)
         if file ~= nil then
+            told = true
             for line in file:lines() do
-                local peer, state = line:match("^%s*%d+: %x+:%x+ (%x+:%x+) (%x%x) ")
+                local ours, peer, state = line:match("^%s*%d+: %x+:(%x+) (%x+:%x+) (%x%x) ")
                 if state == ESTABLISHED then
-                    peers[peer] = true
+                    peers[peer .. ">" .. ours] = true
                 end
             end
             file:close()
         end
     end
-    if next(peers) == nil then
+    if not told then
         return nil
     end
     return peers
 end
 
--- An address (hexadecimal bytes) and a port as the kernel writes them, in words of this machine.
-local function peer_of(address, port)
+-- An address (hexadecimal bytes) and two ports as the kernel writes them, in words of this machine.
+local function peer_of(address, port, ours)
     local words = {}
     for word in address:gmatch("%x%x%x%x%x%x%x%x") do
         local a, b, c, d = word:match("(..)(..)(..)(..)")
         words[#words + 1] = d .. c .. b .. a
     end
-    return string.format("%s:%04X", table.concat(words), port)
+    return string.format("%s:%04X>%04X", table.concat(words), port, ours)
 end
 
 local MAPPED = "0000000000000000FFFF0000"
 
--- Wakes those whose client has left.
+-- Wakes those whose client has left. By number: HAProxy may stop us anywhere and let others in.
 local function sweep(own)
-    local peers = next(own.waiting) ~= nil and living() or nil
+    local peers = own.number > 0 and living() or nil
     if peers == nil then
         return
     end
-    for mine in pairs(own.waiting) do
-        if mine.peer ~= nil and not (peers[mine.peer] or peers[MAPPED .. mine.peer]) then
+    for number = 1, #own.line do
+        local mine = own.line[number]
+        local known = mine.done or mine.peer == nil
+        if not known and not (peers[mine.peer] or peers[MAPPED .. mine.peer]) then
             mine.gone = true
             mine.queue:push(true)
         end
@@ -102,13 +105,13 @@ local function watch(own, ticks)
         turn = nil
     end
     sweep(own)
-    for mine in pairs(own.waiting) do
-        mine.queue:push(true)
+    for number = 1, #own.line do
+        own.line[number].queue:push(true)
     end
 end
 
 local function begin(all)
-    local own = { over = false, number = 0, waiting = {} }
+    local own = { over = false, number = 0, line = {} }
     turn = own
     core.register_task(function() watch(own, math.ceil(all / TICK)) end)
 end
@@ -134,14 +137,14 @@ core.register_action("gapless_hold", { "http-req" }, function(txn)
     local mine = { queue = core.queue(), gone = false }
     local address = txn:get_var("txn.gapless_peer")
     if address ~= nil and txn.sf:fc_rcvd_proxy() ~= 1 then
-        mine.peer = peer_of(address, txn.sf:fc_src_port())
+        mine.peer = peer_of(address, txn.sf:fc_src_port(), txn.sf:fc_dst_port())
     end
-    own.waiting[mine] = true
+    own.line[#own.line + 1] = mine
     own.number = own.number + 1
-    repeat
+    while not (own.over or mine.gone) do
         mine.queue:pop_wait()
-    until own.over or mine.gone
-    own.waiting[mine] = nil
+    end
+    mine.done = true
     own.number = own.number - 1
     if not mine.gone then
         core.yield() -- one that HAProxy knows to have left ends here
