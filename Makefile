@@ -43,6 +43,7 @@ lock: ## renew requirements/*.txt from pyproject.toml, and the example's
 bench: ## measure, beside what else there is (minutes)
 	@tools/setup dev
 	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m bench.static
 
 soak: ## hundreds of handovers under load (HANDOVERS=300; the better part of an hour)
 	@tools/setup dev

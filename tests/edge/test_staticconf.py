@@ -115,9 +115,9 @@ def test_a_folder_comes_before_all_but_what_lies_in_it() -> None:
     text = render.text(wanted)
     rules = [line.strip() for line in text.splitlines() if "use_backend" in line]
     order = [rule.split()[1] for rule in rules]
-    assert order[1:3] == [static.BACKEND, static.BACKEND]
-    assert "'/static/big/'" in rules[1]
-    assert "!{ path -m beg -- '/static/api/' }" in rules[2]
+    assert order[1:5] == [static.DATA, static.BACKEND] * 2
+    assert "'/static/big/'" in rules[2]
+    assert "!{ path -m beg -- '/static/api/' }" in rules[4]
     assert config.from_json(config.to_json(wanted)) == wanted
     plain = config.Config("demo", "*:1", (), (stand.backend("web"),), "/r", 9, 1)
     assert static.BACKEND not in render.text(plain)

@@ -18,7 +18,8 @@ from gapless.edge.redirects import Redirect
 from gapless.model.stack import Stack
 
 HOPS = ("10.1.0.1", "10.1.0.2", "10.1.0.3")
-PROXIES = Proxies(("127.0.0.1", "10.1.0.0/16"))
+OTHERS = tuple(f"10.2.{number}.0/24" for number in range(100))
+PROXIES = Proxies((*OTHERS, "127.0.0.1", "10.1.0.0/16"))
 
 
 @dataclass

@@ -13,6 +13,8 @@ from gapless.edge import words
 
 HOPS = 5
 """Trusted proxies in a row that are seen through; with more, the client is the next one."""
+CHUNK = 40
+"""Networks in one line."""
 _CLAIMED = "X-Forwarded-For"
 _PROXIED = "{ var(txn.proxied) -m bool }"
 
@@ -30,7 +32,7 @@ def expected(proxies: Proxies) -> list[str]:
     """For a listener: from whom a PROXY header is to come first."""
     if not (proxies.announce and proxies.trusted):
         return []
-    return [f"tcp-request connection expect-proxy layer4 if {{ src -m ip -- {_known(proxies)} }}"]
+    return [*_trusted(proxies), "tcp-request connection expect-proxy layer4 if trusted"]
 
 
 def client(proxies: Proxies) -> list[str]:
@@ -41,7 +43,7 @@ def client(proxies: Proxies) -> list[str]:
     if not proxies.trusted:
         return []
     lines = [
-        f"acl trusted src -m ip -- {_known(proxies)}",
+        *(() if proxies.announce else _trusted(proxies)),
         "http-request set-var(txn.proxied) bool(true) if trusted",
     ]
     readable = ""
@@ -90,5 +92,8 @@ def _unless(name: str, test: str) -> str:
     return f" unless {_PROXIED} {{ req.fhdr({name}) {test} }}"
 
 
-def _known(proxies: Proxies) -> str:
-    return " ".join(words.network(network) for network in proxies.trusted)
+def _trusted(proxies: Proxies) -> list[str]:
+    """HAProxy takes 64 words a line; lines of one name are one list."""
+    known = [words.network(network) for network in proxies.trusted]
+    chunks = (known[at : at + CHUNK] for at in range(0, len(known), CHUNK))
+    return [f"acl trusted src -m ip -- {' '.join(chunk)}" for chunk in chunks]

@@ -8,6 +8,14 @@ from dataclasses import dataclass
 from gapless.edge import words
 
 BACKEND = "_static"
+DATA = "_static-data"
+"""The same server, for what is compressed already: no filter looks at it."""
+BACKENDS = (BACKEND, DATA)
+PACKED = (
+    "aac apng avif br bz2 epub flac gif glb gz ico jpeg jpg jxl m4a m4v mov mp3 mp4 oga ogg ogv"
+    " opus pdf png webm webp woff woff2 xz zip zst"
+)
+"""Endings of such names."""
 HOST = "files"
 """What the server of files is called as: a client's own word for the host stays at the edge."""
 CACHE_MEGABYTES = 64
@@ -30,28 +38,31 @@ def rules(static: Static, services: Sequence[str]) -> list[str]:
 
     A folder comes before every service but those published below it.
     """
-    lines = []
+    if not static.paths:
+        return []
+    lines = [f"acl packed path_end -i -- {' '.join(f'.{end}' for end in PACKED.split())}"]
     for path in sorted(static.paths, key=len, reverse=True):
         if path == "/":
             continue
         inner = sorted({one.rstrip("/") for one in services if one.startswith(f"{path}/")})
         but = [f"!{{ path -m beg -- {words.word(one + '/')} }}" for one in inner]
         but += [f"!{{ path -m str -- {words.word(one)} }}" for one in inner]
+        lines.append(f"use_backend {DATA}{words.condition(path, None, *but, 'packed')}")
         lines.append(f"use_backend {BACKEND}{words.condition(path, None, *but)}")
     return lines
 
 
 def last_rule(static: Static) -> list[str]:
     """After the services': a folder at ``/`` has what nobody else has."""
-    return [f"use_backend {BACKEND}"] if "/" in static.paths else []
+    if "/" not in static.paths:
+        return []
+    return [f"use_backend {DATA} if packed", f"use_backend {BACKEND}"]
 
 
 def backend(static: Static, compression: Sequence[str]) -> list[list[str]]:
     """Sections: what is kept in memory, and the way to the server of files."""
     if not static.paths:
         return []
-    stored = "{ res.hdr(Cache-Control) -m sub immutable }"
-    asked = "!{ req.hdr(Range) -m found }"
     cache = [
         "cache static",
         f"total-max-size {CACHE_MEGABYTES}",
@@ -59,20 +70,22 @@ def backend(static: Static, compression: Sequence[str]) -> list[list[str]]:
         f"max-age {CACHE_SECONDS}",
         "process-vary on",
     ]
-    filters = ["filter compression"] if compression else []
+    filters = ["filter compression", *compression] if compression else []
     return [
         cache,
-        [
-            f"backend {BACKEND}",
-            # A reload of nginx ends idle connections, also when a request is under way on one.
-            "option http-server-close",
-            "filter cache static",
-            *filters,
-            *compression,
-            f"http-request set-header Host {HOST}",
-            "http-request disable-l7-retry unless METH_GET",
-            f"http-request cache-use static if {asked}",
-            f"http-response cache-store static if {stored}",
-            f"server files {words.quote(f'unix@{static.socket}', what='a socket')}",
-        ],
+        [f"backend {BACKEND}", "filter cache static", *filters, *_way(static)],
+        [f"backend {DATA}", "filter cache static", *_way(static)],
+    ]
+
+
+def _way(static: Static) -> list[str]:
+    stored = "{ res.hdr(Cache-Control) -m sub immutable }"
+    return [
+        # A reload of nginx ends idle connections, also when a request is under way on one.
+        "option http-server-close",
+        f"http-request set-header Host {HOST}",
+        "http-request disable-l7-retry unless METH_GET",
+        "http-request cache-use static if !{ req.hdr(Range) -m found }",
+        f"http-response cache-store static if {stored}",
+        f"server files {words.quote(f'unix@{static.socket}', what='a socket')}",
     ]

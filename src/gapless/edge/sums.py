@@ -125,7 +125,7 @@ def from_json(text: str) -> dict[str, base.Counters]:
 def names(rows: Sequence[wire.Row]) -> set[str]:
     """The backends of services among them, and of files."""
     found = {row.name for row in rows if not row.frontend}
-    return {name for name in found if not name.startswith("_") or name == static.BACKEND}
+    return {name for name in found if not name.startswith("_") or name in static.BACKENDS}
 
 
 def batches(orders: Sequence[str], limit: int) -> Iterator[list[str]]:
