@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -66,3 +67,21 @@ async def test_a_body_that_does_not_come_keeps_no_application_busy(
 async def test_a_whole_body_of_any_form_arrives(place: stand.Stand) -> None:
     for size in (0, 1, bodies.WHOLE, bodies.WHOLE + 1, 39_000):
         assert await post(place, "/", b"x" * size) == 200
+
+
+async def test_what_does_not_say_its_length_is_counted(place: stand.Stand) -> None:
+    """It is ended there: the application never sees its end."""
+
+    async def pieces(count: int) -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield b"x" * 1_000
+
+    assert await post(place, "/", pieces(MOST // 1_000)) == 200
+    assert place.apps[0].served == 1
+    for count in (MOST // 1_000 + 1, 3 * MOST // 1_000):
+        # Who goes on sending may find the connection closed before it reads.
+        with contextlib.suppress(aiohttp.ClientError):
+            assert await post(place, "/", pieces(count)) == 413
+        assert place.apps[0].served == 1
+    assert await post(place, "/api", pieces(3 * MOST // 1_000)) == 200
+    assert await post(place, "/", b"x" * MOST) == 200

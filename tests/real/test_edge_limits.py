@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -25,7 +26,11 @@ SECONDS = 4.0
 async def limited(*rates: limits.Rate, **other: Any) -> AsyncIterator[stand.Stand]:
     wanted = limits.Limits(rates, other.pop("connections", None))
     async with stand.standing(limits=wanted, **other) as place:
-        await place.enter(await place.app("a"))
+        for folder in (place.root, place.root / "run"):
+            folder.chmod(0o711)
+        app = await place.app("a")
+        Path(app.path).chmod(0o777)
+        await place.enter(app)
         yield place
 
 
@@ -187,8 +192,11 @@ async def test_ipv6_counts_by_its_first_64_bits() -> None:
         assert await as_from(place, "10.0.0.1") == 200
 
 
-async def test_a_reload_forgets_nothing() -> None:
-    async with limited(limits.Rate(5, 60.0)) as place:
+@pytest.mark.parametrize("uid", [None, 70_123], ids=["as we are", "as nobody in particular"])
+async def test_a_reload_forgets_nothing(uid: int | None) -> None:
+    if uid is not None and os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    async with limited(limits.Rate(5, 60.0), uid=uid) as place:
         assert await through(place, 6) == {200: 5, 429: 1}
         assert await through(place, 1, "/", "X-A: b") == {429: 1}
 

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from gapless.edge import refusals, words
 
 WHOLE = 14_000
 """Bytes up to which an application gets a body only when all of it is there: it must fit into one
 of HAProxy's buffers (16 KiB) beside its headers. A client that sends it byte by byte, or not to
 the end, then keeps nobody busy but the edge."""
+SCRIPT = "edge-body.lua"
+TOO_LARGE = "txn.too_large"
+"""Set by the script for a body that says no length and does not end in time."""
 PATIENCE = 10.0
 """Seconds for that; and for a larger one, or one of unknown length, to begin."""
 
 
-def for_backend(most: int | None) -> list[str]:
+def for_global(place: str, sizes: Iterable[int | None]) -> list[str]:
+    """Lines of the section ``global``; ``place``: where the script lies, quoted."""
+    return [f"lua-load-per-thread {place}"] if any(size is not None for size in sizes) else []
+
+
+def for_backend(most: int | None, *, counted: bool = True) -> list[str]:
     """Lines of a backend that takes so many bytes at most; None: any number.
 
-    Who is too slow gets 408.
+    Who is too slow gets 408. ``counted``: also bodies that do not say their length, by the script.
     """
     refused = []
     if most is not None:
         refused = refusals.refuse(413, "Body too large", f"{{ req.body_size gt {int(most)} }}")
+    if most is not None and counted:
+        refused += [
+            f"filter lua.gapless_body {int(most)}",
+            "http-error status 400 content-type 'text/plain' "
+            "hdr Cache-Control 'no-store' string 'Body malformed or too large'",
+            f"http-after-response set-status 413 if {{ var({TOO_LARGE}) -m bool }}",
+        ]
     wait = f"http-request wait-for-body time {words.milliseconds(PATIENCE)}"
     return [
         *refused,

@@ -1,5 +1,5 @@
 -- Counts the body of a request whose length nobody said, and ends it when it is too long.
--- filter lua.body BYTES
+-- filter lua.gapless_body BYTES
 
 local Body = {}
 Body.id = "gapless body"
@@ -34,13 +34,15 @@ function Body:http_payload(txn, message)
     return
   end
   self.seen = self.seen + message:input()
-  if self.seen > self.most then
+  -- Its end counts as one more.
+  if self.seen > self.most + 1 then
     txn:set_var("txn.too_large", true)
-    return filter.ERROR
+    -- Not filter.ERROR: what comes of a payload is a number of bytes, and an error all of them.
+    error("the body is larger than allowed")
   end
 end
 
-core.register_filter("body", Body, function(made, args)
+core.register_filter("gapless_body", Body, function(made, args)
   made.most = tonumber(args[1])
   return made
 end)

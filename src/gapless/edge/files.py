@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gapless import errors
+from gapless.edge import bodies, lowports, render, tls, words
 from gapless.edge import config as conf
-from gapless.edge import lowports, render, tls, words
 
 TEXT = "edge.cfg"
 COUNTED = "edge-counted.json"
@@ -38,10 +38,10 @@ def write(path: Path, text: str) -> None:
         ) from None
 
 
-def script() -> str:
-    """What HAProxy runs to let requests wait. A copy of it lies with the edge's other files: an
-    upgrade must not change it under one that runs."""
-    return Path(__file__).with_name("hold.lua").read_text(encoding="utf-8")
+def script(name: str = "hold.lua") -> str:
+    """What HAProxy runs to let requests wait, or to count what comes. A copy of it lies with the
+    edge's other files: an upgrade must not change it under one that runs."""
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 def prepare(home: Path, run: Path, config: conf.Config) -> None:
@@ -68,6 +68,7 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
         if not (run / tls.CHALLENGES).exists():
             write(run / tls.CHALLENGES, "")
     write(run / conf.HOLD_SCRIPT, script())
+    write(run / bodies.SCRIPT, script("body.lua"))
     if config.maintenance_page is not None:
         if len(config.maintenance_page.encode()) > conf.PAGE_LIMIT:
             raise errors.UsageError(
@@ -75,6 +76,20 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
                 hint="write styles and pictures shorter, or link to them elsewhere",
             )
         write(run / conf.MAINTENANCE_PAGE, config.maintenance_page)
+
+
+def hand_over(path: Path, uid: int | None) -> None:
+    """Give a socket to the worker that is to connect to it; none there, or nobody else: nothing.
+
+    For listeners that HAProxy cannot be told an owner of. Raises EnvironmentFault.
+    """
+    if uid is None:
+        return
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.chown(path, uid, uid)
+    except OSError as error:
+        raise errors.EnvironmentFault(f"{path}: cannot be given away: {error.strerror}") from None
 
 
 def install(

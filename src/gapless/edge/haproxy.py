@@ -21,6 +21,7 @@ from gapless.edge import (
     files,
     hold,
     keeper,
+    limits,
     rotation,
     securing,
     sums,
@@ -207,6 +208,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         await asyncio.to_thread(files.install, program, self.home, self.run, config, servers)
         binary.point(self.home, program)
         counted = await self.counters()
+        files.hand_over(self.run / limits.SOCKET, config.uid)
         answer = await talk.exchange(self._master, "reload\n")
         if "Success=0" in answer:
             raise talk.refused("reload", " ".join(answer.split()))

@@ -84,6 +84,10 @@ def _global(config: Config) -> list[str]:
             # Two stacks on one port would share it in silence; a reload passes the sockets on.
             "noreuseport",
         ),
+        *_steered(
+            config,
+            *bodies.for_global(_path(config, bodies.SCRIPT), [one.body for one in config.backends]),
+        ),
         *limits.for_global(config.limits, _owner(config), alone=config.standalone),
         # Sockets on an old worker end with it: this long after a reload at the latest.
         "hard-stop-after 24h",
@@ -271,7 +275,7 @@ def _servers(
         f"timeout server {words.milliseconds(backend.timeout)}",
         f"timeout check {words.milliseconds(backend.check_timeout)}",
         f"http-request disable-l7-retry unless {' or '.join(judging.REPEATABLE)}",
-        *bodies.for_backend(backend.body),
+        *bodies.for_backend(backend.body, counted=not config.standalone),
         *queueing.for_backend(backend.queue, f"{conf.FLOOR if floor else ''}{name}"),
     ]
     lines += answers.compression(config.answers)

@@ -65,6 +65,7 @@ FIXED = _refused("the file names the replicas that there are: nobody adds or rem
 ITS_OWN = _emulated("with the certificate that --cert names; nobody renews it")
 NO_HSTS = _refused("say it in that balancer: what proves that it may be sent is not behind it")
 FILES = _refused("the folders are those of releases, which gapless keeps: requests go to services")
+SIZED = _emulated("of bodies that say their length; others are not counted")
 NO_NGINX = _refused("written for HAProxy alone: nginx counts and waits otherwise")
 CLIENTS = _kept("by the edge behind it; clients are what trusted balancers say they are")
 UNKNOWN = _refused("gapless render does not know this key yet")
@@ -116,7 +117,7 @@ KEYS: dict[str, Row] = {
         _emulated("of those alone that have a request in hand"),
         _refused("of connections the edge behind sees this balancer's alone"),
     ),
-    "edge.body": Row(_kept(), _kept(), BEHIND),
+    "edge.body": Row(SIZED, _kept(), BEHIND),
     "edge.binary": OTHERS,
     "service.NAME.route": Row(_kept(), _kept("paths are compared decoded"), BEHIND),
     "service.NAME.sticky": Row(
@@ -136,7 +137,7 @@ KEYS: dict[str, Row] = {
     "service.NAME.timeout": Row(_kept(), _kept(), BEHIND),
     "service.NAME.protocol": Row(_kept(), _refused("nginx speaks HTTP/1.1 to services"), BEHIND),
     "service.NAME.tunnel": Row(_kept(), _kept(), BEHIND),
-    "service.NAME.body": Row(_kept(), _kept(), BEHIND),
+    "service.NAME.body": Row(SIZED, _kept(), BEHIND),
     "service.NAME.concurrency": Row(_kept(), NO_NGINX, BEHIND),
     "service.NAME.queue": Row(_kept(), NO_NGINX, BEHIND),
     "service.NAME.queue_length": Row(_kept(), NO_NGINX, BEHIND),
