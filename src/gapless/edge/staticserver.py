@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -174,13 +175,7 @@ def _check(program: Path, files: staticconf.Files) -> None:
         text.write_text(staticconf.text(files, f"{place}/s", place))
         command = [str(program), "-t", "-q", "-e", "stderr", "-p", place, "-c", str(text)]
         try:
-            done = subprocess.run(
-                command,
-                check=False,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=_CHECK_SECONDS,
-            )
+            done = _run(command)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise errors.EnvironmentFault(f"static: {program} cannot be run: {error}") from None
     if done.returncode != 0:
@@ -191,3 +186,25 @@ def _check(program: Path, files: staticconf.Files) -> None:
             command=" ".join(command),
             answer=answer,
         )
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    """Raises OSError, TimeoutExpired.
+
+    A program that has just been written is busy while some child of ours, begun meanwhile, has
+    not yet become another program: it holds the file open until then.
+    """
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            return subprocess.run(
+                command,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_CHECK_SECONDS,
+            )
+        except OSError as error:
+            if error.errno != errno.ETXTBSY or time.monotonic() > deadline:
+                raise
+        time.sleep(POLL_SECONDS)
