@@ -17,7 +17,8 @@ def refuse(
 ) -> list[str]:
     """Rules that answer in JSON whoever asks for it, and everybody else in plain text.
 
-    ``condition`` is tests of which all must hold, without ``if``; ``headers`` are of our own
+    The header is asked for first: most clients do not want JSON, and what is tested of them is
+    tested once. ``condition`` is tests of which all must hold, without ``if``; ``headers`` are of our own
     making, in HAProxy's log format. Raises UsageError.
     """
     more = "".join(
@@ -28,6 +29,6 @@ def refuse(
     start = f"http-request return status {status}"
     return [
         f"{start} content-type 'application/json' string {words.quote(body)}{more}"
-        f" if {condition} {JSON}",
+        f" if {JSON} {condition}",
         f"{start} content-type 'text/plain' string {words.quote(text)}{more} if {condition}",
     ]
