@@ -18,8 +18,8 @@ def refuse(
     """Rules that answer in JSON whoever asks for it, and everybody else in plain text.
 
     The header is asked for first: most clients do not want JSON, and what is tested of them is
-    tested once. ``condition`` is tests of which all must hold, without ``if``; ``headers`` are of our own
-    making, in HAProxy's log format. Raises UsageError.
+    tested once. ``condition`` is tests of which all must hold, without ``if``; ``headers`` are
+    of our own making, in HAProxy's log format. Raises UsageError.
     """
     more = "".join(
         f" hdr {name} {words.quote(value)}"
