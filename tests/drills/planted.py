@@ -237,14 +237,19 @@ def bad_edge() -> None:
 
 def bad_hold() -> None:
     """An edge that holds for ever, unless somebody lets go, and does what nobody waits for."""
-    script = files.script()
-    for old, new in (
-        ("return tonumber(till) - now()", "return 999"),
-        ("ticks > 0", "true"),
-        ("mine.gone = true", "mine.gone = false"),
-    ):
-        script = script.replace(old, new)
-    vars(files)["script"] = lambda: script
+    sound = files.script
+
+    def script(name: str) -> str:
+        text = sound(name)
+        for old, new in (
+            ("return tonumber(till) - now()", "return 999"),
+            ("ticks > 0", "true"),
+            ("mine.gone = true", "mine.gone = false"),
+        ):
+            text = text.replace(old, new)
+        return text
+
+    vars(files)["script"] = script
 
 
 def edited(pattern: str, new: str) -> None:

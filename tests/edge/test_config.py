@@ -159,7 +159,7 @@ def test_the_planted_fault_is_found(tmp_path: Path) -> None:
     path.write_text(text.replace("bind '127.0.0.1:8080'", f"bind 127.0.0.1:8080\n    {MARK} 1"))
     for name in (config.MAINTENANCE_LIST, config.HOLD_MAP, config.STATE_FILE):
         (tmp_path / name).touch()
-    (tmp_path / config.HOLD_SCRIPT).write_text(files.script())
+    (tmp_path / config.HOLD_SCRIPT).write_text(files.script("hold.lua"))
     with pytest.raises(EdgeRefused, match=MARK):
         files.check(binary.find(), path)
 

@@ -38,7 +38,7 @@ def write(path: Path, text: str) -> None:
         ) from None
 
 
-def script(name: str = "hold.lua") -> str:
+def script(name: str) -> str:
     """What HAProxy runs to let requests wait, or to count what comes. A copy of it lies with the
     edge's other files: an upgrade must not change it under one that runs."""
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
@@ -67,7 +67,7 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
         write(run / tls.LIST, tls.listing(config.tls))
         if not (run / tls.CHALLENGES).exists():
             write(run / tls.CHALLENGES, "")
-    write(run / conf.HOLD_SCRIPT, script())
+    write(run / conf.HOLD_SCRIPT, script("hold.lua"))
     write(run / bodies.SCRIPT, script("body.lua"))
     if config.maintenance_page is not None:
         if len(config.maintenance_page.encode()) > conf.PAGE_LIMIT:
