@@ -101,6 +101,13 @@ def _defaults(config: Config) -> list[str]:
         "defaults",
         "mode http",
         *_steered(config, "load-server-state-from-file global"),
+        *manners(patience),
+    ]
+
+
+def manners(patience: float) -> list[str]:
+    """Lines of ``defaults`` on time and trouble. ``patience``: seconds for an answer at most."""
+    return [
         "timeout connect 2s",
         f"timeout client {words.milliseconds(patience)}",
         f"timeout server {words.milliseconds(patience)}",

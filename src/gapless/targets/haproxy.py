@@ -87,22 +87,7 @@ def _defaults(pool: Pool) -> list[str]:
     return [
         "defaults",
         "mode http",
-        "timeout connect 2s",
-        f"timeout client {words.milliseconds(pool.timeout)}",
-        f"timeout server {words.milliseconds(pool.timeout)}",
-        "timeout http-request 10s",
-        "timeout http-keep-alive 60s",
-        "timeout queue 5s",
-        "timeout tunnel 24h",
-        "timeout client-fin 10s",
-        "timeout server-fin 10s",
-        "option idle-close-on-response",
-        "option http-no-delay",
-        "option redispatch 1",
-        f"retries {judging.RETRIES}",
-        f"retry-on {' '.join(judging.RETRY_ON)}",
-        "http-error status 503 content-type 'text/plain' hdr Retry-After '2' "
-        "hdr Cache-Control 'no-store' string 'Service unavailable, try again in a moment'",
+        *render.manners(pool.timeout),
     ]
 
 
