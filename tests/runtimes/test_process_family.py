@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from tests.runtimes.process_bench import controller, dead, find, gone, until
 from gapless.drills import scratch
 from gapless.model.process import Process
 from gapless.runtimes import base
-from gapless.runtimes.process import ProcessRuntime, proc, records
+from gapless.runtimes.process import ProcessRuntime, proc, records, sessions
 
 CHILD = "echo $$; trap : TERM; while :; do sleep 600; done"
 # Each leaves a child that survives its leader, in a way of its own.
@@ -81,6 +84,26 @@ async def test_a_program_of_another_stack_is_left_alone(runtime: ProcessRuntime)
         assert not gone(child)
     finally:
         os.killpg(child, signal.SIGKILL)
+
+
+async def test_the_number_of_who_was_given_up_is_watched_no_longer(
+    runtime: ProcessRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taken for dead while it lives: the next client has its number, and must be heard."""
+    found = await runtime.start(Process("beat.1@r1", ("sleep", "600")))
+    assert found.pid
+    with monkeypatch.context() as patch, contextlib.ExitStack() as open_ones:
+        patch.setattr(runtime, "_found", lambda _: replace(found, alive=False))
+        patch.setattr(sessions, "kill", lambda *_, **__: True)
+        await runtime.forget("beat.1@r1")
+        for _ in range(4):  # the lowest free numbers, and so that one
+            ours, theirs = map(open_ones.enter_context, socket.socketpair())
+            heard = asyncio.Event()
+            asyncio.get_running_loop().add_reader(ours, heard.set)
+            theirs.send(b"!")
+            await asyncio.wait_for(heard.wait(), 10)
+            asyncio.get_running_loop().remove_reader(ours)
+    os.kill(found.pid, signal.SIGKILL)
 
 
 FIRST_THREAD_ENDS = """

@@ -327,14 +327,14 @@ class ProcessRuntime:
     def _drop(self, id: str) -> None:
         entry = self._entries.pop(id, None)
         if entry is not None and entry.handle is not None:
+            if not entry.ended:
+                # Whoever is given its number next, a client maybe, would never be heard.
+                asyncio.get_running_loop().remove_reader(entry.handle)
             os.close(entry.handle)
             entry.handle = None
 
     def close(self) -> None:
         """Stop watching. The programs go on; another instance may adopt them."""
-        for entry in self._entries.values():
-            if entry.handle is not None and not entry.ended:
-                asyncio.get_running_loop().remove_reader(entry.handle)
         for id in list(self._entries):
             self._drop(id)
 
