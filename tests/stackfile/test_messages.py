@@ -18,7 +18,33 @@ DURATION = 'must be a duration such as "10s", "5m" or "250ms"'
 ADDED: list[tuple[str, list[str]]] = [
     # keys
     ("replica = 3", ['6: [service.web] unknown key "replica"; did you mean "replicas"?']),
-    ("image = 'x'", ['6: [service.web] "image" is not implemented in this version']),
+    (
+        "user = 'app'\nentrypoint = '/x'\nvolumes = { '/a' = '.' }",
+        [
+            "6: [service.web] user needs image or build",
+            "7: [service.web] entrypoint needs image or build",
+            "8: [service.web] volumes needs image or build",
+        ],
+    ),
+    (
+        "image = 'X Y'",
+        ['6: [service.web] image: must be an image such as "ghcr.io/me/web:1", got "X Y"'],
+    ),
+    (
+        "image = 'x'\nvolumes = { '/a' = '../b' }",
+        [
+            '7: [service.web] volumes./a: must be a files store ("${uploads.path}"), a '
+            'folder or file within the source folder, or a place of the machine, got "../b"'
+        ],
+    ),
+    (
+        "image = 'x'\nvolumes = { 'a' = '.' }",
+        ['7: [service.web] volumes: "a" is no place in a container: say "/data"'],
+    ),
+    (
+        "image = 'x'\nvolumes = { '/a' = '${b.path}' }",
+        ['7: [service.web] volumes./a: ${b.path}: nothing is named "b" (have: web)'],
+    ),
     ("gpu = 1", ['6: [service.web] "gpu" is not implemented in this version']),
     ("live = 'x'", ['6: [service.web] live: must start with "/", got "x"']),
     ("live = { after = 3 }", ["6: [service.web] live: needs either path or command"]),
@@ -331,7 +357,7 @@ ADDED: list[tuple[str, list[str]]] = [
     ("[for]\na = 2", ["7: [for] a: must be a table"]),
 ]
 UNLISTED = {
-    "x-mine = 1": r'6: \[service\.web\] unknown key "x-mine" \(have: body, concurrency, cwd, .*\)',
+    "x-mine = 1": r'6: \[service\.web\] unknown key "x-mine" \(have: body, build, .*\)',
 }
 
 

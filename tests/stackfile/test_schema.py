@@ -150,6 +150,7 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
         "for": "staging",
         "redirects": "/old",
         "static": "/a",
+        "volumes": "/media",
     }
     here: Any = tree
     for position, word in enumerate(path):
@@ -177,6 +178,11 @@ def _complete(key: str, tree: dict[str, Any], here: dict[str, Any], value: Any) 
         scale.setdefault("rps", 100)
         if path[-1] in ("queue", "backlog"):
             scale |= {"queue": "cache:default", "backlog": 100}
+    if path[2:3] in (["entrypoint"], ["user"], ["volumes"]):
+        tree[path[0]]["web" if path[0] == "service" else "j"]["image"] = "chat:1.4"
+        tree["data"]["media"] = {"type": "files"}
+    if path[2:3] == ["volumes"] and path[-1] == "read_only":
+        here["source"] = "."
     for name, beside in BESIDE.items():
         if key.startswith(name):
             here.update({k: v for k, v in beside.items() if k not in here})

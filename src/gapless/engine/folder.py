@@ -41,6 +41,9 @@ class Folder:
                 f"{file}: says stack {loaded.stack.id}, but {self.site.paths.stack} runs here",
                 hint="a stack keeps its name; run gapless down before you rename it",
             )
+        if packed := checks.packed(loaded.stack):
+            named = ", ".join(str(path[1]) for path in packed)
+            raise errors.UsageError(f"{named}: {checks.CONTAINERS}", hint=checks.WITHOUT)
         if keep:
             self.file = file
             self.site.certificates.folder = file.absolute().parent

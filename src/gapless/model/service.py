@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gapless.model import cron
+from gapless.model.image import Program
 from gapless.model.scale import Scale
 from gapless.model.units import (
     Bytes,
@@ -139,11 +140,9 @@ LiveField = Annotated[
 ]
 
 
-class Service(Model):
+class Service(Program):
     """A program that runs for ever, in one or more replicas."""
 
-    run: Command
-    """The command: a list, or a string split as shell words; no shell runs it."""
     replicas: Annotated[int, Field(ge=0, le=1000)] | Literal["cpus"] = 1
     """How many replicas run; "cpus" for one a core."""
     singleton: bool = False
@@ -155,7 +154,7 @@ class Service(Model):
     secrets: tuple[EnvName, ...] | None = None
     """Names of the secrets this service sees; absent: all of the root's."""
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    """A fixed port that the program listens on by itself (one replica only); rarely needed."""
+    """A fixed port that the program listens on by itself; one replica only, but with an image."""
     route: Annotated[
         Route | None,
         BeforeValidator(_route, json_schema_input_type=UrlPath | Literal[False] | Route),
@@ -262,7 +261,7 @@ class Service(Model):
             least, most = getattr(self.reserve, key), getattr(self.limits, key)
             if least is not None and most is not None and most < least:
                 problems.append(f"limits.{key} is less than reserve.{key}")
-        if self.port is not None and self.replicas not in (0, 1):
+        if self.port is not None and not self.packed and self.replicas not in (0, 1):
             problems.append("a fixed port allows one replica: use ${port} in run instead")
         if self.protocol != "http/1.1" and not self.http:
             problems.append("protocol needs an HTTP service")
@@ -292,7 +291,7 @@ class Service(Model):
         faults = []
         if self.singleton:
             faults.append("scale and singleton contradict each other")
-        if self.port is not None:
+        if self.port is not None and not self.packed:
             faults.append("scale needs more replicas than a fixed port allows: use ${port} in run")
         if self.replicas != "cpus":
             if scale.max < self.replicas:
@@ -314,11 +313,9 @@ class Service(Model):
         return faults
 
 
-class Job(Model):
+class Job(Program):
     """A program that runs to an end."""
 
-    run: Command
-    """The command: a list, or a string split as shell words; no shell runs it."""
     when: When = "manual"
     """"release": once a deploy, before traffic. "after-release": smoke test; failing, it undoes.
 

@@ -217,7 +217,12 @@ def _services(tree: Tree, report: Report) -> None:
         for name, table in mentions.tables(tree, kind):
             owner: Path = (kind, name)
             cwd = table.get("cwd")
-            if isinstance(cwd, str) and (cwd.startswith("/") or ".." in cwd.split("/")):
+            packed = "image" in table or "build" in table  # then it is a place in the container
+            if (
+                isinstance(cwd, str)
+                and not packed
+                and (cwd.startswith("/") or ".." in cwd.split("/"))
+            ):
                 report.add((*owner, "cwd"), "must lie within the source folder")
             if kind == "job":
                 continue
@@ -289,6 +294,21 @@ def missing_secrets(stack: Stack, have: Iterable[str]) -> tuple[str, ...]:
     """The secrets that the stack declares and ``have`` lacks, in the order of the file."""
     known = set(have)
     return tuple(name for name in stack.secrets if name not in known)
+
+
+CONTAINERS = "image services need --target docker"
+WITHOUT = "say run, and neither image nor build, to go without containers"
+
+
+def packed(stack: Stack) -> tuple[Path, ...]:
+    """The services and jobs that only a target with containers can run, as paths of the file."""
+    owners = (("service", stack.services), ("job", stack.jobs))
+    return tuple(
+        (kind, name, "build" if owner.image is None else "image")
+        for kind, tables in owners
+        for name, owner in tables.items()
+        if owner.packed
+    )
 
 
 def warnings(stack: Stack, report: Report) -> tuple[Problem, ...]:

@@ -35,6 +35,10 @@ FORMS: dict[tuple[str, ...], str] = {
     ("edge", "rate_limit"): 'must be a rate such as "100/s", a table { rate, path, … } or a list',
     ("edge", "rate_limit", "method"): 'must be a method such as "POST"',
     ("edge", "rate_limit", "key"): 'must be "address", "header:NAME" or "cookie:NAME"',
+    ("service", "NAME", "image"): 'must be an image such as "ghcr.io/me/web:1"',
+    ("job", "NAME", "image"): 'must be an image such as "ghcr.io/me/web:1"',
+    ("service", "NAME", "user"): 'must be a user such as "1000:1000"',
+    ("job", "NAME", "user"): 'must be a user such as "1000:1000"',
     ("gapless",): "must be 1, the only version of the file format",
     ("drill", "get"): 'must be a list of paths such as ["/health"]',
     ("drill", "post"): 'must be a list of paths such as ["/echo"]',
@@ -42,7 +46,7 @@ FORMS: dict[tuple[str, ...], str] = {
 """What a key must be, where that says more than its type."""
 _NAME_FORM = "must be lower-case letters, digits and hyphens, starting with a letter"
 _ENV_FORM = "must be letters, digits and underscores, not starting with a digit"
-_DEFAULTS_MISLEAD = frozenset({"run", "port", "env"}) | scale.TARGETS
+_DEFAULTS_MISLEAD = frozenset({"run", "port", "env", "image", "build"}) | scale.TARGETS
 """Without these a table looks like another kind: what it then lacks is not its fault."""
 _TYPES: dict[str, str] = {
     "string_type": "must be a string",

@@ -97,7 +97,7 @@ def check(report: Report) -> None:
             place = _Place(report, known, ("data", name, "url"), frozenset({"secret", "env"}))
             place.check(table["url"])
             seen.add(place.path)
-    for path, text in _folders(tree):
+    for path, text in (*_folders(tree), *_volumes(tree)):
         place = _Place(report, known, path, frozenset({"attribute"}))
         place.check(text)
         seen.add(path)
@@ -133,8 +133,21 @@ def _folders(tree: Tree) -> Iterator[tuple[Path, str]]:
             yield ("edge", "static", key, "dir"), value["dir"]
 
 
+def _volumes(tree: Tree) -> Iterator[tuple[Path, str]]:
+    """What is mounted into containers."""
+    for kind in ("service", "job"):
+        for name, table in tables(tree, kind):
+            found = table.get("volumes")
+            for place, value in found.items() if isinstance(found, dict) else ():
+                if isinstance(value, str):
+                    yield (kind, name, "volumes", place), value
+                elif isinstance(value, dict) and isinstance(value.get("source"), str):
+                    yield (kind, name, "volumes", place, "source"), value["source"]
+
+
 def _program(kind: str, name: str, table: dict[str, Any]) -> Iterator[tuple[Path, str]]:
-    yield from _texts((kind, name, "run"), table.get("run"))
+    for key in ("run", "entrypoint"):
+        yield from _texts((kind, name, key), table.get(key))
     for key, text in variables(table.get("env")).items():
         yield (kind, name, "env", key), text
     ready = table.get("ready")

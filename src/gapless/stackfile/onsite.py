@@ -23,6 +23,8 @@ def problems(
     """
     report = Report(Layered(loaded.tree, dict(loaded.origins)), loaded.text, loaded.file)
     _folders(loaded, folder, report)
+    for path in checks.packed(loaded.stack):
+        report.add(path, f"{checks.CONTAINERS}; {checks.WITHOUT}", key=False)
     for name in checks.missing_secrets(loaded.stack, {*secrets, *environ}):
         position = loaded.stack.secrets.index(name)
         report.add(
@@ -43,8 +45,8 @@ def _folders(loaded: Loaded, folder: Path, report: Report) -> None:
     if not _is_dir(source):
         report.add(("source",), f"{source} is not a directory")
         return
-    owners = [("service", name, s.cwd) for name, s in stack.services.items()]
-    owners += [("job", name, job.cwd) for name, job in stack.jobs.items()]
+    owners = [("service", name, s.cwd) for name, s in stack.services.items() if not s.packed]
+    owners += [("job", name, job.cwd) for name, job in stack.jobs.items() if not job.packed]
     for kind, name, cwd in owners:
         if cwd is not None and not _is_dir(source / cwd):
             report.add((kind, name, "cwd"), f"{source / cwd} is not a directory")

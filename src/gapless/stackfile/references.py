@@ -115,6 +115,8 @@ def texts(stack: Stack, owner: Service | Job) -> tuple[str, ...]:
     command = getattr(owner, "ready", None)
     return (
         *owner.run,
+        *(owner.entrypoint or ()),
+        *(volume.source for volume in owner.volumes.values()),
         *({**stack.env, **owner.env}).values(),
         *(command.command or () if command is not None else ()),
     )

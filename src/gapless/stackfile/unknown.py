@@ -14,11 +14,11 @@ LATER_KEYS: dict[tuple[str, ...], frozenset[str]] = {
     (): frozenset({"backup", "alerts", "notify", "console"}),
     ("service", _ANY): frozenset(
         {
-            "user", "image", "build", "rate_limit", "static", "gpu", "cors",
+            "rate_limit", "static", "gpu", "cors",
         }
     ),
     ("service", _ANY, "route"): frozenset({"timeout", "rate_limit", "allow", "login", "cors"}),
-    ("job", _ANY): frozenset({"user", "image", "build", "limits", "reserve"}),
+    ("job", _ANY): frozenset({"limits", "reserve"}),
     ("data", _ANY): frozenset({"standbys", "pool", "backup", "limits", "memory", "image", "to"}),
     ("edge",): frozenset({"cors"}),
 }  # fmt: skip

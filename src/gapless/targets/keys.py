@@ -151,7 +151,8 @@ ELSEWHERE = (
     *(
         f"service.NAME.{key}"
         for key in (
-            "run", "replicas", "singleton", "cwd", "env", "secrets", "port", "live", "start",
+            "run", "image", "build", "entrypoint", "user", "volumes",
+            "replicas", "singleton", "cwd", "env", "secrets", "port", "live", "start",
             "drain", "goodbye", "grace", "watch", "surge", "switch", "reserve", "limits",
             "recycle",
         )

@@ -1,0 +1,131 @@
+"""What runs in a container: the image of a service or job, and what is mounted into it."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+
+from gapless.model.units import Command, Model, show
+
+_PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
+IMAGE_FORM = (
+    rf"^(?:{_HOST}/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9._-]{{0,127}})?"
+    r"(?:@sha256:[0-9a-f]{64})?$"
+)
+USER_FORM = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,62})?$"
+_STORED = re.compile(r"\$\{([a-z][a-z0-9-]*)\.path\}((?:/[^/\0${}]+)*)")
+_PLAIN = re.compile(r"[^\0${}]+")
+PLACE_FORM = r"^/[^\0:]*$"
+
+
+def _inside(value: str) -> str:
+    if value.startswith("/") or ".." in value.split("/") or not _PLAIN.fullmatch(value):
+        raise ValueError(f"must lie within the source folder, got {show(value)}")
+    return value
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
+
+
+class Build(Model):
+    """How an image is made."""
+
+    context: Inside = "."
+    """Folder that the build sees, relative to the source folder."""
+    dockerfile: Inside | None = None
+    """Its Dockerfile, relative to the context; absent: Dockerfile."""
+    target: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")] | None = None
+    """The stage that is the image; absent: the last one."""
+    args: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] = Field(
+        default_factory=dict
+    )
+    """Arguments of the build; they are no place for secrets."""
+
+
+def _source(value: str) -> str:
+    outside = not value.startswith("/") and ".." in value.split("/")
+    if outside or not (_STORED.fullmatch(value) or _PLAIN.fullmatch(value)):
+        raise ValueError(
+            'must be a files store ("${uploads.path}"), a folder or file within the source '
+            f"folder, or a place of the machine, got {show(value)}"
+        )
+    return value
+
+
+class Volume(Model):
+    """What a container finds at a place."""
+
+    source: Annotated[str, AfterValidator(_source)]
+    """A files store ("${uploads.path}"), a part of the source folder, or a place of the machine."""
+    read_only: bool = False
+    """true: the container cannot write there."""
+
+    @property
+    def store(self) -> str | None:
+        """The files store; None for a folder of the release or of the machine."""
+        found = _STORED.fullmatch(self.source)
+        return None if found is None else found[1]
+
+
+def _build(value: Any) -> Any:
+    return {"context": value} if isinstance(value, str) else value
+
+
+def _volume(value: Any) -> Any:
+    return {"source": value} if isinstance(value, str) else value
+
+
+def _places(value: dict[str, Volume]) -> dict[str, Volume]:
+    for place in value:
+        if not re.fullmatch(PLACE_FORM, place) or posixpath.normpath(place) in ("/", "//"):
+            raise ValueError(f'"{place}" is no place in a container: say "/data"')
+    return value
+
+
+BuildField = Annotated[Build, BeforeValidator(_build, json_schema_input_type=str | Build)]
+VolumeField = Annotated[Volume, BeforeValidator(_volume, json_schema_input_type=str | Volume)]
+
+
+class Program(Model):
+    """What is started: a command of the release, or an image."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": [key]} for key in ("run", "image", "build")]}
+    )
+
+    run: Command = ()
+    """The command: a list, or a string split as shell words; no shell runs it. With an image it
+    may be absent: then the image's own."""
+    image: Annotated[str, Field(pattern=IMAGE_FORM, max_length=400)] | None = None
+    """The image that it runs in, say "ghcr.io/me/web:1" (needs --target docker)."""
+    build: BuildField | None = None
+    """A folder with a Dockerfile, or { context, dockerfile, target, args }: the image is made of
+    it (needs --target docker)."""
+    entrypoint: Command | None = None
+    """Instead of the image's own entrypoint."""
+    user: Annotated[str, Field(pattern=USER_FORM)] | None = None
+    """Who runs it in the container: a name or number, also USER:GROUP; absent: the image's."""
+    volumes: Annotated[dict[str, VolumeField], AfterValidator(_places)] = Field(
+        default_factory=dict
+    )
+    """Places in the container and what is there: { "/media" = "${media.path}" }."""
+
+    @property
+    def packed(self) -> bool:
+        """Whether an image is what runs: each replica has a network and a file system to itself."""
+        return self.image is not None or self.build is not None
+
+    @model_validator(mode="after")
+    def _startable(self) -> Self:
+        if self.packed:
+            return self
+        if not self.run:
+            raise ValueError('key "run" is missing')
+        given = [key for key in ("entrypoint", "user", "volumes") if key in self.model_fields_set]
+        if given:
+            raise ValueError("; ".join(f"{key} needs image or build" for key in given))
+        return self

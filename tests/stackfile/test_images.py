@@ -1,0 +1,66 @@
+"""Services that are images: checked with the rest, refused where there are no containers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gapless import stackfile
+from gapless.stackfile import checks, onsite, references
+
+from .texts import said
+
+TEXT = """\
+gapless = 1
+name = "demo"
+[service.web]
+image = "ghcr.io/me/web:1.4@sha256:{digest}"
+port = 8000
+replicas = 3
+cwd = "/srv/app"
+user = "1000:1000"
+entrypoint = ["/entry.sh", "--log"]
+[service.web.volumes]
+"/media" = "${{media.path}}"
+"/etc/web.conf" = {{ source = "web.conf", read_only = true }}
+[job.migrate]
+build = {{ context = "backend", target = "production", args = {{ A = "1" }} }}
+run = "migrate"
+[data.media]
+type = "files"
+""".format(digest="0" * 64)
+
+
+def test_an_image_needs_no_command_and_has_many_replicas_at_one_port() -> None:
+    stack = stackfile.parse(TEXT).stack
+    web, migrate = stack.services["web"], stack.jobs["migrate"]
+    assert web.packed and web.http and web.run == () and web.replicas == 3
+    assert web.volumes["/media"].store == "media"
+    assert web.volumes["/etc/web.conf"].read_only and web.volumes["/etc/web.conf"].store is None
+    assert migrate.build is not None and migrate.build.context == "backend"
+    assert references.dependencies(stack)["web"] == ("media",)
+
+
+def test_without_containers_it_is_refused_with_its_line(tmp_path: Path) -> None:
+    loaded = stackfile.parse(TEXT)
+    found = onsite.problems(loaded, tmp_path, secrets=(), environ=())
+    assert [problem.line for problem in found] == [4, 14]
+    assert all("image services need --target docker" in problem.message for problem in found)
+    assert checks.packed(loaded.stack) == (("service", "web", "image"), ("job", "migrate", "build"))
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["postgres", "postgres:18-alpine", "docker.io/valkey/valkey:8.1", "localhost:5000/a/b_c.d-e",
+     f"quay.io/x@sha256:{'a' * 64}", "[::1]:5000/x:y"],
+)  # fmt: skip
+def test_names_of_images(image: str) -> None:
+    assert said(f'gapless = 1\nname = "a"\n[service.web]\nimage = "{image}"\n') == []
+
+
+@pytest.mark.parametrize(
+    "image", ["", "A", "a b", "a:", "a@sha256:0", "-a", "a\\nb", "a:${secret.X}"]
+)
+def test_no_names_of_images(image: str) -> None:
+    assert said(f'gapless = 1\nname = "a"\n[service.web]\nimage = "{image}"\n') != []
