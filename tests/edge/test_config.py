@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gapless.edge import binary, config, files, render
+from gapless.edge import binary, config, files, limits, render, words
+from gapless.edge.forwarded import Proxies
+from gapless.edge.shared import Shared
 from gapless.errors import EdgeRefused, GaplessError, UsageError
 from gapless.model.process import Address
 from gapless.model.stack import Stack
@@ -63,22 +65,22 @@ def _words(text: str) -> list[list[str]]:
     """Lines as HAProxy splits them: white space outside single quotes (we write no others)."""
     lines = []
     for line in text.split("\n"):
-        words, word, quoted, begun = [], "", False, False
+        found, word, quoted, begun = [], "", False, False
         for char in line:
             if char == "'":
                 quoted, begun = not quoted, True
             elif char in " \t" and not quoted:
-                words += [word] if word or begun else []
+                found += [word] if word or begun else []
                 word, begun = "", False
             else:
                 word += char
         assert not quoted
-        lines.append(words + ([word] if word or begun else []))
+        lines.append(found + ([word] if word or begun else []))
     return lines
 
 
 def _shape(wanted: config.Config) -> list[int]:
-    return [len(words) for words in _words(render.text(wanted))]
+    return [len(line) for line in _words(render.text(wanted))]
 
 
 @given(NASTY, NASTY, NASTY, NASTY)
@@ -191,6 +193,43 @@ def test_haproxy_has_no_warning_about_a_rich_configuration(tmp_path: Path) -> No
     assert done.stderr == b""
 
 
+MANY = (
+    *(f"10.{n // 256}.{n % 256}.0/24" for n in range(250)),
+    *(f"2001:0db8:1111:2222:3333:4444:{n:04x}:8888/128" for n in range(250)),
+)
+HOSTS = tuple(f"{wild}{n}.example.com" for n in range(50) for wild in ("", "*."))
+
+
+def _lists(tmp_path: Path) -> config.Config:
+    """Every list that may be long, and is."""
+    return replace(
+        CONFIG,
+        run_dir=str(tmp_path),
+        allow=MANY,
+        proxies=Proxies(MANY),
+        limits=limits.Limits((limits.Rate(1, 1.0, allow=MANY),), connections=5),
+        shared=Shared(HOSTS),
+    )
+
+
+def _install(tmp_path: Path, wanted: config.Config) -> str:
+    files.prepare(tmp_path, tmp_path, wanted)
+    files.install(binary.find(), tmp_path, tmp_path, wanted, ())
+    return render.text(wanted)
+
+
+def test_lists_are_as_long_as_one_likes(tmp_path: Path) -> None:
+    text = _install(tmp_path, _lists(tmp_path))
+    for last in (MANY[-1], HOSTS[-2], HOSTS[-1][1:]):
+        assert f"'{last}'" in text
+
+
+def test_planted_a_list_on_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "CHUNK", 1000)
+    with pytest.raises(EdgeRefused, match="too many words"):
+        _install(tmp_path, _lists(tmp_path))
+
+
 def test_longer_paths_and_named_hosts_come_first() -> None:
     rules = [
         config.Rule("/", None, "web"),
@@ -204,7 +243,7 @@ def test_longer_paths_and_named_hosts_come_first() -> None:
     wanted = replace(
         CONFIG, rules=tuple(rules), backends=tuple(stand.backend(name) for name in names)
     )
-    order = [words[1] for words in _words(render.text(wanted)) if words[:1] == ["use_backend"]]
+    order = [line[1] for line in _words(render.text(wanted)) if line[:1] == ["use_backend"]]
     assert order.pop(0).startswith("_next")
     names = ("hostx", "host", "wild", "v2", "api", "web")
     assert order == [each for name in names for each in (config.floor(name), name)]

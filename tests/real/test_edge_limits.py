@@ -174,8 +174,9 @@ async def test_by_cookie() -> None:
 
 
 async def test_allowed_addresses_and_other_methods_have_no_limit() -> None:
+    many = tuple(f"10.{n // 256}.{n % 256}.0/24" for n in range(500))
     rates = (
-        limits.Rate(1, 60.0, allow=("127.0.0.0/31", "2001:db8::/32")),
+        limits.Rate(1, 60.0, allow=(*many, "127.0.0.0/31", "2001:db8::/32")),
         limits.Rate(1, 60.0, method="POST"),
     )
     async with limited(*rates) as place:

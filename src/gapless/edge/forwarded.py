@@ -13,8 +13,6 @@ from gapless.edge import words
 
 HOPS = 5
 """Trusted proxies in a row that are seen through; with more, the client is the next one."""
-CHUNK = 40
-"""Networks in one line."""
 _CLAIMED = "X-Forwarded-For"
 _PROXIED = "{ var(txn.proxied) -m bool }"
 
@@ -32,7 +30,10 @@ def expected(proxies: Proxies) -> list[str]:
     """For a listener: from whom a PROXY header is to come first."""
     if not (proxies.announce and proxies.trusted):
         return []
-    return [*_trusted(proxies), "tcp-request connection expect-proxy layer4 if trusted"]
+    return [
+        *words.networks("trusted", proxies.trusted),
+        "tcp-request connection expect-proxy layer4 if trusted",
+    ]
 
 
 def client(proxies: Proxies) -> list[str]:
@@ -43,7 +44,7 @@ def client(proxies: Proxies) -> list[str]:
     if not proxies.trusted:
         return []
     lines = [
-        *(() if proxies.announce else _trusted(proxies)),
+        *(() if proxies.announce else words.networks("trusted", proxies.trusted)),
         "http-request set-var(txn.proxied) bool(true) if trusted",
     ]
     readable = ""
@@ -90,10 +91,3 @@ def told(proxies: Proxies, *, tls: bool = False) -> list[str]:
 def _unless(name: str, test: str) -> str:
     """A trusted proxy's word stands, where it is one."""
     return f" unless {_PROXIED} {{ req.fhdr({name}) {test} }}"
-
-
-def _trusted(proxies: Proxies) -> list[str]:
-    """HAProxy takes 64 words a line; lines of one name are one list."""
-    known = [words.network(network) for network in proxies.trusted]
-    chunks = (known[at : at + CHUNK] for at in range(0, len(known), CHUNK))
-    return [f"acl trusted src -m ip -- {' '.join(chunk)}" for chunk in chunks]

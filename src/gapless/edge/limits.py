@@ -165,9 +165,9 @@ def _connections(limits: Limits, trusted: Sequence[str]) -> list[str]:
     most = limits.connections
     if most is None:
         return []
-    proxies = " ".join(words.network(network) for network in trusted)
-    but = f" unless {{ src -m ip -- {proxies} }}" if proxies else ""
+    but = " unless proxy" if trusted else ""
     return [
+        *words.networks("proxy", trusted),
         f"tcp-request session track-sc0 {words.quote(ADDRESS)} table _connections{but}",
         f"tcp-request session reject if {{ sc_conn_cur(0) gt {2 * most} }}",
         *refusals.refuse(
@@ -192,8 +192,7 @@ def _follow(limits: Limits, number: int, rate: Rate) -> list[str]:
     if rate.method is not None:
         tests.append(f"{{ method {words.word(rate.method)} }}")
     if rate.allow:
-        known = " ".join(words.network(network) for network in rate.allow)
-        lines.append(f"acl rate-{number}-allow src -m ip -- {known}")
+        lines += words.networks(f"rate-{number}-allow", rate.allow)
         tests.append(f"!rate-{number}-allow")
     track = f"http-request track-sc{_slot(limits, number)}"
     table = f"table {_table(number)}"

@@ -150,8 +150,7 @@ def _public(config: Config) -> list[str]:
     ]
     passes = ""
     if config.allow:
-        known = " ".join(words.network(network) for network in config.allow)
-        lines.append(f"acl allowed src -m ip -- {known}")
+        lines += words.networks("allowed", config.allow)
         passes = " !allowed"
     if config.maintenance_page is None:
         body = "content-type 'text/plain' string 'Down for maintenance, back soon'"

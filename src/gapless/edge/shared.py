@@ -48,12 +48,12 @@ def strangers(shared: Shared | None) -> list[str]:
     if shared is None:
         return []
     host = "req.hdr(host),host_only,lower"
-    exact = " ".join(words.word(name) for name in shared.hosts if not name.startswith("*."))
-    wild = " ".join(words.word(name[1:]) for name in shared.hosts if name.startswith("*."))
+    exact = [words.word(name) for name in shared.hosts if not name.startswith("*.")]
+    wild = [words.word(name[1:]) for name in shared.hosts if name.startswith("*.")]
     return [
         f"acl from_front so_name -m beg {_NAME}",
-        *([f"acl ours {host} -m str -- {exact}"] if exact else []),
-        *([f"acl ours {host} -m end -- {wild}"] if wild else []),
+        *words.acl("ours", f"{host} -m str", exact),
+        *words.acl("ours", f"{host} -m end", wild),
         "http-request return status 421 content-type 'text/plain' hdr Cache-Control 'no-store' "
         "string 'This connection is not for that host name' if from_front !ours",
     ]

@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 
 from gapless import errors
 from gapless.model.process import Address
+
+CHUNK = 40
+"""Values of a list in one line."""
 
 
 def quote(value: str, *, what: str = "value") -> str:
@@ -102,6 +106,18 @@ def network(value: str) -> str:
             f"edge: not an address or network: {value!r}", hint='say "10.0.0.0/8"'
         )
     return quote(value)
+
+
+def acl(name: str, test: str, values: Sequence[str]) -> list[str]:
+    """Lines of one list, which as many values as one likes are in; ``test``: what of a request is
+    compared, and how. HAProxy takes 64 words a line; lines of one name are one list."""
+    chunks = (values[at : at + CHUNK] for at in range(0, len(values), CHUNK))
+    return [f"acl {name} {test} -- {' '.join(chunk)}" for chunk in chunks]
+
+
+def networks(name: str, known: Sequence[str]) -> list[str]:
+    """Lines of an acl that holds for clients with one of these addresses. Raises UsageError."""
+    return acl(name, "src -m ip", [network(one) for one in known])
 
 
 def precedence(path: str, host: str | None) -> tuple[int, int, int, str]:

@@ -34,7 +34,7 @@ class EdgeTable(Model):
     gapless drill tls has held."""
     maintenance_page: str | None = None
     """File, relative to the source folder, shown while maintenance is on."""
-    allow: tuple[str, ...] = ()
+    allow: tuple[answers.Network, ...] = ()
     """Addresses or networks that pass during maintenance."""
     max_connections: Annotated[int, Field(ge=10)] | None = None
     """Connections at the edge; absent: as many as the descriptor limit allows."""
