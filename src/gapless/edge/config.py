@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
@@ -253,6 +254,7 @@ def keep_alive_of(run: Sequence[str]) -> float | None:
     return None
 
 
+@functools.lru_cache(maxsize=32)
 def digest(config: Config) -> str:
     """Sixteen hexadecimal characters: equal digests mean that no reload is needed."""
     return hashlib.sha256(f"{FORMAT} {to_json(config)}".encode()).hexdigest()[:16]

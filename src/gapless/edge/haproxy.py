@@ -55,6 +55,8 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         self._keeper = keeper.Keeper() if keep else None
         self._seen: tuple[str | None, float, str] | None = None
         """Which program was asked for, when it was looked for, and what was found."""
+        self._calm: wire.Workers | None = None
+        """A worker without any other beside it, as the master told."""
 
     # -- what it is started with ------------------------------------------------------------
 
@@ -120,9 +122,12 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
     # -- looking ----------------------------------------------------------------------------
 
     async def look(self) -> observed.Edge:
-        """One exchange with the worker, one with the master, one with each old worker."""
+        """One exchange with the worker, one with each old worker, and one with the master unless
+        the worker is the one it named last, alone.
+        """
+        calm = self._calm if self._master.exists() else None
         try:
-            workers = await self._workers()
+            workers = calm or await self._workers()
         except talk.SilentError as silent:
             if self._keeper is not None:
                 self._keeper.alone()
@@ -135,8 +140,14 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             looks = [wire.switch_look(acl), wire.hold_look(str(self.run / conf.HOLD_MAP))]
             answer = await self._ask([wire.INFO, *looks, wire.SERVERS])
         except talk.SilentError:
-            return starting
+            if calm is None:
+                return starting
+            self._calm = None
+            return await self.look()
         info = self._info(answer)
+        self._calm = workers if info.pid == workers.current and not workers.old else None
+        if calm is not None and self._calm is None:
+            return await self.look()
         await self._keep(workers.current)
         present = wire.servers(answer)
         await self._settle(present, info.digest)

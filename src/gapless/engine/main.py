@@ -124,9 +124,18 @@ async def _end_when_useless(controller: Controller, operations: Operations) -> N
     was started with the machine for a stack that is down."""
     idle = 0.0
     while not controller.stopping:
+        if not operations.nothing_to_keep:
+            idle = 0.0
+            try:  # what is kept is given up in a round, and by nothing else
+                await controller.round_done()
+            except errors.NoController:
+                return
+            except errors.GaplessError:
+                pass  # nothing can be seen at present
+            continue
         await asyncio.sleep(USELESS_EVERY)
-        idle = idle + USELESS_EVERY if operations.nothing_to_keep else 0.0
-        if idle and (operations.useless or idle >= USELESS_AFTER):
+        idle += USELESS_EVERY
+        if operations.nothing_to_keep and (operations.useless or idle >= USELESS_AFTER):
             controller.stopping = True
             controller.wake()
 

@@ -190,6 +190,16 @@ class ProcessRuntime:
         ]
         if adopted:
             self._remember(proc.scan())
+        self._note_ends()
+
+    def _note_ends(self) -> None:
+        """See who has ended, before the loop tells: one question for all of them."""
+        living = {e.handle: id for id, e in self._entries.items() if e.handle and not e.ended}
+        poll = select.poll()
+        for handle in living:
+            poll.register(handle, select.POLLIN)  # readable once it has ended, reaped or not
+        for handle, _ in poll.poll(0):
+            self._on_end(living[handle])
 
     def _adopt(self, record: records.Record) -> _Entry:
         entry = _Entry(record, _open(record))
@@ -203,8 +213,6 @@ class ProcessRuntime:
         return entry
 
     def _found(self, entry: _Entry) -> Found:
-        if not entry.ended and _over(entry.handle):
-            self._on_end(entry.record.id)
         record = entry.record
         return Found(
             id=record.id,
@@ -265,7 +273,8 @@ class ProcessRuntime:
             for id in ids
             if (entry := self._entries.get(id)) is not None and not entry.ended
         }
-        return await asyncio.to_thread(proc.standstill, leaders)
+        # Not in a thread: to change threads costs more than these few reads.
+        return proc.standstill(leaders)
 
     def _remember(self, everyone: Sequence[proc.Stat]) -> None:
         census = sessions.Census(everyone)
@@ -385,15 +394,6 @@ def _open(record: records.Record) -> int | None:
         os.close(handle)
         return None
     return handle
-
-
-def _over(handle: int | None) -> bool:
-    """A pidfd is readable once the process has ended, reaped or not."""
-    if handle is None:
-        return True
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def _wait(handle: int) -> Exit | None:
