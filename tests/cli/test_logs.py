@@ -12,7 +12,7 @@ import pytest
 
 from gapless.cli import logs
 from gapless.engine import logfiles
-from gapless.runtimes.process import logs as rotation
+from gapless.runtimes.machine import logs as rotation
 
 from .conftest import Folder
 

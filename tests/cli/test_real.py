@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gapless.drills import ports
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 
 from .conftest import Answer, Folder
 from .test_terminal import Terminal

@@ -27,7 +27,8 @@ from gapless.engine import main as engine
 from gapless.model.process import Exit, Process, ReplicaId
 from gapless.observed import Observed
 from gapless.runtimes.base import Found
-from gapless.runtimes.process import ProcessRuntime, proc, sessions
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import ProcessRuntime, sessions
 
 ROOT = Path(__file__).parents[2]
 LADEN = 5

@@ -9,7 +9,7 @@ import pytest
 
 from gapless.drills import crash, errors, run, scratch
 from gapless.drills.base import Outcome
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 from tests.drills.conftest import Made, bare
 
 Faulty = Callable[[str], Made]

@@ -13,7 +13,8 @@ import pytest
 
 from gapless.drills import base, rivalry, rivals, scratch, siblings, singleton, stage, tenure
 from gapless.drills.base import Outcome
-from gapless.runtimes.process import proc, records
+from gapless.runtimes.machine import files, proc
+from gapless.runtimes.process import records
 from tests.drills import conftest, planted
 from tests.drills.stand import wait_for
 
@@ -46,7 +47,7 @@ def nothing_left(home: Path) -> Iterator[None]:
     finally:
         for each in proc.scan():
             mark = proc.variable(each.pid, records.MARK) or ""
-            if f"/{records.home(home / mark.partition('/')[0])}-" in mark:
+            if f"/{files.home(home / mark.partition('/')[0])}-" in mark:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(each.pid, signal.SIGKILL)
 

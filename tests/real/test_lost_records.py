@@ -11,7 +11,7 @@ import pytest
 from tests.real.standing import Load, Standing, open_folder, standing
 
 from gapless.engine import lock
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 
 BEAT = """
 [service.beat]

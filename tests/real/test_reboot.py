@@ -15,7 +15,8 @@ from tests.real.standing import Standing, open_folder, standing
 
 from gapless import errors
 from gapless.engine.paths import Paths
-from gapless.runtimes.process import proc, records, sessions
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import records, sessions
 
 ANOTHER_BOOT = "0" * 8 + "-0000-4000-8000-" + "0" * 12
 CACHE = """

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gapless.runtimes import base
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 
 PATIENCE = 20.0
 

@@ -16,7 +16,8 @@ from tests.runtimes.process_bench import controller, dead, find, gone, until
 from gapless.drills import scratch
 from gapless.model.process import Process
 from gapless.runtimes import base
-from gapless.runtimes.process import ProcessRuntime, proc, records, sessions
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import ProcessRuntime, records, sessions
 
 CHILD = "echo $$; trap : TERM; while :; do sleep 600; done"
 # Each leaves a child that survives its leader, in a way of its own.

@@ -10,7 +10,8 @@ from tests.runtimes.process_bench import dead, until
 
 from gapless.errors import EnvironmentFault
 from gapless.model.process import Process
-from gapless.runtimes.process import ProcessRuntime, logs
+from gapless.runtimes.machine import logs
+from gapless.runtimes.process import ProcessRuntime
 
 LINES = 200_000
 

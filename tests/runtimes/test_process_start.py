@@ -12,7 +12,8 @@ from tests.runtimes.process_bench import dead, find, until
 
 from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Exit, Process
-from gapless.runtimes.process import ProcessRuntime, accounts, addresses, launcher, proc, records
+from gapless.runtimes.machine import accounts, addresses, files, proc
+from gapless.runtimes.process import ProcessRuntime, launcher
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="dropping privileges needs root")
@@ -309,4 +310,4 @@ def test_a_uid_exists_only_where_the_namespace_has_it() -> None:
 
 def test_names_of_files_are_told_apart() -> None:
     names = ["a/b", "a%2Fb", "a b", "web.1@r12", "job:x"]
-    assert len({records.file_name(name) for name in names}) == len(names)
+    assert len({files.file_name(name) for name in names}) == len(names)

@@ -11,7 +11,8 @@ import pytest
 from tests.runtimes.process_bench import controller, corpse, dead, find, gone, launch, until
 
 from gapless.model.process import Exit, Process
-from gapless.runtimes.process import ProcessRuntime, proc, records
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import ProcessRuntime, records
 
 
 def places(runtime: ProcessRuntime, tmp_path: Path) -> tuple[Path, Path]:
@@ -78,7 +79,7 @@ async def test_killing_a_job_kills_it_and_its_keeper(runtime: ProcessRuntime) ->
 
 KILLED_BEFORE_RECORD = """
 import os, signal
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 
 def die(self, record):
     print(record.pid, flush=True)

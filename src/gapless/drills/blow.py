@@ -19,7 +19,7 @@ from gapless.engine import clock
 from gapless.model.process import Address, ReplicaId
 from gapless.model.service import Service
 from gapless.observed import EdgeServer
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 
 POLL = 0.01
 """Seconds between two looks at the edge."""

@@ -17,7 +17,7 @@ from gapless.drills import controller, rivals, strike, tenure
 from gapless.drills.scratch import Scratch
 from gapless.drills.strike import Struck
 from gapless.drills.tenure import Line
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 
 WAIT = 30.0
 """Seconds in which somebody must hold, or lead, again."""

@@ -18,7 +18,8 @@ from gapless.drills.base import Target
 from gapless.drills.stage import Stage
 from gapless.drills.state import State
 from gapless.drills.verdict import Reasons
-from gapless.runtimes.process import proc, records
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import records
 
 KILLS = 3
 PERIOD = 0.02

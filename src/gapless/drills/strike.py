@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from gapless import errors
 from gapless.drills.stage import Stage
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 
 SECOND = 60.0
 """Seconds after which a second controller that has not ended is one that runs."""

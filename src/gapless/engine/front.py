@@ -26,7 +26,8 @@ from gapless.engine import claims, clock, machine, rundir, stateformat
 from gapless.engine.paths import Paths
 from gapless.model.front import Claim
 from gapless.model.process import Process
-from gapless.runtimes.process import proc, records
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import records
 from gapless.runtimes.process.runtime import EDGE, ProcessRuntime
 
 ID = "front"

@@ -64,7 +64,8 @@ class Program:
 
 def programs(paths: Paths) -> list[Program]:
     """Every program with a record, alive or dead."""
-    from gapless.runtimes.process import proc, records
+    from gapless.runtimes.machine import proc
+    from gapless.runtimes.process import records
 
     kept = records.Records(paths.state, paths.stack)
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
@@ -137,7 +138,7 @@ def anything_runs(answer: Status) -> bool:
 
 def usage(paths: Paths, over: float) -> list[dict[str, Any]]:
     """Use of each living program, measured over some seconds: cpu in cores, memory in bytes."""
-    from gapless.runtimes.process import proc
+    from gapless.runtimes.machine import proc
 
     living = {program.id: program for program in programs(paths) if program.alive}
     leaders = {name: program.pid for name, program in living.items()}

@@ -15,7 +15,8 @@ from pathlib import Path
 from gapless.engine.releases.interpreter import Interpreter
 from gapless.engine.releases.work import in_thread
 from gapless.errors import EnvironmentFault, Refused
-from gapless.runtimes.process import priority, proc, records, sessions
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import priority, records, sessions
 
 Progress = Callable[[str], None]
 

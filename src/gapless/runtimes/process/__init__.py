@@ -1,8 +1,7 @@
 """Programs as plain processes of this machine; they outlive the controller and are adopted.
 
 ``runtime`` the runtime itself · ``spawn`` one start · ``launcher`` what runs between fork and exec
-· ``records`` who was started · ``proc`` what /proc says · ``accounts`` unprivileged uids
-· ``addresses`` sockets and ports · ``logs`` output files and their rotation
+· ``records`` who was started · ``sessions`` what it left · ``cgroups`` its limits
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from gapless.runtimes.process import records
+from gapless.runtimes.machine import files
 
 Controller = Literal["memory", "cpu"]
 PERIOD = 100_000
@@ -100,7 +100,7 @@ class Cgroups:
             if limit is None:
                 continue
             try:
-                folder = self._make_parent(controller) / records.file_name(id)  # type: ignore[arg-type]  # one of the two
+                folder = self._make_parent(controller) / files.file_name(id)  # type: ignore[arg-type]  # one of the two
                 folder.mkdir(exist_ok=True)
                 for name, text in _settings(controller, limit, self.version(controller)):  # type: ignore[arg-type]  # as above
                     (folder / name).write_text(text)
@@ -128,14 +128,14 @@ class Cgroups:
         if found is None:
             return False
         file = "memory.events" if found.version == 2 else "memory.oom_control"
-        words = _words(found.parent / records.file_name(id) / file)
+        words = _words(found.parent / files.file_name(id) / file)
         return any(name == "oom_kill" and count != "0" for name, count in itertools.pairwise(words))
 
     def remove(self, id: str) -> None:
         """Drop the groups of a program that is dead, and the stack's when they were the last."""
         for found in set(self._hierarchies.values()):
             with contextlib.suppress(OSError):
-                (found.parent / records.file_name(id)).rmdir()
+                (found.parent / files.file_name(id)).rmdir()
         self._clear_parents()
 
     def _clear_parents(self) -> None:

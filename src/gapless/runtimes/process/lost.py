@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from gapless.runtimes.base import LOST
-from gapless.runtimes.process import proc, sessions
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import sessions
 from gapless.runtimes.process.records import MARK, Record, Records
 
 

@@ -20,18 +20,8 @@ from typing import Literal
 from gapless.errors import RuntimeFault
 from gapless.model.process import Address, Exit, Process
 from gapless.runtimes.base import Found, Usage
-from gapless.runtimes.process import (
-    accounts,
-    addresses,
-    cgroups,
-    logs,
-    lost,
-    priority,
-    proc,
-    records,
-    sessions,
-    spawn,
-)
+from gapless.runtimes.machine import accounts, addresses, files, logs, proc
+from gapless.runtimes.process import cgroups, lost, priority, records, sessions, spawn
 
 EDGE = "edge"
 """The identity of the load balancer: the only one that may connect to the services' sockets."""
@@ -102,7 +92,7 @@ class ProcessRuntime:
         return await asyncio.shield(start.task)
 
     async def _start(self, process: Process) -> Found:
-        records.file_name(process.id)
+        files.file_name(process.id)
         self._adopt_all()
         if (entry := self._entries.get(process.id)) is not None:
             found = self._found(entry)

@@ -20,7 +20,7 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 
-from gapless.runtimes.process import proc
+from gapless.runtimes.machine import proc
 from gapless.runtimes.process.records import MARK, Record
 
 Known = tuple[int, int]

@@ -15,7 +15,8 @@ from pathlib import Path
 
 from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Process
-from gapless.runtimes.process import launcher, priority, proc, sessions
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import launcher, priority, sessions
 from gapless.runtimes.process.records import MARK, Record, Records
 
 ANSWER = 30.0

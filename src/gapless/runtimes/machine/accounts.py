@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 
 from gapless.errors import EnvironmentFault
-from gapless.runtimes.process import records
+from gapless.runtimes.machine import files
 
 WIDE = range(70_000, 100_000)
 """Between what distributions and systemd hand out (below 65,536) and subordinate ids (100,000)."""
@@ -70,16 +70,16 @@ class Accounts:
         """Its home and temporary directory, made and owned. Raises EnvironmentFault."""
         found = []
         for kind in ("home", "tmp"):
-            folder = self.state / kind / records.file_name(identity)
-            records.make_folder(folder.parent, 0o711)
-            records.make_folder(folder, 0o700, uid=uid)
+            folder = self.state / kind / files.file_name(identity)
+            files.make_folder(folder.parent, 0o711)
+            files.make_folder(folder, 0o700, uid=uid)
             found.append(folder)
         return found[0], found[1]
 
     def _claim(self, owner: str) -> int:
         table = Path("/proc/self/uid_map").read_text()
         span = WIDE if mapped(WIDE[-1], table) else NARROW
-        records.make_folder(self.claims, 0o700)
+        files.make_folder(self.claims, 0o700)
         first = int.from_bytes(hashlib.sha256(owner.encode()).digest()[:8], "big")
         for step in range(len(span)):
             uid = span[(first + step) % len(span)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gapless.errors import EnvironmentFault
 from gapless.model.process import Address
-from gapless.runtimes.process import records
+from gapless.runtimes.machine import files
 
 LOOPBACK = "127.0.0.1"
 LONGEST = 107
@@ -40,7 +40,7 @@ class Addresses:
     def fresh_socket(self, id: str) -> Address:
         """Under ``run/s/``: by the id's own name, or by a digest of it where that is too long."""
         digest = hashlib.sha256(id.encode()).hexdigest()[:12]
-        for name in (records.file_name(id), digest):
+        for name in (files.file_name(id), digest):
             path = self.folder / name / "s"
             if len(str(path).encode()) <= LONGEST:
                 return Address(socket=str(path))
@@ -74,12 +74,12 @@ class Addresses:
         path = Path(address.socket)
         if path.parent.parent != self.folder:
             return
-        records.make_folder(self.folder, 0o711)
+        files.make_folder(self.folder, 0o711)
         if uid is None:
-            records.make_folder(path.parent, 0o700)
+            files.make_folder(path.parent, 0o700)
         else:
             # The socket inherits the directory's group: the edge, and nobody else, may connect.
-            records.make_folder(path.parent, 0o2710, uid=uid, gid=self._edge_uid())
+            files.make_folder(path.parent, 0o2710, uid=uid, gid=self._edge_uid())
         path.unlink(missing_ok=True)
 
     def give_back(self, id: str, address: Address | None) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gapless.errors import EnvironmentFault
-from gapless.runtimes.process import records
+from gapless.runtimes.machine import files
 
 FORGOTTEN = 50
 """So many logs of programs that are gone are kept, the newest."""
@@ -35,10 +35,10 @@ class Logs:
 
     def make(self) -> None:
         """Raises EnvironmentFault."""
-        records.make_folder(self.folder, 0o700)
+        files.make_folder(self.folder, 0o700)
 
     def path(self, id: str) -> Path:
-        return self.folder / f"{records.file_name(id)}.log"
+        return self.folder / f"{files.file_name(id)}.log"
 
     def parts(self, id: str) -> list[Path]:
         """Everything that is kept of one program's output, oldest first, the live file last."""
@@ -70,7 +70,7 @@ class Logs:
                     f"{path}: cannot be rotated: {error.strerror}",
                     hint="is the disk full? no line was lost",
                 ) from None
-        self._prune({f"{records.file_name(id)}.log" for id in known})
+        self._prune({f"{files.file_name(id)}.log" for id in known})
         return cut
 
     def _prune(self, known: Set[str]) -> None:
@@ -140,7 +140,7 @@ def _keep_part(path: Path, live: BinaryIO, span: tuple[int, int], keep: int) -> 
     draft = path.with_name(f"{path.name}.draft")
     try:
         inode = _copy(live, *span, draft)
-        records.write_durably(path.with_name(f"{path.name}.cut"), f"{span[1]} {inode}")
+        files.write_durably(path.with_name(f"{path.name}.cut"), f"{span[1]} {inode}")
         _shift(path, keep)
         draft.replace(newest)
     finally:
