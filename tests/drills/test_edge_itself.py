@@ -7,7 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from gapless.drills import base, blow, edge_crash, edge_reload, maintenance, mix, run, scratch
+from gapless.drills import (
+    base,
+    blow,
+    edge_crash,
+    edge_reload,
+    maintenance,
+    mix,
+    run,
+    scratch,
+    waiters,
+)
 from gapless.drills.base import Outcome
 from gapless.drills.verdict import Traffic
 from tests.drills.conftest import engine, quick
@@ -35,8 +45,10 @@ def test_edge_reload_holds(sound: scratch.Scratch) -> None:
     assert outcome.reasons == ()
     own, probes = outcome.detail["parts"]
     assert own["taken"] == 2
+    assert own["waited"] == {"clients": 2 * waiters.CLIENTS, "cut": 0}
     assert probes["sockets"]["connected"] > 0
     assert probes["sockets"]["told"] == 0
+    assert probes["waited"] == {"clients": 2 * waiters.CLIENTS, "cut": 0}
     assert sound.settle().edge_pid == before.edge_pid
     assert not (sound.paths.state / "drill-engines").exists()
 
@@ -72,12 +84,12 @@ def test_maintenance_fails_on_a_bad_page(bad_edge: scratch.Scratch) -> None:
 
 
 def test_edge_reload_fails_where_idle_clients_are_cut(bad_edge: scratch.Scratch) -> None:
-    """A client that asks just then has its request cut; a few dozen of them, some reloads."""
-    bad_edge.options = replace(bad_edge.options, rounds=4)
+    """Who waited on a kept connection, and asks on it after the reload."""
     part = edge_reload.own(bad_edge, chosen(bad_edge))
-    assert part.taken == 4
+    assert part.taken == bad_edge.options.rounds == 1
+    assert part.waited.cut > 0
     reasons = edge_reload.judge(edge_reload.Table((part,)))
-    assert any("requests failed" in one for one in reasons), reasons
+    assert any("on which they had waited" in one for one in reasons), reasons
 
 
 def test_edge_crash_fails_where_servers_are_lost(

@@ -1,7 +1,8 @@
 """The edge takes over from itself: no request fails, and no long connection is cut.
 
 On the stack itself the edge is restarted by hand. On a scratch stack of probes it is given another
-program and another route, with WebSockets held through both.
+program and another route, with WebSockets held through both. Clients with idle connections wait
+through each of these, and ask on them afterwards.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from gapless import errors
-from gapless.drills import base, figures, generator, mix, scratch, traffic, verdict
+from gapless.drills import base, figures, generator, mix, scratch, traffic, verdict, waiters
 from gapless.drills import spec as specs
 from gapless.drills.base import Outcome, Target
 from gapless.drills.stage import Stage
@@ -59,6 +60,7 @@ class Part:
     wanted: int
     kinds: Mapping[str, int] = field(default_factory=dict)
     sockets: figures.Sockets = field(default_factory=figures.Sockets)
+    waited: waiters.Waited = field(default_factory=waiters.Waited)
     program: str = ""
     route: str = ""
     pid_before: int | None = None
@@ -68,8 +70,8 @@ class Part:
         """One line for people."""
         return (
             f"{self.name}: {self.taken} times another worker took over, {self.failed} of "
-            f"{self.requests:,} requests failed, {self.sockets.dropped} of "
-            f"{self.sockets.clients} sockets dropped"
+            f"{self.requests:,} requests failed, {self.waited.cut} of {self.waited.clients} idle "
+            f"connections cut, {self.sockets.dropped} of {self.sockets.clients} sockets dropped"
         )
 
 
@@ -94,6 +96,11 @@ def _judge(part: Part) -> Reasons:
     reasons = [*verdict.lossless(counted), *verdict.sockets_told(counted)]
     if part.taken < part.wanted:
         reasons.append(f"another worker took over {part.taken} times, {part.wanted} were wanted")
+    if part.waited.cut:
+        cut = f"{part.waited.cut} of {part.waited.clients}"
+        reasons.append(f"{cut} clients found the connection cut on which they had waited")
+    if part.wanted and not part.waited.clients:
+        reasons.append("no client waited on a kept connection, so none could be cut")
     reasons += [one for one in (part.program, part.route) if one]
     reasons += verdict.equal("the edge's pid", part.pid_before, part.pid_after)
     return tuple(reasons)
@@ -147,17 +154,20 @@ def own(stage: Stage, chosen: mix.Mix) -> Part:
     streams = (*chosen.closed(), *chosen.slowly())
     spec = chosen.spec(streams, traffic.LONGEST, sockets=chosen.sockets())
     workers = [worker(edge)]
+    waited = waiters.Waited()
     with generator.Load(spec) as load:
         load.until(requests=each, sockets=sum(s.clients for s in spec.sockets), seconds=20.0)
         for _ in range(rounds):
-            stage.must("/v1/restart", services=["edge"])
-            workers.append(worker(edge))
+            with waiters.waiting(chosen) as idle:
+                stage.must("/v1/restart", services=["edge"])
+                workers.append(worker(edge))
+                waited += idle.ask()
             load.until(requests=load.requests + each, seconds=spec.timeout)
         measured = load.finish(spec.timeout + 5.0)
     after = stage.settle()
-    return _part(
-        "the stack", measured, len(set(workers)) - 1, rounds, (before.edge_pid, after.edge_pid)
-    )
+    pids = (before.edge_pid, after.edge_pid)
+    part = _part("the stack", measured, len(set(workers)) - 1, rounds, pids)
+    return replace(part, waited=waited)
 
 
 def worker(edge: asking.Asking) -> int:
@@ -228,17 +238,21 @@ def elsewhere(probes: scratch.Scratch, folder: Path) -> Part:
     workers = [worker(edge)]
     with generator.Load(spec) as load:
         load.until(requests=100, sockets=SOCKETS, seconds=20.0)
-        point(folder, 2)
-        program = upgraded(edge, workers[0], folder / "2" / PROGRAM)
-        workers.append(worker(edge))
+        with waiters.waiting(chosen) as idle:
+            point(folder, 2)
+            program = upgraded(edge, workers[0], folder / "2" / PROGRAM)
+            workers.append(worker(edge))
+            waited = idle.ask()
         load.until(requests=load.requests + 100, seconds=20.0)
-        route = widened(probes, chosen)
-        workers.append(worker(edge))
+        with waiters.waiting(chosen) as idle:
+            route = widened(probes, chosen)
+            workers.append(worker(edge))
+            waited += idle.ask()
         load.until(requests=load.requests + 100, seconds=20.0)
         measured = load.finish(spec.timeout + 5.0)
     pids = (before.edge_pid, probes.settle().edge_pid)
     part = _part("probes", measured, len(set(workers)) - 1, 2, pids)
-    return replace(part, program=program, route=route)
+    return replace(part, waited=waited, program=program, route=route)
 
 
 def upgraded(edge: asking.Asking, worker_before: int, program: Path) -> str:
