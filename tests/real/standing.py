@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 
@@ -158,7 +158,7 @@ class Load:
         self.answers: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._client(n)) for n in range(self.clients)]
         return self
 
@@ -192,6 +192,11 @@ class Load:
     def failed(self) -> Mapping[str, int]:
         """Everything but complete expected answers."""
         return {word: count for word, count in self.answers.items() if word != "ok"}
+
+    @property
+    def refused(self) -> int:
+        """Of those, the ones that found nobody listening."""
+        return sum(count for word, count in self.answers.items() if "Refused" in word)
 
 
 @contextlib.asynccontextmanager

@@ -13,94 +13,19 @@ from pathlib import Path
 import aiohttp
 import pytest
 from tests.edge.stand import until
-from tests.real.standing import Load, Standing, open_folder
+from tests.real.sharing import Stack, Visitors, sharing
 
 from gapless import errors
 from gapless.drills import ports
+from gapless.edge import keeper
 from gapless.engine import claims
-from gapless.engine.front import Front
-
-KEYS = 'sticky = "cookie"\nroute = {{ host = "{host}" }}'
-
-
-class Stack(Standing):
-    """One of several behind one front. Its cookie tells who has answered."""
-
-    def __init__(self, folder: Path, name: str, port: int, host: str) -> None:
-        self.host = host
-        # A stack looks for ports of its own from where its name says: two runs must not meet.
-        super().__init__(folder, f"{name}-{os.getpid()}")
-        self.port = port
-        self.url = f"http://127.0.0.1:{port}"
-        self.share()
-
-    def share(self, more: str = "shared = true", start: str = "20s") -> None:
-        """Its file, with one replica."""
-        self.write(replicas=1, keys=KEYS.format(host=self.host), more=more, start=start)
-
-    async def ask(self, host: str | None = None) -> tuple[int, str]:
-        """Status, and the stack that has answered ("" for none)."""
-        connector = aiohttp.TCPConnector(force_close=True)
-        async with (
-            aiohttp.ClientSession(connector=connector) as session,
-            session.get(
-                self.url, headers={"Host": host or self.host}, allow_redirects=False
-            ) as answer,
-        ):
-            await answer.read()
-            return answer.status, "".join(answer.cookies).partition("-")[0]
-
-    @property
-    def front(self) -> Front:
-        return self.controller.site.front
-
-    @property
-    def front_pid(self) -> int | None:
-        return self.controller.observed.front.pid
-
-
-class Visitors(Load):
-    """Clients of one host, who are owed answers of its own stack."""
-
-    def __init__(self, stack: Stack) -> None:
-        super().__init__(stack.url, clients=4)
-        self.stack = stack
-
-    async def _client(self, number: int) -> None:
-        connector = aiohttp.TCPConnector(limit=1, force_close=number % 2 == 1)
-        headers = {"Host": self.stack.host}
-        jar = aiohttp.DummyCookieJar()
-        async with aiohttp.ClientSession(
-            connector=connector, headers=headers, cookie_jar=jar
-        ) as session:
-            session._retry_connection = False  # a hidden second try would hide a lost first one
-            while True:
-                await self._one(session, number)
-                await asyncio.sleep(0.005)
 
 
 @pytest.fixture
 async def machine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Stack, Stack]]:
     """Two stacks on one port, both up."""
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
-        port = ports.reserve()
-        stacks = [Stack(folder / name, name, port, f"{name}.test") for name in ("alpha", "beta")]
-        for stack in stacks:
-            await stack.begin()
-        await asyncio.gather(*(stack.do("up") for stack in stacks))
-        yield stacks[0], stacks[1]
-        for stack in stacks:
-            if not stack.controller.stopping:
-                with contextlib.suppress(errors.NoController):
-                    await stack.do("down")
-            await stack.end()
-
-
-def edge_of(stack: Stack) -> int:
-    pid = stack.controller.observed.edge.pid
-    assert pid is not None
-    return pid
+    async with sharing(monkeypatch) as stacks:
+        yield stacks
 
 
 async def test_each_has_its_own_and_nothing_of_the_other(machine: tuple[Stack, Stack]) -> None:
@@ -149,7 +74,7 @@ async def _a_request_for_another_host_is_sent_back(alpha: Stack) -> None:
 
 
 async def _who_stands_alone_is_told_how_to_share(alpha: Stack) -> None:
-    loner = Stack(alpha.folder.parent / "loner", "loner", alpha.port, "loner.test")
+    loner = Stack(alpha.folder.parent, "loner", alpha.port)
     loner.share(more="")
     await loner.begin()
     with pytest.raises(errors.EnvironmentFault) as refused:
@@ -172,7 +97,7 @@ async def test_what_one_does_costs_the_other_nothing(machine: tuple[Stack, Stack
             await alpha.do("deploy")
 
         # Its edge is killed, and comes back behind the same front.
-        old = edge_of(alpha)
+        old = alpha.edge_pid
         os.kill(old, signal.SIGKILL)
 
         async def again() -> bool:
@@ -184,7 +109,7 @@ async def test_what_one_does_costs_the_other_nothing(machine: tuple[Stack, Stack
 
         # It loses all that it has, and then its controller too: its host fails, and no other.
         await alpha.drop()
-        os.kill(edge_of(alpha), signal.SIGKILL)
+        os.kill(alpha.edge_pid, signal.SIGKILL)
         assert (await alpha.ask())[0] in (502, 503)  # its worker may be about to go
         await alpha.begin()
         await alpha.do("up")
@@ -206,32 +131,60 @@ async def test_what_one_does_costs_the_other_nothing(machine: tuple[Stack, Stack
 
 async def test_a_killed_front_is_started_by_one_of_them(machine: tuple[Stack, Stack]) -> None:
     alpha, beta = machine
-    old = alpha.front_pid
+    edges = alpha.edge_pid, beta.edge_pid
+    async with Visitors(alpha) as visitors:
+        await visitors.more()
+        await _killed(alpha, beta)
+        starts = [
+            entry
+            for stack in machine
+            for entry in stack.controller.site.journal.tail(200)
+            if entry["what"] == "front start" and entry["cause"] == "it has died"
+        ]
+        # Both may have wanted to; the one that came second found it there.
+        assert 1 <= len(starts) <= 2
+        assert len(listeners(alpha.port)) == 1
+        assert (alpha.edge_pid, beta.edge_pid) == edges
+        # Whoever is left starts it, and has kept what is needed: who comes waits.
+        await visitors.more()
+        await alpha.drop()
+        await _killed(beta)
+        await visitors.more()
+        assert visitors.refused == 0
+        await alpha.begin()
+
+
+async def test_who_keeps_nothing_has_clients_refused(
+    machine: tuple[Stack, Stack], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The planted fault: what it is for that controllers hold the front's sockets."""
+    monkeypatch.setattr(keeper.Keeper, "take", lambda *_: None)
+    alpha, beta = machine
+    for stack in machine:
+        stack.front._keeper.drop()
+    async with Visitors(alpha) as visitors:
+        await visitors.more()
+        await _killed(alpha, beta)
+    assert visitors.refused > 0
+
+
+async def _killed(*known: Stack) -> None:
+    """By signal 9; on return all of them know another that serves."""
+    old = known[0].front_pid
     assert old is not None
-    edges = edge_of(alpha), edge_of(beta)
     os.kill(old, signal.SIGKILL)
+
+    async def again() -> bool:
+        return len(pids := {stack.front_pid for stack in known}) == 1 and not pids & {None, old}
+
+    await until(again, "all know another front")
 
     async def serves() -> bool:
         with contextlib.suppress(aiohttp.ClientError, OSError):
-            return await alpha.ask() == (200, "alpha") and await beta.ask() == (200, "beta")
+            return all([(await stack.ask())[0] == 200 for stack in known])
         return False
 
-    await until(serves, "the front is back")
-
-    async def known() -> bool:
-        return alpha.front_pid == beta.front_pid and alpha.front_pid not in (None, old)
-
-    await until(known, "both know the new one")
-    starts = [
-        entry
-        for stack in machine
-        for entry in stack.controller.site.journal.tail(200)
-        if entry["what"] == "front start" and entry["cause"] == "it has died"
-    ]
-    # Both may have wanted to; the one that came second found it there.
-    assert 1 <= len(starts) <= 2
-    assert len(listeners(alpha.port)) == 1
-    assert (edge_of(alpha), edge_of(beta)) == edges
+    await until(serves, "it passes requests on")
 
 
 def listeners(port: int) -> list[str]:
@@ -242,7 +195,9 @@ def listeners(port: int) -> list[str]:
 
 async def test_a_name_is_of_one_stack_alone(machine: tuple[Stack, Stack]) -> None:
     alpha, beta = machine
-    thief = Stack(alpha.folder.parent / "thief", "thief", alpha.port, beta.host)
+    thief = Stack(alpha.folder.parent, "thief", alpha.port)
+    thief.host = beta.host
+    thief.share()
     await thief.begin()
     with pytest.raises(errors.Refused, match=r"beta-\d+ has beta\.test on "):
         await thief.do("up")
@@ -277,7 +232,7 @@ async def test_the_address_changes_hands_by_a_deploy(machine: tuple[Stack, Stack
     """From the front to the edge's own and back, while another stack shares on."""
     alpha, beta = machine
     own = ports.reserve()
-    alpha.port, alpha.url = own, f"http://127.0.0.1:{own}"
+    alpha.port = own
     alpha.share(more="")
     await alpha.do("deploy")
     assert await alpha.ask() == (200, "alpha")

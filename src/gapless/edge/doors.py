@@ -22,10 +22,11 @@ _MAXCONN = re.compile(r"^Maxconn: (\d+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """``config``: what it calls itself. ``table``: as ``front.table``. ``servers``: by backend
-    and name, whether each takes connections."""
+    """``config``: what it calls itself. ``worker``: the pid of the one who says so. ``table``: as
+    ``front.table``. ``servers``: by backend and name, whether each takes connections."""
 
     config: str
+    worker: int
     maxconn: int
     table: Mapping[str, str]
     servers: Mapping[tuple[str, str], bool]
@@ -49,8 +50,10 @@ class Doors(asking.Asking):
         line = wire.line([wire.INFO, _SHOW, wire.SERVERS])
         answer = await talk.exchange(self._stats, line, LOOK_SECONDS)
         maxconn = _MAXCONN.search(answer)
+        info = self._info(answer)
         return Seen(
-            config=self._info(answer).digest,
+            config=info.digest,
+            worker=info.pid,
             maxconn=int(maxconn[1]) if maxconn else 0,
             table=dict(_ENTRY.findall(answer)),
             servers={

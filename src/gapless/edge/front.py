@@ -62,6 +62,11 @@ def addresses(claims: Iterable[Claim]) -> dict[Kind, tuple[str, ...]]:
     return {kind: tuple(sorted({a for c in kept for a in _of(c, kind)})) for kind in KINDS}
 
 
+def listens(claims: Iterable[Claim]) -> tuple[str, ...]:
+    """The same addresses, whatever is spoken there."""
+    return tuple(address for each in addresses(claims).values() for address in each)
+
+
 def digest(claims: Iterable[Claim]) -> str:
     """What the front calls itself: ``FORMAT``, a dot, and a short digest of its addresses."""
     listens = sorted(f"{kind} {a}" for kind, each in addresses(claims).items() for a in each)

@@ -1,4 +1,4 @@
-"""The edge's listening sockets, held by us too: while it is dead, what connects waits for the next.
+"""An HAProxy's listening sockets, held by us too: while it is dead, connections wait for the next.
 
 HAProxy gives copies to whoever may steer it (``expose-fd listeners``), and takes them from
 whoever answers at ``-x``: so does one of its processes inherit from another, and we pass on from
@@ -14,8 +14,11 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from gapless.edge import words
 
 ASK = b"_getsocks\n"
 BATCH = 252
@@ -58,8 +61,7 @@ class Keeper:
 
     def drop(self) -> None:
         """Let go of all."""
-        for one in self.kept:
-            os.close(one.handle)
+        close(self.kept)
         self.worker, self.kept, self._alone_since = None, (), None
 
     def serves(self) -> None:
@@ -75,26 +77,56 @@ class Keeper:
             self.drop()
 
     def offer(self, path: Path) -> bool:
-        """Answer at ``path``, once, to an HAProxy started with ``-x``; False: nothing is held."""
-        if not self.kept:
-            return False
-        path.unlink(missing_ok=True)
-        listener = socket.socket(socket.AF_UNIX)
+        """``offer`` what is held; False: nothing is."""
+        return offer(path, self.kept)
+
+
+def offer(path: Path, kept: Sequence[Kept]) -> bool:
+    """Give these at ``path``, once, to an HAProxy told of it by ``-x``; False: nothing was offered.
+
+    They stay whose they are: what is given are copies.
+    """
+    if not kept:
+        return False
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    copies: list[Kept] = []
+    try:
+        before = os.umask(0o177)
         try:
-            before = os.umask(0o177)
-            try:
-                listener.bind(str(path))
-            finally:
-                os.umask(before)
-            listener.listen(1)
-            # Of their own: these may be let go meanwhile.
-            kept = [Kept(os.dup(one.handle), one.words) for one in self.kept]
-        except OSError:
-            listener.close()
-            return False
-        # A thread: HAProxy waits a second for the answer, however busy our loop is.
-        threading.Thread(target=_give, args=(listener, path, kept), daemon=True).start()
-        return True
+            listener.bind(str(path))
+        finally:
+            os.umask(before)
+        listener.listen(1)
+        # Of their own: these may be let go meanwhile.
+        copies += (Kept(os.dup(one.handle), one.words) for one in kept)
+    except OSError:
+        listener.close()
+        close(copies)
+        return False
+    # A thread: HAProxy waits a second for the answer, however busy our loop is.
+    threading.Thread(target=_give, args=(listener, path, copies), daemon=True).start()
+    return True
+
+
+def close(kept: Iterable[Kept]) -> None:
+    """Let go of these."""
+    for one in kept:
+        os.close(one.handle)
+
+
+def at(kept: Iterable[Kept], address: str) -> tuple[Kept, ...]:
+    """Those that listen at an address, as ``words.bind`` has it."""
+    host, _, port = words.bind(address).rpartition(":")
+    everywhere = {"*": "0.0.0.0"}  # noqa: S104  # compared only
+    wanted = (everywhere.get(host, host.strip("[]")), int(port))
+    return tuple(one for one in kept if _name(one.handle) == wanted)
+
+
+def _name(handle: int) -> tuple[str, int]:
+    with socket.socket(fileno=os.dup(handle)) as one:
+        host, port, *_ = one.getsockname()
+        return host, port
 
 
 def ask(stats: Path) -> tuple[Kept, ...]:
@@ -115,8 +147,7 @@ def ask(stats: Path) -> tuple[Kept, ...]:
     for handle in handles[len(found) :]:
         os.close(handle)
     if len(found) != count:
-        for one in found:
-            os.close(one.handle)
+        close(found)
         raise ValueError(f"{len(found)} of {count} sockets")
     kept = []
     for one in found:
@@ -172,6 +203,5 @@ def _give(listener: socket.socket, path: Path, kept: list[Kept]) -> None:
                 socket.send_fds(client, [said], [one.handle for one in kept])
                 client.recv(_COUNT.size)
     finally:
-        for one in kept:
-            os.close(one.handle)
+        close(kept)
         path.unlink(missing_ok=True)

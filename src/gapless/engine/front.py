@@ -20,7 +20,7 @@ from pathlib import Path
 from gapless import errors, observed
 from gapless.core import capacity
 from gapless.core import front as steps
-from gapless.edge import binary, doors, files, front, talk
+from gapless.edge import binary, doors, files, front, keeper, talk
 from gapless.edge import config as conf
 from gapless.engine import claims, clock, machine, rundir, stateformat
 from gapless.engine.paths import Paths
@@ -59,6 +59,8 @@ class Front:
         self.wake: Callable[[], None] = lambda: None
         self._binary = binary
         self._records = records.Records(self.paths.state, front.STACK)
+        self._keeper = keeper.Keeper()
+        """Each who needs it holds its sockets, so that any of them can start the next."""
         self._watched: tuple[int, int] | None = None
         """pid and pidfd of the one whose end is waited for."""
         self._heard_at = 0.0
@@ -69,12 +71,14 @@ class Front:
         """State and table. Without a claim of this stack: only whether it runs. Never raises."""
         claim = self.claims.own(self.stack)
         if claim is None:
+            self._keeper.drop()
             return observed.Front("absent" if self._program() is None else "running")
         everyone = self.claims.all()
         others = tuple(one.stack for one in everyone if one.stack != self.stack)
         seen = observed.Front(claim=claim, others=others)
         program = self._program()
         if program is None:
+            self._keeper.alone()
             was = self._records.load(ID) is not None
             return replace(seen, state="dead" if was else "absent")
         self._watch(program.pid)
@@ -84,6 +88,7 @@ class Front:
             lost = self._lost(program)
             return replace(seen, state="dead" if lost else "starting", pid=program.pid)
         self._heard_at = clock.now()
+        await self._keep(now.worker, program.run)
         wanted = front.digest(everyone)
         return replace(
             seen,
@@ -99,19 +104,23 @@ class Front:
         silent = clock.now() - max(program.started_at, self._heard_at) > SILENT_AFTER
         return silent or (old and not (program.run / conf.MASTER_SOCKET).exists())
 
+    async def _keep(self, worker: int, run: Path) -> None:
+        self._keeper.serves()
+        if self._keeper.worker != worker:
+            await asyncio.to_thread(self._keeper.take, worker, run / conf.STATS_SOCKET)
+
     def uid(self) -> int | None:
         """Whom its worker becomes, and who alone may connect to the stacks' sockets; None: us."""
         return self._runtime().identity_uid(EDGE)
 
     def listens(self, address: str) -> bool:
         """Whether it runs and has that address."""
-        taken = front.addresses(self.claims.all()).values()
-        return self._program() is not None and any(address in each for each in taken)
+        return self._program() is not None and address in front.listens(self.claims.all())
 
     def ours_alone(self, address: str) -> bool:
         """Whether it gives the address up when this stack leaves."""
         others = (claim for claim in self.claims.all() if claim.stack != self.stack)
-        return all(address not in each for each in front.addresses(others).values())
+        return address not in front.listens(others)
 
     # -- acting -------------------------------------------------------------------------------
 
@@ -133,7 +142,7 @@ class Front:
     async def _join(self, claim: Claim) -> None:
         self.claims.refuse(claim)
         # Before it is durable: from then on the others would stumble over it, too.
-        for address in {a for each in front.addresses([claim]).values() for a in each}:
+        for address in front.listens([claim]):
             if not self.listens(address):
                 files.check_port(address, self._binary)
         self.claims.take(claim)
@@ -197,6 +206,7 @@ class Front:
         await running.reload(wanted)
 
     async def _leave(self) -> None:
+        self._keeper.drop()
         left = [claim for claim in self.claims.all() if claim.stack != self.stack]
         program = self._program()
         if left and program is not None:
@@ -246,7 +256,7 @@ class Front:
         """Have ``wake`` called when it ends. Where it is our child, it is reaped as well."""
         if self._watched is not None and self._watched[0] == pid:
             return
-        self.close()
+        self._unwatch()
         with contextlib.suppress(OSError):
             handle = os.pidfd_open(pid)
             self._watched = (pid, handle)
@@ -256,11 +266,15 @@ class Front:
         assert self._watched is not None  # noqa: S101  # closed together with the reader
         with contextlib.suppress(ChildProcessError):
             os.waitid(os.P_PIDFD, self._watched[1], os.WEXITED | os.WNOHANG)
-        self.close()
+        self._unwatch()
         self.wake()
 
     def close(self) -> None:
-        """Stop watching; it goes on."""
+        """Stop watching, and let go; it goes on."""
+        self._keeper.drop()
+        self._unwatch()
+
+    def _unwatch(self) -> None:
         if self._watched is not None:
             asyncio.get_running_loop().remove_reader(self._watched[1])
             os.close(self._watched[1])
@@ -270,16 +284,26 @@ class Front:
         """Its program, everything that it reads written and checked. Raises EnvironmentFault."""
         everyone = self.claims.all()
         program = self._take()
-        for listens in front.addresses(everyone).values():
-            for address in listens:
-                files.check_port(address, self._binary)
         rundir.mark(self.paths)
+        heir = self.paths.run / conf.HEIR_SOCKET
+        inherits = ("-x", str(heir)) if self._keeper.offer(heir) else ()
+        for address in front.listens(everyone):
+            if not (inherits and keeper.at(self._keeper.kept, address)):
+                files.check_port(address, self._binary)
         self._write(program, self.paths.run, everyone)
         link = binary.point(self.paths.state, program)
         master = f"{self.paths.run / conf.MASTER_SOCKET},mode,600"
         return Process(
             id=ID,
-            argv=(str(link), "-W", "-S", master, "-f", str(self.paths.state / front.TEXT)),
+            argv=(
+                str(link),
+                "-W",
+                "-S",
+                master,
+                "-f",
+                str(self.paths.state / front.TEXT),
+                *inherits,
+            ),
             cwd=str(self.paths.state),
             labels={"kind": ID, "run": str(self.paths.run)},
         )

@@ -9,20 +9,25 @@ from pathlib import Path
 from gapless.runtimes.process import records
 
 _LISTENS = "0A"
+_OF = " of the stack "
 _MARK = re.compile(rb"(?:^|\0)" + records.MARK.encode() + rb"=([^/\0]+)/([^/\0]+)/")
 
 
 def holder(port: int) -> str:
-    """``haproxy (pid 7) of the stack shop``; "" when nobody does or it may not be seen."""
+    """``haproxy (pid 7) of the stack shop``; "" when nobody does or it may not be seen.
+
+    A stack's program before anybody else: its controller may hold the same socket.
+    """
     inodes = _inodes(port)
     if not inodes:
         return ""
     links = {f"socket:[{inode}]" for inode in inodes}
+    found = []
     for process in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
         with contextlib.suppress(OSError):
             if any(_link(entry) in links for entry in (process / "fd").iterdir()):
-                return _name(process)
-    return ""
+                found.append(_name(process))
+    return next((name for name in found if _OF in name), found[0] if found else "")
 
 
 def _inodes(port: int) -> set[str]:
@@ -48,5 +53,5 @@ def _name(process: Path) -> str:
     text = f"{(process / 'comm').read_text().strip()} (pid {process.name})"
     with contextlib.suppress(OSError):
         if mark := _MARK.search((process / "environ").read_bytes()):
-            text += f" of the stack {mark[1].decode()}"
+            text += f"{_OF}{mark[1].decode()}"
     return text
