@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gapless.edge import binary, config, files, limits, render, words
+from gapless.edge import binary, config, files, limits, private, render, words
 from gapless.edge.forwarded import Proxies
 from gapless.edge.shared import Shared
 from gapless.errors import EdgeRefused, GaplessError, UsageError
@@ -83,6 +83,11 @@ def _shape(wanted: config.Config) -> list[int]:
     return [len(line) for line in _words(render.text(wanted))]
 
 
+def _private(path: str = "/p", user: str = "ops", allow: str = "10.0.0.1") -> private.Private:
+    guard = private.Guard((allow,), (private.Login(user, "OPS", "a2V5", "00ff"),))
+    return private.Private((private.Place(path, guard),))
+
+
 @given(NASTY, NASTY, NASTY, NASTY)
 @settings(max_examples=300)
 def test_a_hostile_string_is_refused_or_one_argument(
@@ -93,8 +98,12 @@ def test_a_hostile_string_is_refused_or_one_argument(
         rules=(config.Rule("/p", "h.example", "web"),),
         backends=(replace(CONFIG.backends[0], check="/c"),),
         allow=("10.0.0.1",),
+        private=_private(),
     )
     for hostile in (
+        replace(plain, private=_private(path=path)),
+        replace(plain, private=_private(user=host)),
+        replace(plain, private=_private(allow=allow)),
         replace(plain, rules=(config.Rule(path, "h.example", "web"),)),
         replace(plain, rules=(config.Rule("/p", host, "web"),)),
         replace(plain, backends=(replace(plain.backends[0], check=check),)),
@@ -106,7 +115,9 @@ def test_a_hostile_string_is_refused_or_one_argument(
         except UsageError:
             continue
         bare = hostile.rules[0].path.strip("/") == "" or hostile.rules[0].host == "*"
-        assert len(shape) == len(_shape(plain))
+        # A place at the very top has no paths to compare.
+        bare = bare or hostile.private.places[0].path.strip("/") == ""
+        assert bare or len(shape) == len(_shape(plain))
         assert bare or shape == _shape(plain)
 
 

@@ -64,6 +64,22 @@ def test_missing_secrets() -> None:
     assert checks.missing_secrets(stack, {"DB_URL", "SESSION_KEY"}) == ()
 
 
+def test_passwords_of_pages_are_asked_for_as_well(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("app")
+    text = f"{SMALL}private = 'FLOWER'\n[edge]\nprivate = {{ '/admin' = {{ login.ops = 'OPS' }} }}"
+    loaded = stackfile.parse(text)
+    assert checks.missing_secrets(loaded.stack, ()) == ("OPS", "FLOWER")
+    found = onsite.problems(loaded, folder, secrets={"OTHER"}, environ=())
+    assert [(problem.line, problem.message.split(":")[0]) for problem in found] == [
+        (6, "[service.web] private"),
+        (8, "[edge] private./admin"),
+    ]
+    assert onsite.problems(loaded, folder, secrets={"OPS"}, environ={"FLOWER"}) == ()
+    assert loaded.stack.secrets == ()  # no program gets them in its environment
+
+
 def test_a_variable_with_a_default_may_be_absent(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("app")
     text = f"{SMALL}env = {{ A = '${{env.A:-}}', B = '${{env.B}}' }}"

@@ -331,6 +331,54 @@ ADDED: list[tuple[str, list[str]]] = [
         "route = { host = 'a.b' }\n[drill]\nhost = 'c.d'",
         ['8: [drill] host: no route has the host "c.d" (have: a.b)'],
     ),
+    # private pages
+    (
+        "[edge]\nprivate = { '/admin' = 5, '/b' = {}, '/c' = ['x'], '/d' = { login = 'A-B' } }",
+        [
+            "7: [edge] private./admin: must be the name of a secret, a list of addresses "
+            "or a table { allow, login }, got 5",
+            "7: [edge] private./b: needs allow or login",
+            '7: [edge] private./c: must be an address or network such as "10.0.0.0/8", got "x"',
+            '7: [edge] private./d.login: must be the name of a secret such as "ADMIN_PASSWORD", '
+            'got "A-B"',
+        ],
+    ),
+    (
+        "[edge]\nprivate = { '/%61' = 'A' }",
+        [
+            '7: [edge] private: must be paths such as "/admin", decoded and without empty parts, '
+            'got "/%61"'
+        ],
+    ),
+    (
+        "[edge]\nprivate = { '/a' = 'A', '/A/' = 'B' }",
+        ['7: [edge] private: "/A/" is there twice'],
+    ),
+    (
+        "private = 'A'\nroute = false",
+        [
+            "6: [service.web] private is about who may ask from outside, and nobody may: "
+            "route = false"
+        ],
+    ),
+    (
+        "private = false",
+        [
+            "6: [service.web] private: must be the name of a secret, a list of addresses "
+            "or a table { allow, login }, got false"
+        ],
+    ),
+    (
+        "private = 'A'\n[edge]\nlisten = '*:80'\nprivate = { '/a' = ['10.0.0.0/8'] }",
+        [
+            "6: [service.web] private: a password would go through the network in clear: "
+            "say domains or tls, listen on 127.0.0.1, or name the proxy that speaks TLS in trusted"
+        ],
+    ),
+    (
+        "[edge]\nprivate = { '/a' = 'A', '/a/b' = false }\n[drill]\nget = ['/a/b/c', '/A/c?d']",
+        ["9: [drill] get[1]: /A/c?d is behind the login of /a: drills do not log in"],
+    ),
     # overlays
     ("[for.a]\nkeep = 'x'", ['7: [for.a] keep: must be a whole number, got "x"']),
     (

@@ -148,6 +148,7 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
         "job": "j",
         "data": "db",
         "for": "staging",
+        "private": "/admin",
         "redirects": "/old",
         "static": "/a",
         "volumes": "/media",

@@ -101,6 +101,25 @@ def test_a_private_service_cannot_be_reached_instead() -> None:
         assert [line.kind for line in lines if line.key == "service.in"] == [kind]
 
 
+def test_passwords_are_in_no_file_and_their_pages_are_shut() -> None:
+    edge = {"private": {"/admin": "OPS", "/metrics": ["10.0.0.0/8"]}}
+    instead = replace(INSTEAD, upstreams=ask.upstreams(["web=10.0.0.5:1"]))
+    stack = _stack(service={"web": {"run": "a ${socket}", "private": "EVE"}}, edge=edge)
+    for target in ("nginx", "haproxy"):
+        wanted = balance.of_stack(stack, instead)
+        lines = keys.report("nginx" if target == "nginx" else "haproxy", wanted, [])
+        assert [line.kind for line in lines if line.key == "logins"] == ["refused"]
+        text = "".join(_files(target, wanted).values())
+        assert "OPS" not in text
+        assert "EVE" not in text
+        assert "hmac" not in text
+        if target == "nginx":
+            # Nobody is near enough.
+            assert text.count('10.0.0.0/8 "";') == 1
+            assert text.count("return 403;") == 3
+        assert balance.of_stack(stack, FRONT).places == ()
+
+
 # -- what stands behind ---------------------------------------------------------------------------
 
 

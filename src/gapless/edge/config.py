@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from gapless.edge import limits as limiting
+from gapless.edge import private as privacy
 from gapless.edge import queueing
 from gapless.edge import tls as edge_tls
 from gapless.edge.answers import Answers
@@ -20,6 +21,7 @@ from gapless.edge.forwarded import Proxies
 from gapless.edge.redirects import Redirect
 from gapless.edge.shared import Shared
 from gapless.edge.static import Static
+from gapless.model.private import is_local
 from gapless.model.process import Address
 from gapless.model.stack import Stack
 
@@ -69,6 +71,8 @@ class Backend:
     """Bytes of a request's body at most; None: any number."""
     tunnel: float | None = None
     """Seconds that a WebSocket may be silent; None: a day."""
+    guard: privacy.Guard | None = None
+    """Who may ask it from outside; None: everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,7 @@ class Config:
     binds: tuple[Bind, ...] = ()
     tls: edge_tls.Tls | None = None
     static: Static = field(default_factory=Static)
+    private: privacy.Private = field(default_factory=privacy.Private)
     access_log: bool = False
     """Whether each request leaves a line in the edge's log."""
     binary: str | None = None
@@ -127,6 +132,16 @@ class Config:
     """How often it was restarted by hand."""
     program: str = ""
     """What that program is (``binary.identity``): another one takes over by a reload, too."""
+
+    @property
+    def counted(self) -> limiting.Limits:
+        """All that is counted of clients: wrong passwords too, where somebody logs in."""
+        return replace(self.limits, logins=privacy.needed(self.private, self.guards))
+
+    @property
+    def guards(self) -> tuple[privacy.Guard | None, ...]:
+        """Of the services."""
+        return tuple(backend.guard for backend in self.backends)
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -194,7 +209,26 @@ def of_stack(
         access_log=stack.edge.access_log,
         binary=stack.edge.binary,
         limits=limiting.of_table(stack.edge),
+        private=privacy.Private(
+            privacy.places_of(stack.edge.private),
+            claimed=stack.tls is None and not is_local(stack.edge.listen),
+        ),
     )
+
+
+def knowing(config: Config, passwords: Mapping[str, str]) -> Config:
+    """With what tells right passwords from wrong ones; ``passwords``: by name of the secret."""
+    if not config.counted.logins:
+        return config
+    places = tuple(
+        replace(one, guard=privacy.knowing(one.guard, passwords, config.stack))
+        for one in config.private.places
+    )
+    backends = tuple(
+        replace(one, guard=privacy.knowing(one.guard, passwords, config.stack))
+        for one in config.backends
+    )
+    return replace(config, private=replace(config.private, places=places), backends=backends)
 
 
 def secured(config: Config, stack: Stack, folder: str, listen: str) -> Config:
@@ -240,6 +274,7 @@ def _backend(stack: Stack, name: str, private_bind: str | None) -> Backend:
         queue=queueing.of_service(service),
         body=stack.edge.body if service.body is None else service.body,
         tunnel=service.tunnel,
+        guard=privacy.guard_of(service.private),
     )
 
 

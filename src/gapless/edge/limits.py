@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gapless.edge import refusals, words
+from gapless.edge import refusals, spelling, words
 from gapless.model.edge import EdgeTable
 
 ADDRESS = "src,ipmask(32,64)"
@@ -27,8 +27,10 @@ STICK_COUNTERS = 3
 SPARE = 25
 """Connections that are kept free for telling clients that there are no more; and one in twenty
 where that is less."""
-PLAIN = "txn.plain"
-"""Holds the path as applications read it, where some limit is about a path."""
+LOGINS = "_logins"
+GUESSES = 10
+GUESS_WINDOW = 60.0
+"""So many wrong passwords one address may send in so many seconds."""
 PEERS = "_self"
 SOCKET = "edge-peers.sock"
 
@@ -47,15 +49,27 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``connections``: of one address at a time; None: any number."""
+    """``connections``: of one address at a time; None: any number. ``logins``: whether somebody
+    may guess passwords (``edge.private``)."""
 
     rates: tuple[Rate, ...] = ()
     connections: int | None = None
+    logins: bool = False
 
     @property
     def tables(self) -> int:
         """How many things are followed of one request."""
-        return len(self.rates) + (self.connections is not None)
+        return len(self.rates) + (self.connections is not None) + self.logins
+
+    @property
+    def handed_on(self) -> bool:
+        """Whether counts outlive a worker."""
+        return bool(self.rates) or self.logins
+
+    @property
+    def by_path(self) -> bool:
+        """Whether some limit is about a path."""
+        return any(rate.path.rstrip("/") for rate in self.rates)
 
 
 NONE = Limits()
@@ -78,7 +92,7 @@ def for_global(limits: Limits, owner: str, *, alone: bool = False) -> list[str]:
     lines = []
     if limits.tables > STICK_COUNTERS:
         lines.append(f"tune.stick-counters {limits.tables}")
-    if limits.rates and not alone:
+    if limits.handed_on and not alone:
         lines += [f"localpeer {PEERS}", f"unix-bind mode 600{owner}"]
     return lines
 
@@ -90,21 +104,28 @@ def sections(limits: Limits, socket: str | None) -> list[list[str]]:
     """
     found = []
     peers = "" if socket is None else f" peers {PEERS}"
-    if limits.rates and socket is not None:
+    if limits.handed_on and socket is not None:
         # Not as a bind and a server: HAProxy 2.8 then does not find the way to a Unix socket.
         found.append([f"peers {PEERS}", f"peer {PEERS} {socket}"])
     for number, rate in enumerate(limits.rates, 1):
-        window = words.milliseconds(_window(rate))
-        expire = words.milliseconds(max(FORGET, 2 * rate.window))
         kind = "ipv6" if rate.key == "address" else "binary len 20"
-        store = f"gpc0,gpc0_rate({window})"
-        table = f"stick-table type {kind} size {KEPT} expire {expire} store {store}{peers}"
-        found.append([f"backend {_table(number)}", table])
+        found.append(
+            [f"backend {_table(number)}", _counts(kind, _window(rate), rate.window, peers)]
+        )
+    if limits.logins:
+        found.append([f"backend {LOGINS}", _counts("ipv6", GUESS_WINDOW, GUESS_WINDOW, peers)])
     if limits.connections is not None:
         # Of connections nothing is handed on: each worker has its own.
         table = f"stick-table type ipv6 size {KEPT} expire 1m store conn_cur"
         found.append(["backend _connections", table])
     return found
+
+
+def _counts(kind: str, window: float, whole: float, peers: str) -> str:
+    """A table that counts in windows, and forgets after twice the ``whole`` of one."""
+    expire = words.milliseconds(max(FORGET, 2 * whole))
+    store = f"gpc0,gpc0_rate({words.milliseconds(window)})"
+    return f"stick-table type {kind} size {KEPT} expire {expire} store {store}{peers}"
 
 
 def for_frontend(limits: Limits, maxconn: int, trusted: Sequence[str] = ()) -> list[str]:
@@ -114,9 +135,6 @@ def for_frontend(limits: Limits, maxconn: int, trusted: Sequence[str] = ()) -> l
     """
     lines = _connections(limits, trusted)
     lines += _full(maxconn)
-    if any(rate.path.rstrip("/") for rate in limits.rates):
-        plain = words.quote("path,url_dec,regsub(/[./]*/,/,g)")
-        lines.append(f"http-request set-var({PLAIN}) {plain}")
     counted = list(enumerate(limits.rates, 1))
     for number, rate in counted:
         lines += _follow(limits, number, rate)
@@ -151,6 +169,11 @@ def _slot(limits: Limits, number: int) -> int:
     return number - 1 + (limits.connections is not None)
 
 
+def login_slot(limits: Limits) -> int:
+    """Which of HAProxy's counters follows wrong passwords: the last one."""
+    return limits.tables - 1
+
+
 def _window(rate: Rate) -> float:
     """A window that holds one request alone is half as long.
 
@@ -182,12 +205,9 @@ def _connections(limits: Limits, trusted: Sequence[str]) -> list[str]:
 def _follow(limits: Limits, number: int, rate: Rate) -> list[str]:
     tests = []
     lines = []
-    stem = rate.path.rstrip("/")
-    if stem:
+    if rate.path.rstrip("/"):
         name = f"rate-{number}-path"
-        plain = f"acl {name} var({PLAIN})"
-        lines += [f"{plain} -m str -- {words.word(stem)}"]
-        lines += [f"{plain} -m beg -- {words.word(stem + end)}" for end in ("/", ";")]
+        lines += spelling.below(name, rate.path)
         tests.append(name)
     if rate.method is not None:
         tests.append(f"{{ method {words.word(rate.method)} }}")

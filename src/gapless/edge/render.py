@@ -18,9 +18,11 @@ from gapless.edge import (
     hostile,
     judging,
     limits,
+    private,
     queueing,
     redirects,
     shared,
+    spelling,
     static,
     tls,
     words,
@@ -45,7 +47,7 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
         blocks.append(_successor(config, _OVER_TLS))
     blocks.append(_nowhere())
     socket = words.quote(f"unix@{config.run_dir}/{limits.SOCKET}", what="the run directory")
-    blocks += limits.sections(config.limits, None if config.standalone else socket)
+    blocks += limits.sections(config.counted, None if config.standalone else socket)
     blocks += static.backend(config.static, answers.compression(config.answers))
     for backend in config.backends:
         if backend.private_bind is not None:
@@ -88,7 +90,7 @@ def _global(config: Config) -> list[str]:
             config,
             *bodies.for_global(_path(config, bodies.SCRIPT), [one.body for one in config.backends]),
         ),
-        *limits.for_global(config.limits, _owner(config), alone=config.standalone),
+        *limits.for_global(config.counted, _owner(config), alone=config.standalone),
         # Sockets on an old worker end with it: this long after a reload at the latest.
         "hard-stop-after 24h",
         *([] if config.tls is None else tls.global_lines(config.tls)),
@@ -145,6 +147,7 @@ def _public(config: Config) -> list[str]:
         *forwarded.client(config.proxies),
         *accesslog.asked(config),
         *_secure(config),
+        *(spelling.lines() if config.limits.by_path or config.private.places else ()),
         *redirects.lines(config.redirects),
         f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",
     ]
@@ -162,7 +165,8 @@ def _public(config: Config) -> list[str]:
         f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
         f" if maintenance{passes}",
         *_steered(config, *hold.rules(config, passes)),
-        *limits.for_frontend(config.limits, config.maxconn, config.proxies.trusted),
+        *limits.for_frontend(config.counted, config.maxconn, config.proxies.trusted),
+        *private.for_frontend(config.private, config.guards, config.counted, config.stack),
         *forwarded.told(config.proxies, tls=config.tls is not None),
         *accesslog.known(config),
         *answers.headers(config.answers),
@@ -281,6 +285,9 @@ def _servers(
         f"timeout server {words.milliseconds(backend.timeout)}",
         f"timeout check {words.milliseconds(backend.check_timeout)}",
         f"http-request disable-l7-retry unless {' or '.join(judging.REPEATABLE)}",
+        *private.for_backend(
+            backend.guard, config.private, config.guards, config.stack, conf.PUBLIC
+        ),
         *bodies.for_backend(backend.body, counted=not config.standalone),
         *queueing.for_backend(backend.queue, f"{conf.FLOOR if floor else ''}{name}"),
     ]

@@ -13,6 +13,7 @@ from gapless.engine.controller import Controller
 from gapless.engine.releases.release import Release
 from gapless.engine.releases.store import DRILL
 from gapless.engine.secrets import ENV_PREFIX
+from gapless.model import private
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.stackfile import checks, override, references
@@ -57,12 +58,26 @@ class Folder:
                 f"secrets without a value: {', '.join(sorted(missing))}",
                 hint=f"gapless secret set {sorted(missing)[0]}",
             )
+        self._guessable(loaded.stack, body)
         return loaded
+
+    def _guessable(self, stack: Stack, body: Body) -> None:
+        """Raises UsageError for a password that is too short to stand before a page."""
+        given = dict(body.get("environment") or {})
+        for name in stack.passwords:
+            value = self.site.secrets.get(name) or given.get(name) or ""
+            if len(value) < private.SHORTEST:
+                raise errors.UsageError(
+                    f"secret {name}: a password that pages are behind has at least "
+                    f"{private.SHORTEST} characters, this one has {len(value)}",
+                    hint=f"gapless secret rotate {name} makes a long one",
+                )
 
     def capture(self, stack: Stack, body: Body) -> None:
         """Keep the values of declared secrets and of ``${env.X}`` that the caller has."""
         environment = dict(body.get("environment") or {})
-        wanted = {name: environment[name] for name in stack.secrets if name in environment}
+        asked = (*stack.secrets, *stack.passwords)
+        wanted = {name: environment[name] for name in asked if name in environment}
         owners: list[Service | Job] = [*stack.services.values(), *stack.jobs.values()]
         texts = [text for owner in owners for text in references.texts(stack, owner)]
         texts += [table.url for table in stack.data.values() if table.url is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -96,6 +97,7 @@ class Situation:
         self.site = site
         self._by_release: dict[int, edge_config.Config] = {}
         self._needs: dict[int, Mapping[str, tuple[str, ...]]] = {}
+        self._passwords: Mapping[str, str] = {}
 
     def world(
         self, desired: Desired, observed: Observed, extra: Mapping[int, Stack] | None = None
@@ -154,12 +156,21 @@ class Situation:
         proven = "tls" in desired.proven
         return {
             key: replace(
-                edge_config.promising(one, proven, stapled),
+                self._knowing(edge_config.promising(one, proven, stapled)),
                 program=program(one.binary),
                 epoch=desired.edge_epoch,
             )
             for key, one in found.items()
         }
+
+    def _knowing(self, config: edge_config.Config) -> edge_config.Config:
+        """With today's passwords: another one is another configuration, and so a reload."""
+        if not config.counted.logins:
+            return config
+        # Who cannot read them any more keeps to those that it knew, and lets nobody else in.
+        with contextlib.suppress(errors.GaplessError):
+            self._passwords = self.site.secrets.all()
+        return edge_config.knowing(config, self._passwords)
 
     def _configs(
         self, desired: Desired, observed: Observed, stacks: Mapping[int, Stack]

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gapless.model import answers
+from gapless.model import private as privacy
 from gapless.model import static as statics
 from gapless.model import tls as secure
 from gapless.model.limits import RateLimits
@@ -53,6 +54,9 @@ class EdgeTable(Model):
     """Addresses or networks of proxies before this one: what they say of the client is believed."""
     proxy_protocol: bool = False
     """Trusted proxies speak the PROXY protocol, where they know nothing of HTTP."""
+    private: privacy.Places = Field(default_factory=dict)
+    """Paths that not everybody may see, with all below them: { "/admin" = "ADMIN_PASSWORD",
+    "/metrics" = ["10.0.0.0/8"] } or { allow, login }; the longest one counts, false opens again."""
     static: statics.Statics = Field(default_factory=dict)
     """Folders whose files are served beside the application: { "/static" = "web/dist" }."""
     redirects: answers.Redirects = Field(default_factory=dict)

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gapless.model import cron
 from gapless.model.image import Program
+from gapless.model.private import PrivateField
 from gapless.model.scale import Scale
 from gapless.model.units import (
     Bytes,
@@ -160,6 +161,8 @@ class Service(Program):
         BeforeValidator(_route, json_schema_input_type=UrlPath | Literal[False] | Route),
     ] = Route()
     """Where an HTTP service is published: a path, { host, path }, or false to keep it private."""
+    private: PrivateField | None = None
+    """Who may see a published service: as edge.private, whatever its route; other services may."""
     sticky: Literal["cookie"] | None = None
     """"cookie": a client stays with its replica as long as that replica is ready."""
     ready: ProbeField | None = None
@@ -275,10 +278,12 @@ class Service(Program):
     def _edge_faults(self) -> list[str]:
         """What is asked of the edge for a service that it does not know."""
         needs = "needs an HTTP service (one whose run uses ${socket} or ${port})"
-        asked = ("tunnel", "body", "concurrency", "queue", "queue_length")
+        asked = ("private", "tunnel", "body", "concurrency", "queue", "queue_length")
         given = [key for key in asked if key in self.model_fields_set]
         if not self.http:
             return [f"{key} {needs}" for key in given]
+        if self.private is not None and self.route is None:
+            return ["private is about who may ask from outside, and nobody may: route = false"]
         if self.concurrency is None:
             return [f"{key} needs concurrency" for key in given if key.startswith("queue")]
         return []

@@ -82,6 +82,13 @@ class Stack(Model):
         return tuple(sorted(host for host in found if host is not None))
 
     @property
+    def passwords(self) -> tuple[str, ...]:
+        """Names of the secrets that the edge asks of clients, each once."""
+        tables = [*self.edge.private.values(), *(s.private for s in self.services.values())]
+        every = (name for table in tables if table for name in table.login.values())
+        return tuple(dict.fromkeys(every))
+
+    @property
     def tls(self) -> Literal["auto", "self-signed"] | GivenCertificate | None:
         """Whose certificates the edge shows; None: it speaks no TLS."""
         asked = self.edge.tls

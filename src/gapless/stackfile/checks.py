@@ -10,7 +10,7 @@ from gapless.errors import Problem
 from gapless.model import front
 from gapless.model.service import Service
 from gapless.model.stack import RESERVED, Stack
-from gapless.stackfile import mentions, references, scaling, securing, unknown
+from gapless.stackfile import mentions, private, references, scaling, securing, unknown
 from gapless.stackfile.places import Path
 from gapless.stackfile.report import NAMED, Report
 from gapless.stackfile.source import Tree
@@ -31,6 +31,7 @@ def check(report: Report) -> None:
     _services(tree, report)
     scaling.check(report)
     securing.check(report)
+    private.check(report)
     _cycles(tree, report)
 
 
@@ -291,9 +292,11 @@ def _cycle(start: str, edges: dict[str, list[str]], done: set[str]) -> tuple[str
 
 
 def missing_secrets(stack: Stack, have: Iterable[str]) -> tuple[str, ...]:
-    """The secrets that the stack declares and ``have`` lacks, in the order of the file."""
+    """The secrets that the stack declares and ``have`` lacks, in the order of the file; those that
+    only the edge asks for last."""
     known = set(have)
-    return tuple(name for name in stack.secrets if name not in known)
+    asked = dict.fromkeys((*stack.secrets, *stack.passwords))
+    return tuple(name for name in asked if name not in known)
 
 
 CONTAINERS = "image services need --target docker"

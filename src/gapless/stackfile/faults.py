@@ -46,7 +46,9 @@ FORMS: dict[tuple[str, ...], str] = {
 """What a key must be, where that says more than its type."""
 _NAME_FORM = "must be lower-case letters, digits and hyphens, starting with a letter"
 _ENV_FORM = "must be letters, digits and underscores, not starting with a digit"
-_DEFAULTS_MISLEAD = frozenset({"run", "port", "env", "image", "build"}) | scale.TARGETS
+_DEFAULTS_MISLEAD = (
+    frozenset({"run", "port", "env", "image", "build", "allow", "login"}) | scale.TARGETS
+)
 """Without these a table looks like another kind: what it then lacks is not its fault."""
 _TYPES: dict[str, str] = {
     "string_type": "must be a string",

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path as File
 
 from gapless.errors import Problem
+from gapless.model.stack import Stack
 from gapless.model.tls import GivenCertificate
 from gapless.stackfile import checks, mentions
 from gapless.stackfile.loader import Loaded
 from gapless.stackfile.overlays import Layered
+from gapless.stackfile.places import Path
 from gapless.stackfile.report import Report
 
 
 def problems(
-    loaded: Loaded, folder: Path, *, secrets: Collection[str], environ: Collection[str]
+    loaded: Loaded, folder: File, *, secrets: Collection[str], environ: Collection[str]
 ) -> tuple[Problem, ...]:
     """Everything that a deploy would stumble over.
 
@@ -26,9 +28,8 @@ def problems(
     for path in checks.packed(loaded.stack):
         report.add(path, f"{checks.CONTAINERS}; {checks.WITHOUT}", key=False)
     for name in checks.missing_secrets(loaded.stack, {*secrets, *environ}):
-        position = loaded.stack.secrets.index(name)
         report.add(
-            ("secrets", position),
+            _asked(loaded.stack, name),
             f"{name} has no value: gapless secret set {name}, or an environment variable",
         )
     for name, path in mentions.environment_names(loaded.tree).items():
@@ -39,7 +40,16 @@ def problems(
     return report.problems
 
 
-def _folders(loaded: Loaded, folder: Path, report: Report) -> None:
+def _asked(stack: Stack, secret: str) -> Path:
+    """Where the file asks for it."""
+    if secret in stack.secrets:
+        return ("secrets", stack.secrets.index(secret))
+    places = {("edge", "private", path): table for path, table in stack.edge.private.items()}
+    places |= {("service", name, "private"): s.private for name, s in stack.services.items()}
+    return next(at for at, one in places.items() if one and secret in one.login.values())
+
+
+def _folders(loaded: Loaded, folder: File, report: Report) -> None:
     stack = loaded.stack
     source = folder / stack.source
     if not _is_dir(source):
@@ -64,14 +74,14 @@ def _folders(loaded: Loaded, folder: Path, report: Report) -> None:
         report.add(("edge", "binary"), f"{folder / binary} is not a file")
 
 
-def _is_dir(path: Path) -> bool:
+def _is_dir(path: File) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError):
         return False
 
 
-def _is_file(path: Path) -> bool:
+def _is_file(path: File) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):

@@ -11,6 +11,7 @@ from gapless.edge import config, words
 from gapless.edge import limits as limiting
 from gapless.edge.answers import Answers
 from gapless.edge.forwarded import Proxies
+from gapless.edge.private import Guard, Place
 from gapless.edge.redirects import Redirect
 from gapless.edge.static import Static
 from gapless.model.process import Address
@@ -40,6 +41,8 @@ class Pool:
     """A WebSocket may be silent for so long; None: a day."""
     body: int | None = None
     """Bytes of a request's body at most; None: any number."""
+    guard: Guard | None = None
+    """Who may ask it; None: everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,7 @@ class Balance:
     answers: Answers = field(default_factory=Answers)
     redirects: tuple[Redirect, ...] = ()
     limits: limiting.Limits = limiting.NONE
+    places: tuple[Place, ...] = ()
     host: str = "127.0.0.1"
     unsecured: bool = False
     trusted: bool = False
@@ -137,6 +141,7 @@ def _done_here(wanted: config.Config) -> dict[str, Any]:
         "answers": wanted.answers,
         "redirects": wanted.redirects,
         "limits": wanted.limits,
+        "places": wanted.private.places,
     }
 
 
@@ -194,6 +199,7 @@ def _pools(stack: Stack, ask: Ask, wanted: config.Config) -> tuple[Pool, ...]:
             pause=max(1.0, backend.check_every * backend.check_fall),
             tunnel=backend.tunnel,
             body=backend.body,
+            guard=backend.guard,
             idle=50.0 if backend.reuse == "always" else 2.0,
         )
         for backend in wanted.backends

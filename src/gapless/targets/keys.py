@@ -67,6 +67,7 @@ NO_HSTS = _refused("say it in that balancer: what proves that it may be sent is 
 FILES = _refused("the folders are those of releases, which gapless keeps: requests go to services")
 SIZED = _emulated("of bodies that say their length; others are not counted")
 NO_NGINX = _refused("written for HAProxy alone: nginx counts and waits otherwise")
+ADDRESSES = _kept("addresses; passwords are told below, where there are any")
 CLIENTS = _kept("by the edge behind it; clients are what trusted balancers say they are")
 UNKNOWN = _refused("gapless render does not know this key yet")
 
@@ -104,6 +105,8 @@ KEYS: dict[str, Row] = {
         _kept("sites of several stacks lie side by side in conf.d"),
         BEHIND,
     ),
+    "edge.private": Row(ADDRESSES, ADDRESSES, CLIENTS),
+    "service.NAME.private": Row(ADDRESSES, ADDRESSES, CLIENTS),
     "edge.access_log": Row(
         _kept("to its standard output"), _emulated("nginx's own, in its own format"), BEHIND
     ),
@@ -224,6 +227,10 @@ ALWAYS: dict[str, Row] = {
     ),
 }
 """What nobody writes into the file because it is so by itself."""
+LOCKED: tuple[Kind, str] = (
+    "refused",
+    "passwords are no part of such files: pages that ask for one let nobody in",
+)
 CLIENT = Row(*[_kept("X-Forwarded-For and X-Real-IP, never what the client says")] * 3)
 STRANGER = _refused(
     "the edge behind believes nothing that this balancer says of clients: say "
@@ -245,6 +252,8 @@ def report(target: Target, balance: Balance, keys: Iterable[tuple[str, str]]) ->
     for name, known in ALWAYS.items():
         if (fate := _fate(known, target, front=balance.front)) is not None:
             found.append(Line(name, fate.kind, fate.text))
+    if not balance.front and balance.edge.counted.logins:
+        found.append(Line("logins", *LOCKED))
     if balance.unsecured:
         found.append(
             Line("TLS", "refused", "the stack speaks it: say --cert (and --key for nginx)")

@@ -11,7 +11,13 @@ from collections.abc import Iterator, Sequence
 
 from gapless.edge import tls as edge_tls
 from gapless.edge.config import Rule
-from gapless.targets import nginx_answers, nginx_forwarded, nginx_limits, nginx_redirects
+from gapless.targets import (
+    nginx_answers,
+    nginx_forwarded,
+    nginx_limits,
+    nginx_private,
+    nginx_redirects,
+)
 from gapless.targets import nginx_words as words
 from gapless.targets.balance import Balance, Pool
 
@@ -175,6 +181,8 @@ def _maps(balance: Balance) -> list[str]:
     lines += nginx_answers.maps(balance.stack, balance.answers)
     lines += nginx_limits.maps(balance.stack, balance.limits)
     lines += nginx_redirects.maps(balance.stack, balance.redirects)
+    guards = [(pool.name, pool.guard) for pool in balance.pools]
+    lines += nginx_private.maps(balance.stack, balance.places, guards)
     for pool in balance.pools:
         if pool.sticky:
             lines += _affinity(balance, pool)
@@ -256,6 +264,7 @@ def _server(balance: Balance, host: str | None) -> list[str]:
         *nginx_forwarded.server(balance.proxies),
         *_headers(balance),
         *nginx_answers.server(balance.answers),
+        *(["proxy_hide_header Cache-Control;"] if _guarded(balance) else ()),
         # What is sent elsewhere is sent there as it is written, not by a name of ours.
         "absolute_redirect off;",
         *nginx_redirects.server(balance.stack, balance.redirects),
@@ -268,10 +277,12 @@ def _server(balance: Balance, host: str | None) -> list[str]:
     for rule in found:
         lines += _location(balance, rule, pools[rule.backend])
     if not any(rule.path.rstrip("/") == "" for rule in found):
-        lines += ["location / {", *_in([*_errors(balance), *_hold(balance)]), *_in(_nowhere()), "}"]
+        shut = nginx_private.location(balance.stack, balance.places)
+        body = [*_errors(balance), *_hold(balance), *shut, *_nowhere()]
+        lines += ["location / {", *_in(body), "}"]
     for pool in used:
         lines += _websocket(balance, pool)
-    lines += [*_too_many(balance), *_unavailable(balance)]
+    lines += [*_forbidden(balance), *_too_many(balance), *_unavailable(balance)]
     return ["server {", *_in(lines), "}"]
 
 
@@ -312,11 +323,32 @@ def _hold(balance: Balance) -> list[str]:
 
 def _errors(balance: Balance) -> list[str]:
     lines = [f"error_page 502 = @{_own(balance, 'unavailable')};"]
+    if _guarded(balance):
+        lines.append(f"error_page 403 = @{_own(balance, 'forbidden')};")
     if _limited(balance):
         lines.append(f"error_page 429 = @{_own(balance, 'limited')};")
     if not balance.front:
         lines.append(f"error_page 503 {_page_path(balance)};")
     return lines
+
+
+def _guarded(balance: Balance) -> bool:
+    guards = [place.guard for place in balance.places] + [pool.guard for pool in balance.pools]
+    return any(guard is not None for guard in guards)
+
+
+def _forbidden(balance: Balance) -> list[str]:
+    """What is told to whom a page is not shown to."""
+    if not _guarded(balance):
+        return []
+    return [
+        f"location @{_own(balance, 'forbidden')} {{",
+        "    default_type text/plain;",
+        *_in(_headers(balance)),
+        "    add_header Cache-Control no-store always;",
+        "    return 403 'Forbidden';",
+        "}",
+    ]
 
 
 def _limited(balance: Balance) -> bool:
@@ -349,6 +381,7 @@ def _location(balance: Balance, rule: Rule, pool: Pool) -> list[str]:
         *_errors(balance),
         f"error_page 418 = @{_variable(balance, pool, 'websocket')};",
         *_hold(balance),
+        *nginx_private.location(balance.stack, balance.places, pool.name, pool.guard),
         f"if (${_own(balance, 'websocket')}) {{ return 418; }}",
         *_proxy(balance, pool),
     ]
@@ -377,8 +410,11 @@ def _proxy(balance: Balance, pool: Pool, *, tunnel: bool = False) -> list[str]:
             for header in (upgrade if tunnel else ('Upgrade ""', 'Connection ""'))
         ),
     ]
-    if pool.sticky:
+    if pool.sticky or _guarded(balance):
         lines += _headers(balance)
+    if _guarded(balance):
+        lines.append(nginx_private.kept(balance.stack, pool.guard))
+    if pool.sticky:
         lines.append(f"add_header Set-Cookie ${_variable(balance, pool, 'cookie')} always;")
     return lines
 
