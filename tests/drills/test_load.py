@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from typing import Any
 
@@ -12,6 +13,8 @@ from aiohttp import web
 from gapless import errors
 from gapless.drills import figures, generator, load, ports
 from gapless.drills import spec as specs
+from gapless.runtimes.machine import proc
+from gapless.runtimes.process import priority
 from tests.drills import servers
 from tests.drills.servers import OK, always, serving
 
@@ -207,6 +210,15 @@ def test_the_process_refuses_strangers_too() -> None:
     spec = specs.Spec.model_construct(url="http://192.0.2.1", streams=(), sockets=(), seconds=1)
     with pytest.raises(errors.UsageError):
         generator.Load(spec)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may put a process ahead of others")
+async def test_it_is_put_ahead_of_what_it_measures() -> None:
+    stream = specs.Stream(name="s", path="/", clients=1)
+    async with serving(always(OK)) as url:
+        with generator.Load(specs.Spec(url=url, streams=(stream,), seconds=20)):
+            (child,) = [one.pid for one in proc.scan() if one.parent == os.getpid()]
+            assert os.getpriority(os.PRIO_PROCESS, child) == priority.AHEAD
 
 
 def test_parts_add_up() -> None:

@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 from gapless import errors
 from gapless.drills import figures, load
 from gapless.drills import spec as specs
+from gapless.runtimes.process import priority
 
 
 class Load:
@@ -48,6 +49,8 @@ class Load:
             text=True,
             start_new_session=True,  # Ctrl-C is for the drill, which then ends this in order
         )
+        # It stands for clients on machines of their own, which the stack's cpus do not delay.
+        priority.set_group(child.pid, priority.AHEAD)
         self._send(child, spec.model_dump_json())
         return child
 

@@ -15,6 +15,8 @@ from pathlib import Path
 BACKGROUND = 10
 """Nice value of what has no clients yet: about a tenth of the weight of what has."""
 NORMAL = 0
+AHEAD = -10
+"""Nice value of what only measures; the machine lets root alone give it."""
 
 
 def set_group(pid: int, nice: int) -> None:
