@@ -1,4 +1,4 @@
-"""What every runtime must do, over the fake that ships and over real processes."""
+"""What every runtime must do, over the fake that ships, real processes and real containers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import pytest
+from tests.runtimes import docker_bench
 
 from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Exit, Process
 from gapless.runtimes import base
+from gapless.runtimes.docker import DockerRuntime
 from gapless.runtimes.process import ProcessRuntime
 from gapless.testing.runtime import FakeRuntime, Machine, Program
 
@@ -43,9 +45,9 @@ class Real:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.opened: list[ProcessRuntime] = []
+        self.opened: list[Any] = []
 
-    def runtime(self, stack: str = "chat", run: Path | None = None) -> ProcessRuntime:
+    def runtime(self, stack: str = "chat", run: Path | None = None) -> Any:
         made = ProcessRuntime(self.folder / stack, run or self.folder / "run" / stack, stack)
         self.opened.append(made)
         return made
@@ -58,6 +60,20 @@ class Real:
 
     def crash(self, id: str, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
+
+
+class Docker(Real):
+    """The same programs, each in a container."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.image = docker_bench.image()
+
+    def runtime(self, stack: str = "chat", run: Path | None = None) -> Any:
+        run = run or self.folder / "run" / stack
+        made = DockerRuntime(self.folder / stack, run, stack, image=self.image)
+        self.opened.append(made)
+        return made
 
 
 class Fake:
@@ -89,9 +105,9 @@ class Fake:
         self.machine.end("chat", id)
 
 
-@pytest.fixture(params=[Real, Fake], ids=["process", "fake"])
+@pytest.fixture(params=[Real, Docker, Fake], ids=["process", "docker", "fake"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
-    made: Real | Fake = request.param(tmp_path)
+    made: Real | Fake = await asyncio.to_thread(request.param, tmp_path)
     yield made
     for runtime in made.opened:
         for found in await runtime.look():
@@ -99,7 +115,9 @@ async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             await until(functools.partial(dead, runtime, found.id))
             with contextlib.suppress(RuntimeFault):
                 await runtime.forget(found.id)
-        runtime.close()
+        closing = runtime.close()
+        if closing is not None:
+            await closing
 
 
 async def until(condition: Callable[[], Any]) -> Any:

@@ -91,6 +91,10 @@ class Process:
     """Bytes at which the kernel ends it, where the runtime can have that."""
     cpu_limit: float | None = None
     """Cores that it gets at most, where the runtime can have that."""
+    image: str | None = None
+    """What its container is made from, where it runs in one; None: what the runtime has."""
+    reads: tuple[str, ...] = ()
+    """Directories of the machine that it looks into, where it would not see them of itself."""
 
 
 @dataclass(frozen=True, slots=True)

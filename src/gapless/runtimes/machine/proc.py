@@ -85,6 +85,16 @@ def standstill(leaders: Mapping[str, int]) -> dict[str, str]:
     return found
 
 
+def children(pid: int) -> list[int]:
+    """Of its main thread, the eldest first; none where the kernel does not tell."""
+    return [int(word) for word in _read(f"/proc/{pid}/task/{pid}/children").split()]
+
+
+def in_group(pid: int, name: str) -> bool:
+    """Whether it runs here, in a control group that is named so (a container's id is)."""
+    return name.encode() in _read(f"/proc/{pid}/cgroup")
+
+
 def scan() -> list[Stat]:
     """Every process that we can see."""
     pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # hot

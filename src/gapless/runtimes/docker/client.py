@@ -1,0 +1,251 @@
+"""The engine's API as the runtime needs it: typed, bounded in time, with faults of ours.
+
+The library finds the engine (``DOCKER_HOST``, contexts, the usual sockets), speaks to it over Unix
+sockets, TCP with TLS or ssh, and agrees on a version of the API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from typing import Any
+
+import aiodocker
+import aiohttp
+
+from gapless.errors import EnvironmentFault, RuntimeFault
+
+OLDEST = (1, 41)
+"""The version of the API that is needed (Docker 20.10, Podman 4)."""
+ANSWER_SECONDS = 60.0
+"""How long an answer may take; a container's start on a busy machine takes seconds."""
+HEADER = 8
+"""Bytes before each piece of a stream of output: which stream it is, and its length."""
+DIRECTORY = 1 << 31
+"""The bit of the engine's file mode that says directory."""
+
+
+class Client:
+    """One engine. Nothing is connected before the first question."""
+
+    def __init__(self, url: str | None = None) -> None:
+        """``url``: ``unix://``, ``tcp://`` or ``ssh://``; None: as the engine's own tools do."""
+        self._url = url
+        self._docker: aiodocker.Docker | None = None
+        self._connecting = asyncio.Lock()
+
+    async def engine(self) -> aiodocker.Docker:
+        """Raises EnvironmentFault when none answers, or one that is too old."""
+        async with self._connecting:
+            if self._docker is None:
+                self._docker = await self._connect()
+            return self._docker
+
+    async def _connect(self) -> aiodocker.Docker:
+        try:
+            docker = aiodocker.Docker(self._url)
+        except (AssertionError, ValueError, OSError, aiodocker.DockerError) as error:
+            reason = str(error) or "no socket of an engine is there"
+            raise EnvironmentFault(f"docker: {reason}", hint=_HINT) from None
+        # Each program's output is a connection that stays: the usual limit of 100 would be one.
+        docker.connector._limit = 0
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                about = await docker.version()
+        except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
+            await docker.close()
+            reason = getattr(error, "message", None) or str(error) or "no answer"
+            raise EnvironmentFault(f"docker: no engine answers: {reason}", hint=_HINT) from None
+        version = tuple(int(part) for part in about["ApiVersion"].split("."))
+        if version < OLDEST:
+            await docker.close()
+            raise EnvironmentFault(
+                f"docker: the engine speaks version {about['ApiVersion']} of the API, "
+                f"1.{OLDEST[1]} is needed",
+                hint="install Docker 20.10 or newer",
+            )
+        return docker
+
+    async def close(self) -> None:
+        """Close all connections; nothing that runs is touched."""
+        if self._docker is not None:
+            await self._docker.close()
+            self._docker = None
+
+    # -- containers -------------------------------------------------------------------------
+
+    async def containers(self, labels: Mapping[str, str]) -> list[dict[str, Any]]:
+        """All containers with these labels, running or not, in short."""
+        query = {"all": "1", "filters": json.dumps({"label": _pairs(labels)})}
+        found: list[dict[str, Any]] = await self._ask("containers/json", query=query)
+        return found
+
+    async def inspect(self, key: str) -> dict[str, Any] | None:
+        """Everything about one; None: it is gone."""
+        found: dict[str, Any] | None = await self._ask(f"containers/{key}/json", missing=True)
+        return found
+
+    async def create(self, name: str, body: Mapping[str, Any]) -> tuple[str, list[str]]:
+        """Its key, and what the engine warns of. Raises Conflict when the name is taken."""
+        answer = await self._ask("containers/create", "POST", query={"name": name}, body=body)
+        return answer["Id"], answer.get("Warnings") or []
+
+    async def start(self, key: str) -> None:
+        await self._ask(f"containers/{key}/start", "POST")
+
+    async def kill(self, key: str, signal: str) -> None:
+        """Already dead or gone: no error."""
+        with contextlib.suppress(Conflict):
+            await self._ask(
+                f"containers/{key}/kill", "POST", query={"signal": signal}, missing=True
+            )
+
+    async def update(self, key: str, body: Mapping[str, Any]) -> None:
+        """Change its limits while it runs; gone: no error."""
+        await self._ask(f"containers/{key}/update", "POST", body=body, missing=True)
+
+    async def remove(self, key: str, *, force: bool = False) -> None:
+        """With its anonymous volumes; ``force``: also while it runs. Already gone: no error."""
+        query = {"v": "1", "force": "1" if force else "0"}
+        await self._ask(f"containers/{key}", "DELETE", query=query, missing=True)
+
+    async def stats(self, key: str) -> dict[str, Any] | None:
+        """One sample of its use; None: it is gone."""
+        query = {"stream": "0", "one-shot": "1"}
+        found: dict[str, Any] | None = await self._ask(
+            f"containers/{key}/stats", query=query, missing=True
+        )
+        return found
+
+    async def file(self, key: str, path: str) -> int | None:
+        """The mode of a file in it (bits of permission and ``DIRECTORY``); None: there is none."""
+        query = {"path": path}
+        async with self._stream(f"containers/{key}/archive", "HEAD", query) as answer:
+            about = "" if answer is None else answer.headers["X-Docker-Container-Path-Stat"]
+        if not about:
+            return None
+        body = json.loads(base64.b64decode(about))
+        return 0o777 if body.get("linkTarget") else int(body["mode"])
+
+    async def output(self, key: str, since: str) -> AsyncIterator[bytes]:
+        """Pieces of output, each with its time before it, until its end.
+
+        ``since``: seconds since 1970, as a decimal fraction. Gone: nothing. Raises RuntimeFault
+        when the engine goes away.
+        """
+        query = {"stdout": "1", "stderr": "1", "follow": "1", "timestamps": "1", "since": since}
+        async with self._stream(f"containers/{key}/logs", "GET", query) as answer:
+            while answer is not None:
+                try:
+                    header = await answer.content.readexactly(HEADER)
+                except asyncio.IncompleteReadError:
+                    return
+                yield await answer.content.readexactly(int.from_bytes(header[4:], "big"))
+
+    async def events(self, labels: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+        """Containers with these labels that end, from now on; the first item, empty, says that
+        now has come. Raises RuntimeFault when the engine goes away.
+        """
+        wanted = {"type": ["container"], "event": ["die"], "label": _pairs(labels)}
+        query = {"filters": json.dumps(wanted)}
+        async with self._stream("events", "GET", query) as answer:
+            yield {}
+            while answer is not None and (line := await answer.content.readline()):
+                yield json.loads(line)
+
+    # -- networks and images ------------------------------------------------------------------
+
+    async def networks(self, labels: Mapping[str, str]) -> Sequence[str]:
+        """The names of those that have these labels."""
+        query = {"filters": json.dumps({"label": _pairs(labels)})}
+        found = await self._ask("networks", query=query)
+        return [network["Name"] for network in found]
+
+    async def make_network(self, name: str, body: Mapping[str, Any]) -> None:
+        """Already there: no error."""
+        wanted = {"Name": name, "CheckDuplicate": True, **body}
+        with contextlib.suppress(Conflict):
+            await self._ask("networks/create", "POST", body=wanted)
+
+    async def remove_network(self, name: str) -> None:
+        """Gone, or somebody else's container is in it: no error."""
+        with contextlib.suppress(RuntimeFault):
+            await self._ask(f"networks/{name}", "DELETE", missing=True)
+
+    async def image(self, name: str) -> dict[str, Any] | None:
+        """Everything about an image that is here; None: it is not."""
+        found: dict[str, Any] | None = await self._ask(f"images/{name}/json", missing=True)
+        return found
+
+    # -- the wire -----------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        path: str,
+        method: str = "GET",
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        missing: bool = False,
+    ) -> Any:
+        """``missing``: None for what is not there. Raises RuntimeFault with the engine's words."""
+        docker = await self.engine()
+        with _faults():
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await docker._query_json(path, method, params=query, data=body)
+            except aiodocker.DockerError as error:
+                if missing and error.status == 404:
+                    return None
+                raise
+
+    @contextlib.asynccontextmanager
+    async def _stream(
+        self, path: str, method: str, query: Mapping[str, str]
+    ) -> AsyncIterator[aiohttp.ClientResponse | None]:
+        """An answer that is read piece by piece, for as long as it takes; None: not there."""
+        docker = await self.engine()
+        with _faults():
+            try:
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    answer = await docker._do_query(path, method, params=query, timeout=None)
+            except json.JSONDecodeError:
+                # An error in answer to HEAD has no body, where the library looks for one.
+                yield None
+                return
+            except aiodocker.DockerError as error:
+                if error.status != 404:
+                    raise
+                yield None
+                return
+            try:
+                yield answer
+            finally:
+                answer.close()
+
+
+class Conflict(RuntimeFault):
+    """What is asked does not fit the state that things are in."""
+
+
+def _pairs(labels: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in labels.items()]
+
+
+@contextlib.contextmanager
+def _faults() -> Iterator[None]:
+    try:
+        yield
+    except aiodocker.DockerError as error:
+        kind = Conflict if error.status == 409 else RuntimeFault
+        raise kind(f"docker: {error.message.strip()}") from None
+    except TimeoutError:
+        raise RuntimeFault(f"docker: no answer within {ANSWER_SECONDS:g} s", hint=_HINT) from None
+    except (aiohttp.ClientError, OSError, EOFError, json.JSONDecodeError) as error:
+        raise RuntimeFault(f"docker: the engine went away: {error}", hint=_HINT) from None
+
+
+_HINT = "is Docker running, and may you use it? docker version"

@@ -1,0 +1,456 @@
+"""The container runtime: one container a program, created once, found again by its labels.
+
+Invariants: a program runs only after its container, which is its record, is there; containers that
+do not bear this stack's labels are never listed, signalled or removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
+
+from gapless.errors import GaplessError, RuntimeFault
+from gapless.model.process import Address, Process
+from gapless.runtimes.base import Found, Usage
+from gapless.runtimes.docker import client, follow, seen, spec
+from gapless.runtimes.machine import accounts, addresses, files, logs, proc
+
+_Answer = TypeVar("_Answer")
+
+EDGE = "edge"
+"""The identity of the load balancer: the only one that may connect to the services' sockets."""
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # of a container, whose network is the stack's own
+FIRST_PORT, LAST_PORT = 8000, 32_000
+GRACE = 10.0
+"""Seconds that a job which ran out of its time gets to end by itself."""
+DRAINED = 10.0
+"""Seconds that the rest of a dead program's output may take."""
+AT_ONCE = 16
+"""Questions about single containers that the engine is asked side by side."""
+AGAIN_AFTER = 0.5
+"""Seconds before an engine that went away is asked again for what happens."""
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A container of ours. ``told``: its end was announced; ``stale``: to be looked at anew."""
+
+    container: seen.Container
+    copy: follow.Copy
+    copying: asyncio.Task[None]
+    told: bool = False
+    stale: bool = False
+    overdue: asyncio.Task[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """A start under way. ``at``: seconds of CLOCK_BOOTTIME."""
+
+    process: Process
+    task: asyncio.Task[Found]
+    at: float
+
+
+class DockerRuntime:
+    """Runs the programs of one stack in containers; implements ``runtimes.base.Runtime``.
+
+    ``state`` holds logs, ``run`` sockets, both on the machine of the engine. One instance at a
+    time: the holder of the stack's lock. ``image``: for programs that name none.
+    """
+
+    host = EVERYWHERE
+
+    def __init__(
+        self, state: Path, run: Path, stack: str, *, url: str | None = None, image: str = ""
+    ) -> None:
+        self.state = state
+        self.stack = stack
+        self.logs = logs.Logs(state / "logs")
+        self.client = client.Client(url)
+        self.owner = spec.Owner(stack, files.home(state))
+        self._image = image
+        self._marks = state / "copied"
+        self._accounts = accounts.Accounts(state, stack)
+        self._addresses = addresses.Addresses(run, stack, lambda: self.identity_uid(EDGE))
+        self._port = FIRST_PORT
+        self._entries: dict[str, _Entry] = {}
+        self._starting: dict[str, _Start] = {}
+        self._looking = asyncio.Lock()
+        self._swept = False
+        self._network = asyncio.Lock()
+        self._networked = False
+        self._runnable: set[tuple[str, str, str]] = set()
+        self._paths: dict[str, str] = {}
+        self._watching: asyncio.Task[None] | None = None
+        self._ended: asyncio.Queue[str] = asyncio.Queue()
+        self._warnings: Sequence[str] = ()
+
+    # -- starting -------------------------------------------------------------------------
+
+    async def start(self, process: Process) -> Found:
+        """See ``Runtime.start``. A dead service of that id is replaced; a job that ended is not.
+
+        Cancelled, the start goes on: the next ``start`` or ``look`` finds it.
+        """
+        start = self._starting.get(process.id)
+        if start is None:
+            at = time.clock_gettime(time.CLOCK_BOOTTIME)
+            task = asyncio.create_task(self._start(process, at))
+            start = _Start(process, task, at)
+            self._starting[process.id] = start
+            task.add_done_callback(lambda _: self._starting.pop(process.id, None))
+        return await asyncio.shield(start.task)
+
+    async def _start(self, process: Process, at: float) -> Found:
+        files.file_name(process.id)
+        await self._refresh()
+        if (entry := self._entries.get(process.id)) is not None:
+            found = entry.container.found
+            if found.alive:
+                return found
+            if process.record_exit:
+                raise RuntimeFault(
+                    f"{process.id}: has run already ({found.exit})",
+                    hint="forget it before it is run again",
+                )
+            await self._bury(entry)
+        known = spec.facts(process, at, proc.boot())
+        key = await self._create(process, known)
+        try:
+            await self._check_program(key, process)
+            await self.client.start(key)
+            container = await self._inspect(key)
+        except RuntimeFault as fault:
+            self._networked = False  # it may be that what is missing
+            await self.client.remove(key, force=True)
+            await self._tidy(process.id)
+            raise RuntimeFault(f"{process.id}: {fault.message}", hint=fault.hint) from None
+        if container is None:
+            raise RuntimeFault(f"{process.id}: its container was removed as it started")
+        return self._adopt(container).container.found
+
+    async def _create(self, process: Process, known: spec.Facts) -> str:
+        uid = self.identity_uid(process.identity or accounts.SHARED)
+        user = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
+        shared = self.shared_group()
+        place = spec.Place(
+            image=process.image or self._image,
+            user=user,
+            groups=() if shared is None else (shared,),
+            network=self.owner.network,
+        )
+        self.logs.make()
+        self.log(process.log or process.id).touch(mode=0o600)
+        self._addresses.prepare(process.address, uid)
+        body = spec.container(process, known, self.owner, place)
+        name = self.owner.name(process.id)
+        async with self._network:
+            if not self._networked:
+                network = {"Driver": "bridge", "Labels": self.owner.labels}
+                await self.client.make_network(self.owner.network, network)
+                self._networked = True
+            try:
+                key, self._warnings = await self.client.create(name, body)
+            except client.Conflict:
+                await self._clear(name)
+                key, self._warnings = await self.client.create(name, body)
+        return key
+
+    async def _clear(self, name: str) -> None:
+        """Make room for a container, where its name is taken by one of ours that never ran."""
+        container = await self._inspect(name)
+        if container is None or container.state != seen.UNBEGUN:
+            raise RuntimeFault(
+                f"a container {name} is there already, and is none of this stack's",
+                hint=f"docker rm {name}",
+            )
+        await self.client.remove(container.key)
+
+    async def _check_program(self, key: str, process: Process) -> None:
+        """An init would start without its program and tell nobody but the log."""
+        image = process.image or self._image
+        name = process.argv[0]
+        path = process.env.get("PATH") or await self._path(image)
+        if (image, name, path) in self._runnable:
+            return
+        folders = [process.cwd or "/"] if "/" in name else path.split(":")
+        for folder in folders:
+            mode = await self.client.file(key, str(PurePosixPath(folder, name)))
+            if mode is not None and mode & 0o111 and not mode & client.DIRECTORY:
+                self._runnable.add((image, name, path))
+                return
+        raise RuntimeFault(f"cannot run {name}: there is no such program in image {image}")
+
+    async def _path(self, image: str) -> str:
+        if image not in self._paths:
+            about = await self.client.image(image) or {}
+            env = (about.get("Config") or {}).get("Env") or []
+            found = [line.partition("=")[2] for line in env if line.startswith("PATH=")]
+            self._paths[image] = found[0] if found else DEFAULT_PATH
+        return self._paths[image]
+
+    def unconfined(self) -> str:
+        """See ``Confines.unconfined``: the engine's own warnings."""
+        return "; ".join(self._warnings)
+
+    def identity_uid(self, name: str) -> int | None:
+        """The uid (and gid) that an identity has as root, for the owner of its directories.
+
+        None when we are not root. Raises EnvironmentFault when none is free.
+        """
+        return self._accounts.uid(name)
+
+    def shared_group(self) -> int | None:
+        """The gid that every program of the stack has beside its own; None when not root."""
+        return self._accounts.uid(accounts.SHARED)
+
+    # -- looking --------------------------------------------------------------------------
+
+    async def look(self) -> Sequence[Found]:
+        """See ``Runtime.look``; sorted by id. One question, and one more for each that changed."""
+        await self._refresh()
+        begun = [_begun(start) for id, start in self._starting.items() if id not in self._entries]
+        found = [entry.container.found for entry in self._entries.values()]
+        return sorted((*found, *begun), key=lambda one: one.id)
+
+    async def _refresh(self) -> None:
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        async with self._looking:
+            listed = await self.client.containers(self.owner.labels)
+            first, self._swept = not self._swept, True
+            if first:
+                await self._sweep(listed)
+            states = {body["Id"]: body["State"] for body in listed}
+            known = {entry.container.key: entry for entry in self._entries.values()}
+            for key in known.keys() - states.keys():
+                await self._vanished(known[key])
+            changed = [key for key, state in states.items() if _changed(known.get(key), state)]
+            for container in await _side_by_side(self._inspect(key) for key in changed):
+                if container is not None and container.state != seen.UNBEGUN:
+                    # What was dead before the first look is told by it, and wakes nobody.
+                    self._adopt(container, told=first and not container.alive)
+
+    async def _sweep(self, listed: Sequence[Mapping[str, Any]]) -> None:
+        """What an earlier instance made and did not come to start is nobody's."""
+        names = {self.owner.name(id) for id in self._starting}
+        for body in listed:
+            ours = {name.removeprefix("/") for name in body["Names"]}
+            if body["State"] == seen.UNBEGUN and not ours & names:
+                await self.client.remove(body["Id"])
+
+    async def _vanished(self, entry: _Entry) -> None:
+        """Somebody removed the container by other means."""
+        self._tell(entry)
+        await self._drop(entry)
+
+    async def _inspect(self, key: str) -> seen.Container | None:
+        body = await self.client.inspect(key)
+        return None if body is None else seen.read(body, self.owner.network, proc.boot())
+
+    def _adopt(self, container: seen.Container, *, told: bool = False) -> _Entry:
+        entry = self._entries.get(container.id)
+        if entry is None or entry.container.key != container.key:
+            entry = self._follow(container, told)
+            self._entries[container.id] = entry
+        entry.container, entry.stale = container, False
+        if not container.alive:
+            self._tell(entry)
+        return entry
+
+    def _follow(self, container: seen.Container, told: bool) -> _Entry:
+        files.make_folder(self._marks, 0o700)
+        self.logs.make()
+        copy = follow.Copy(
+            self.client,
+            container.key,
+            self.log(container.facts.log or container.id),
+            follow.place(self._marks, container.key),
+        )
+        copying = asyncio.create_task(copy.run(lambda: self._lives(container)))
+        entry = _Entry(container, copy, copying, told)
+        if container.alive and container.facts.timeout is not None:
+            entry.overdue = asyncio.create_task(self._end_in_time(container))
+        return entry
+
+    def _lives(self, container: seen.Container) -> bool:
+        entry = self._entries.get(container.id)
+        return entry is None or (entry.container.key == container.key and entry.container.alive)
+
+    def _tell(self, entry: _Entry) -> None:
+        if not entry.told:
+            entry.told = True
+            self._ended.put_nowait(entry.container.id)
+
+    async def _watch(self) -> None:
+        """Mark what ends as stale, and look at it; after a gap, look at everything."""
+        while True:
+            with contextlib.suppress(GaplessError):
+                async for event in self.client.events(self.owner.labels):
+                    key = event.get("Actor", {}).get("ID")
+                    for entry in self._entries.values():
+                        entry.stale |= entry.container.key == key
+                    await self._refresh()
+            await asyncio.sleep(AGAIN_AFTER)
+
+    async def ended(self) -> AsyncIterator[str]:
+        """See ``Runtime.ended``. One consumer; ends that happened before the first look are in
+        what ``look`` says, not here.
+        """
+        await self._refresh()
+        while True:
+            yield await self._ended.get()
+
+    async def usage(self, ids: Sequence[str]) -> Mapping[str, Usage]:
+        """See ``Runtime.usage``: the whole container's, without what the kernel only caches."""
+        living = {id: self._entries[id].container.key for id in ids if self._is_alive(id)}
+        bodies = await _side_by_side(self.client.stats(key) for key in living.values())
+        return {
+            id: seen.use(body)
+            for id, body in zip(living, bodies, strict=True)
+            if body is not None and seen.sampled(body)
+        }
+
+    def _is_alive(self, id: str) -> bool:
+        entry = self._entries.get(id)
+        return entry is not None and entry.container.alive
+
+    async def standstill(self, ids: Sequence[str]) -> Mapping[str, str]:
+        """See ``SeesStandstill.standstill``. Of an engine on another machine nothing is told."""
+        return await asyncio.to_thread(self._standstill, [id for id in ids if self._is_alive(id)])
+
+    def _standstill(self, ids: Sequence[str]) -> dict[str, str]:
+        found = {}
+        for id in ids:
+            container = self._entries[id].container
+            pid = container.found.pid
+            if container.state == "paused":
+                found[id] = "stopped"
+            elif pid is not None and proc.in_group(pid, container.key):
+                # The init, or the program behind it.
+                for one in (pid, *proc.children(pid)[:1]):
+                    found |= proc.standstill({id: one})
+        return found
+
+    # -- ending ---------------------------------------------------------------------------
+
+    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
+        """See ``Runtime.signal``. KILL ends everything in the container."""
+        if not self._is_alive(id):
+            await self._refresh()
+        if self._is_alive(id):
+            await self.client.kill(self._entries[id].container.key, f"SIG{signal}")
+
+    async def foreground(self, id: str) -> None:
+        """See ``Runtime.foreground``."""
+        if self._is_alive(id):
+            key = self._entries[id].container.key
+            await self.client.update(key, {"CpuShares": spec.SHARES})
+
+    async def forget(self, id: str) -> None:
+        """See ``Runtime.forget``. A dead container holds no process any more, of whatever kind."""
+        await self._refresh()
+        entry = self._entries.get(id)
+        if entry is None:
+            return
+        if entry.container.alive:
+            raise RuntimeFault(f"{id}: is alive and cannot be forgotten", hint="end it first")
+        await self._bury(entry)
+        await self._tidy()
+
+    async def _tidy(self, failed: str = "") -> None:
+        """The network goes with the last container; ``failed``: the id of one that never was."""
+        async with self._network:
+            if not self._entries and self._starting.keys() <= {failed}:
+                await self.client.remove_network(self.owner.network)
+                self._networked = False
+
+    async def _bury(self, entry: _Entry) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(entry.copying), DRAINED)
+        await self.client.remove(entry.container.key)
+        await self._drop(entry)
+
+    async def _drop(self, entry: _Entry) -> None:
+        for task in (entry.copying, entry.overdue):
+            if task is not None:
+                task.cancel()
+        entry.copy.forget()
+        container = entry.container
+        if self._entries.get(container.id) is entry:
+            del self._entries[container.id]
+        self._addresses.give_back(container.id, container.facts.address)
+
+    async def _end_in_time(self, container: seen.Container) -> None:
+        """A job that has run out of its time is asked to end, then made to."""
+        timeout = container.facts.timeout or 0.0
+        # By the engine's clock, as its end will be judged.
+        await asyncio.sleep(max(0.0, container.begun + timeout - time.time()))
+        for name in ("SIGTERM", "SIGKILL"):
+            with contextlib.suppress(RuntimeFault):
+                await self.client.kill(container.key, name)
+            await asyncio.sleep(GRACE)
+
+    async def close(self) -> None:
+        """Stop watching. The containers go on; another instance may adopt them."""
+        tasks = [self._watching] if self._watching is not None else []
+        for entry in self._entries.values():
+            tasks += [task for task in (entry.copying, entry.overdue) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._watching = None
+        self._entries.clear()
+        await self.client.close()
+
+    # -- places ---------------------------------------------------------------------------
+
+    def address(self, id: str, kind: Literal["socket", "port"]) -> Address:
+        """See ``Runtime.address``. A port is the container's own: where it is reached, ``look``
+        tells once it runs. Different ones are for the eye only.
+        """
+        if kind == "socket":
+            return self._addresses.fresh_socket(id)
+        self._port = FIRST_PORT if self._port >= LAST_PORT else self._port + 1
+        return Address(host=EVERYWHERE, port=self._port)
+
+    def log(self, id: str) -> Path:
+        """See ``Runtime.log``. After a rotation it begins with a hole: ``logs.open_at_start``."""
+        return self.logs.path(id)
+
+    def flooded(self, limit: int) -> bool:
+        """Whether any log takes more room than ``limit`` bytes; quick."""
+        return self.logs.flooded(limit)
+
+    def rotate(self, limit: int, keep: int) -> Sequence[str]:
+        """Bound the logs, as the process runtime does. Blocking. Raises EnvironmentFault."""
+        return self.logs.rotate(limit, keep, known=frozenset(self._entries))
+
+
+def _changed(entry: _Entry | None, state: str) -> bool:
+    return entry is None or entry.stale or entry.container.state != state
+
+
+def _begun(start: _Start) -> Found:
+    """One whose start takes long: nobody may take it for absent and start another."""
+    process = start.process
+    return Found(process.id, True, start.at, dict(process.labels), address=process.address)
+
+
+async def _side_by_side(questions: Iterable[Awaitable[_Answer]]) -> list[_Answer]:
+    """The answers in order; a few questions at a time."""
+    turns = asyncio.Semaphore(AT_ONCE)
+
+    async def ask(question: Awaitable[_Answer]) -> _Answer:
+        async with turns:
+            return await question
+
+    return await asyncio.gather(*(ask(question) for question in questions))

@@ -1,0 +1,168 @@
+"""A program as the engine is told of it: one container, created once and never restarted. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from gapless.model.process import Address, Process
+
+STACK, HOME, ID, FACTS = "gapless.stack", "gapless.home", "gapless.id", "gapless.facts"
+"""Labels: whose a container is, which program it is, and what a later look must tell (JSON)."""
+
+LONGEST = 120
+"""Characters of a container's name."""
+SHARES, BACKGROUND = 1024, 128
+"""Weights of cpu: that of everybody, and that of a program that gives way."""
+TEMPORARY = "/tmp"  # noqa: S108  # of the container, in memory
+LOG = {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "3"}}
+"""What the engine keeps of the output until it is in the log file, bounded. It turns bytes that are
+not UTF-8 into U+FFFD, as every reader does later; ``local`` loses the ends of long lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose containers they are: ``home`` tells stacks of one name under different roofs apart."""
+
+    stack: str
+    home: str
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {STACK: self.stack, HOME: self.home}
+
+    @property
+    def network(self) -> str:
+        """The name of the stack's network."""
+        return f"gapless-{self.stack}-{self.home}"
+
+    def name(self, id: str) -> str:
+        """The container's: readable in ``docker ps``, and different for different ids."""
+        plain = re.sub(r"[^a-zA-Z0-9_.-]", "-", id)
+        if plain != id.replace("@", "-") or len(plain) > LONGEST:
+            plain = f"{plain[:LONGEST]}-{hashlib.sha256(id.encode()).hexdigest()[:8]}"
+        return f"{self.stack}-{self.home}-{plain}"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a container's label remembers of its program. ``at``: CLOCK_BOOTTIME of ``boot``."""
+
+    labels: Mapping[str, str]
+    at: float
+    boot: str
+    address: Address | None = None
+    record_exit: bool = False
+    timeout: float | None = None
+    log: str | None = None
+
+    def to_json(self) -> str:
+        body = {
+            "labels": dict(self.labels),
+            "at": self.at,
+            "boot": self.boot,
+            "address": None if self.address is None else str(self.address),
+            "record_exit": self.record_exit,
+            "timeout": self.timeout,
+            "log": self.log,
+        }
+        return json.dumps(body, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Facts:
+        """The inverse. Raises ValueError, KeyError or TypeError for what is not ours."""
+        body: dict[str, Any] = json.loads(text)
+        address = body.pop("address")
+        return cls(address=None if address is None else Address.parse(address), **body)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the machine adds to a program: uid and gid, further groups, image and network."""
+
+    image: str
+    user: tuple[int, int]
+    groups: tuple[int, ...]
+    network: str
+
+
+def facts(process: Process, at: float, boot: str) -> Facts:
+    """What is to be remembered of a program that begins at ``at``."""
+    return Facts(
+        labels=process.labels,
+        at=at,
+        boot=boot,
+        address=process.address,
+        record_exit=process.record_exit,
+        timeout=process.timeout,
+        log=process.log,
+    )
+
+
+def container(process: Process, known: Facts, owner: Owner, place: Place) -> dict[str, Any]:
+    """The body of the engine's ``create``.
+
+    An init stands before the program: it hands on signals and reaps, as pid 1 of a machine would;
+    without it TERM would not end a program that has no handler. Nothing may be gained inside: no
+    capability, no setuid, a root that is read-only, ``/tmp`` in memory. The engine never restarts
+    it: that is the plan's to decide.
+    """
+    uid, gid = place.user
+    return {
+        "Image": place.image,
+        "Entrypoint": list(process.argv[:1]),
+        "Cmd": list(process.argv[1:]),
+        "Env": [f"{name}={value}" for name, value in _environment(process).items()],
+        "WorkingDir": process.cwd or "/",
+        "User": f"{uid}:{gid}",
+        "Labels": owner.labels | {ID: process.id, FACTS: known.to_json()},
+        "StopSignal": f"SIG{process.stop}",
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": {
+            "Init": True,
+            "RestartPolicy": {"Name": "no"},
+            "NetworkMode": place.network,
+            "GroupAdd": [str(group) for group in place.groups],
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
+            "LogConfig": LOG,
+            "Mounts": _mounts(process),
+            "CpuShares": BACKGROUND if process.background else SHARES,
+            **_limits(process),
+        },
+    }
+
+
+def _environment(process: Process) -> dict[str, str]:
+    base = {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, "LANG": "C.UTF-8"}
+    if process.identity is not None:
+        base |= {"USER": process.identity, "LOGNAME": process.identity}
+    return base | dict(process.env)
+
+
+def _mounts(process: Process) -> list[dict[str, Any]]:
+    """At the very paths that they have on the machine, so that a path means the same to all."""
+    wanted = dict.fromkeys(process.reads, True)
+    if process.address is not None and process.address.socket is not None:
+        wanted[str(PurePosixPath(process.address.socket).parent)] = False
+    return [
+        {"Type": "bind", "Source": path, "Target": path, "ReadOnly": only_read}
+        for path, only_read in sorted(wanted.items())
+    ]
+
+
+def _limits(process: Process) -> dict[str, Any]:
+    limits: dict[str, Any] = {}
+    if process.memory_limit is not None:
+        # Without the second one as much again would be swapped out.
+        limits |= {"Memory": process.memory_limit, "MemorySwap": process.memory_limit}
+    if process.cpu_limit is not None:
+        limits["NanoCpus"] = round(process.cpu_limit * 1e9)
+    return limits

@@ -1,0 +1,263 @@
+"""The container runtime on a real engine, beyond the contract that all runtimes keep."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.runtimes import docker_bench
+from tests.runtimes.process_bench import dead, until
+
+from gapless.errors import EnvironmentFault, RuntimeFault
+from gapless.model.process import Exit, Process
+from gapless.runtimes.docker import DockerRuntime, follow, spec
+from gapless.runtimes.docker.client import Client
+
+
+class Stand:
+    """Runtimes of one stack, one after the other, and everything cleared away in the end."""
+
+    def __init__(self, folder: Path, image: str) -> None:
+        self.folder = folder
+        self.image = image
+        self.opened: list[DockerRuntime] = []
+
+    def runtime(self, **more: Any) -> DockerRuntime:
+        run = self.folder / "run"
+        made = DockerRuntime(self.folder / "state", run, "chat", image=self.image, **more)
+        self.opened.append(made)
+        return made
+
+    async def close(self) -> None:
+        client = Client()
+        owner = self.runtime().owner
+        for body in await client.containers(owner.labels):
+            await client.remove(body["Id"], force=True)
+        for name in await client.networks(owner.labels):
+            await client.remove_network(name)
+        await client.close()
+        for runtime in self.opened:
+            await runtime.close()
+
+
+@pytest.fixture
+async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
+    made = Stand(tmp_path, await asyncio.to_thread(docker_bench.image))
+    yield made
+    await made.close()
+
+
+def shell(text: str, id: str = "web.1@r1", **more: Any) -> Process:
+    return Process(id, ("sh", "-c", text), **more)
+
+
+async def test_what_is_promised_of_containers_holds_inside(stand: Stand) -> None:
+    runtime = stand.runtime()
+    address = runtime.address("web.1@r1", "socket")
+    text = """
+    id -u; cat /proc/self/status
+    echo > /mine 2>/dev/null && echo ROOT IS WRITABLE
+    echo > "$(echo $PLACE)/made" && echo socket directory is writable
+    echo > /tmp/made && echo temporary is writable
+    exec sleep 600
+    """
+    place = str(Path(str(address.socket)).parent)
+    given = shell(text, address=address, identity="web", env={"PLACE": place}, cpu_limit=0.5)
+    found = await runtime.start(given)
+    assert found.alive
+    log = runtime.log("web.1@r1")
+    await until(lambda: "temporary is writable" in log.read_text())
+    lines = log.read_text().splitlines()
+    wanted = runtime.identity_uid("web")
+    assert wanted is None or lines[0] == str(wanted)
+    assert "socket directory is writable" in lines and "ROOT IS WRITABLE" not in lines
+    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+    assert status["CapEff"].strip("0") == status["CapBnd"].strip("0") == ""
+    assert status["NoNewPrivs"] == "1"
+    body = await runtime.client.inspect(runtime.owner.name("web.1@r1"))
+    assert body is not None
+    assert body["HostConfig"]["NanoCpus"] == 500_000_000 and not body["HostConfig"]["PortBindings"]
+    assert list(body["NetworkSettings"]["Networks"]) == [runtime.owner.network]
+
+
+async def test_nothing_of_others_is_touched(stand: Stand) -> None:
+    """Not a container with the labels of the same stack under another roof, nor a stranger's."""
+    client = Client()
+    other = spec.Owner("chat", "another0")
+    labels = other.labels | {spec.ID: "web.1@r1", spec.FACTS: "{}"}
+    foreign = {"Image": stand.image, "Cmd": ["sleep", "600"], "HostConfig": {"NetworkMode": "none"}}
+    keys: list[str] = []
+    try:
+        for body in (foreign, foreign | {"Labels": labels}):
+            key, _ = await client.create(f"foreign{len(keys)}-{stand.folder.name}", body)
+            keys.append(key)
+        runtime = stand.runtime()
+        assert list(await runtime.look()) == []
+        await runtime.start(shell("exec sleep 600"))
+        await runtime.signal("web.1@r1", "KILL")
+        await until(lambda: dead(runtime, "web.1@r1"))
+        await runtime.forget("web.1@r1")
+        assert [await client.inspect(key) is not None for key in keys] == [True, True]
+        # The network goes with the last of ours, and only ours.
+        assert list(await client.networks(runtime.owner.labels)) == []
+    finally:
+        for key in keys:
+            await client.remove(key, force=True)
+        await client.close()
+
+
+async def test_each_line_is_copied_once_whoever_dies_and_when(stand: Stand) -> None:
+    first = stand.runtime()
+    text = "for n in $(seq 2000); do echo line $n; echo error $n >&2; done; exec sleep 600"
+    await first.start(shell(text))
+    log = first.log("web.1@r1")
+    await until(lambda: log.read_text().count("\n") > 500)
+    await first.close()
+    # As a kill between the two writes leaves it: more was copied than the mark knows.
+    (mark,) = (stand.folder / "state" / "copied").iterdir()
+    held = mark.read_text()
+    second = stand.runtime()
+    await second.look()
+    await until(lambda: log.read_text().count("\n") > 1000)
+    await second.close()
+    mark.write_text(held)
+    third = stand.runtime()
+    await third.look()
+    await until(lambda: log.read_text().count("\n") >= 4000)
+    await third.signal("web.1@r1", "KILL")
+    await until(lambda: dead(third, "web.1@r1"))
+    await third.forget("web.1@r1")
+    lines = log.read_text().splitlines()
+    for word in ("line", "error"):
+        assert [x for x in lines if x.startswith(word)] == [f"{word} {n}" for n in range(1, 2001)]
+    assert len(lines) == 4000
+    assert not list((stand.folder / "state" / "copied").iterdir())
+
+
+async def test_lines_of_any_length_are_copied_whole(stand: Stand) -> None:
+    runtime = stand.runtime()
+    await runtime.start(shell("head -c 100000 /dev/zero; echo; echo -n '\\377'", record_exit=True))
+    await until(lambda: dead(runtime, "web.1@r1"))
+    await runtime.forget("web.1@r1")
+    assert runtime.log("web.1@r1").read_bytes() == b"\0" * 100_000 + b"\n\xef\xbf\xbd"
+
+
+async def test_a_job_that_takes_too_long_is_ended_and_says_so(stand: Stand) -> None:
+    runtime = stand.runtime()
+    await runtime.start(Process("job", ("sleep", "600"), record_exit=True, timeout=0.5))
+    found = await until(lambda: dead(runtime, "job"))
+    assert found.exit == Exit(signal=15, timed_out=True)
+
+
+async def test_what_never_ran_is_cleared_away_and_started_again(stand: Stand) -> None:
+    """A creator that died between creating and starting."""
+    first = stand.runtime()
+    given = shell("exec sleep 600")
+    body = spec.container(
+        given,
+        spec.facts(given, 1.0, "boot"),
+        first.owner,
+        spec.Place(stand.image, (70_001, 70_001), (), "none"),
+    )
+    await first.client.create(first.owner.name(given.id), body)
+    second = stand.runtime()
+    assert list(await second.look()) == []
+    assert (await second.start(given)).alive
+    # And one that appears behind the back of the first look.
+    await first.client.create(first.owner.name("web.2@r1"), body)
+    assert (await second.start(shell("exec sleep 600", "web.2@r1"))).alive
+
+
+async def test_a_container_removed_by_other_means_is_gone_and_wakes_the_loop(stand: Stand) -> None:
+    runtime = stand.runtime()
+    await runtime.start(shell("exec sleep 600"))
+    await runtime.client.remove(runtime.owner.name("web.1@r1"), force=True)
+    async with asyncio.timeout(20):
+        assert await anext(aiter(runtime.ended())) == "web.1@r1"
+    assert list(await runtime.look()) == []
+
+
+async def test_a_foreign_container_of_the_name_is_told_and_left_alone(stand: Stand) -> None:
+    runtime = stand.runtime()
+    name = runtime.owner.name("web.1@r1")
+    key, _ = await runtime.client.create(name, {"Image": stand.image, "Cmd": ["true"]})
+    try:
+        with pytest.raises(RuntimeFault, match=f"a container {name} is there already"):
+            await runtime.start(shell("exec sleep 600"))
+        assert await runtime.client.inspect(key) is not None
+    finally:
+        await runtime.client.remove(key, force=True)
+
+
+async def test_a_missing_image_is_a_fault_with_its_name(stand: Stand) -> None:
+    with pytest.raises(RuntimeFault, match="nobody/has-this"):
+        await stand.runtime().start(shell("true", image="nobody/has-this:1"))
+
+
+async def test_more_than_a_hundred_connections_are_no_limit(stand: Stand) -> None:
+    """Each program's output is one; a limit would be a standstill of everything."""
+    client = Client()
+    streams = [client.events({spec.STACK: "chat"}) for _ in range(130)]
+    try:
+        async with asyncio.timeout(60):
+            await asyncio.gather(*(anext(stream) for stream in streams))
+            assert await client.containers({spec.STACK: "nobody"}) == []
+    finally:
+        for stream in streams:
+            await stream.aclose()  # type: ignore[attr-defined]  # a generator
+        await client.close()
+
+
+async def test_no_engine_and_one_too_old_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    for url in (f"unix://{tmp_path}/none.sock", "ftp://nowhere"):
+        with pytest.raises(EnvironmentFault, match="docker:") as refused:
+            await Client(url).engine()
+        assert refused.value.hint == "is Docker running, and may you use it? docker version"
+
+    async def old(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = json.dumps({"ApiVersion": "1.40"}).encode()
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        writer.write(head.encode() + b"\r\nConnection: close\r\n\r\n" + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_unix_server(old, tmp_path / "old.sock")
+    async with server:
+        with pytest.raises(EnvironmentFault, match=r"speaks version 1\.40 of the API, 1\.41 is"):
+            await Client(f"unix://{tmp_path}/old.sock").engine()
+
+
+async def test_an_engine_is_spoken_to_over_tcp_too(stand: Stand) -> None:
+    """A tunnel stands for the engine's own port."""
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection("/var/run/docker.sock")
+        await asyncio.gather(_pass(reader, back), _pass(there, writer))
+
+    server = await asyncio.start_server(tunnel, "127.0.0.1", 0, family=socket.AF_INET)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        runtime = stand.runtime(url=f"tcp://127.0.0.1:{port}")
+        await runtime.start(shell("echo hello", record_exit=True))
+        await until(lambda: dead(runtime, "web.1@r1"))
+        await runtime.forget("web.1@r1")
+        assert runtime.log("web.1@r1").read_text() == "hello\n"
+        await runtime.close()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+def test_a_mark_has_always_the_same_length() -> None:
+    longest = follow.Mark("2026-11-29T02:03:50.065541164Z", 10**6, 10**15)
+    assert len(str(longest)) < follow.WIDTH

@@ -1,0 +1,140 @@
+"""What the engine is told of a program, and what is read from its answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gapless.model.process import Address, Exit, Process
+from gapless.runtimes.docker import follow, seen, spec
+
+OWNER = spec.Owner("chat", "0a1b2c3d")
+PLACE = spec.Place("sha256:1", (70_001, 70_001), (70_002,), "net")
+EVERYWHERE = Address(host="0.0.0.0", port=8001)  # noqa: S104  # in a container
+SOCKET = Address(socket="/run/gapless/chat/s/web.1@r1/s")
+
+
+def told(**more: Any) -> dict[str, Any]:
+    process = Process("web.1@r1", ("app", "--uds", "x"), **more)
+    return spec.container(process, spec.facts(process, 5.0, "boot"), OWNER, PLACE)
+
+
+def test_a_container_can_gain_nothing_and_change_nothing_but_its_socket_s_directory() -> None:
+    body = told(address=SOCKET, reads=("/run/gapless/chat/n",), identity="web", env={"A": "b c"})
+    host = body["HostConfig"]
+    assert body["User"] == "70001:70001" and host["GroupAdd"] == ["70002"]
+    assert (host["CapDrop"], host["SecurityOpt"]) == (["ALL"], ["no-new-privileges:true"])
+    assert host["ReadonlyRootfs"] and list(host["Tmpfs"]) == ["/tmp"]
+    assert [(one["Target"], one["ReadOnly"]) for one in host["Mounts"]] == [
+        ("/run/gapless/chat/n", True),
+        ("/run/gapless/chat/s/web.1@r1", False),
+    ]
+    assert "Privileged" not in host and "Binds" not in host and "PortBindings" not in host
+    assert "A=b c" in body["Env"] and "USER=web" in body["Env"]
+
+
+def test_the_engine_restarts_nothing_and_bounds_what_it_keeps() -> None:
+    host = told()["HostConfig"]
+    assert host["RestartPolicy"] == {"Name": "no"}
+    assert host["LogConfig"]["Config"] == {"max-size": "16m", "max-file": "3"}
+    assert told()["Healthcheck"] == {"Test": ["NONE"]}
+
+
+def test_limits_are_the_engine_s_and_without_them_none_are_set() -> None:
+    host = told(memory_limit=1 << 20, cpu_limit=0.25)["HostConfig"]
+    assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (1 << 20, 1 << 20, 250_000_000)
+    assert not {"Memory", "NanoCpus"} & told()["HostConfig"].keys()
+
+
+def test_names_are_for_people_and_differ_where_ids_do() -> None:
+    assert OWNER.name("web.1@r12.2") == "chat-0a1b2c3d-web.1-r12.2"
+    ids = ["web.1@r1", "web.1-r1", "web.1/r1", "web.1 r1", "w" * 200, "w" * 201]
+    assert len({OWNER.name(id) for id in ids}) == len(ids) - 1  # @ is not in what people name
+    assert all(len(OWNER.name(id)) < 200 for id in ids)
+
+
+def test_facts_come_back_and_a_stranger_s_label_is_refused() -> None:
+    for address in (None, SOCKET, EVERYWHERE):
+        known = spec.Facts({"a": "b"}, 5.5, "boot", address, True, 3.0, "log")
+        assert spec.Facts.from_json(known.to_json()) == known
+    for text in ("", "[]", "{}", '{"address": null, "what": 1}', '{"address": "x"}'):
+        with pytest.raises((ValueError, KeyError, TypeError)):
+            spec.Facts.from_json(text)
+
+
+def answer(**state: Any) -> dict[str, Any]:
+    known = spec.Facts({"a": "b"}, 5.0, "boot", EVERYWHERE)
+    body = {"Status": "running", "Pid": 7, "ExitCode": 0, "OOMKilled": False} | state
+    return {
+        "Id": "k" * 64,
+        "Config": {"Labels": {spec.ID: "web.1@r1", spec.FACTS: known.to_json()}},
+        "State": body,
+        "NetworkSettings": {"Networks": {"net": {"IPAddress": "172.20.0.3"}}},
+    }
+
+
+def test_a_living_one_is_reached_at_its_own_address() -> None:
+    container = seen.read(answer(), "net", "boot")
+    assert container is not None
+    assert container.found.address == Address(host="172.20.0.3", port=8001)
+    assert (container.found.pid, container.found.started_at, container.found.exit) == (7, 5.0, None)
+    other = seen.read(answer(), "net", "another boot")
+    assert other is not None and other.found.started_at == 0.0
+
+
+@pytest.mark.parametrize(
+    ("state", "exit"),
+    [
+        ({"ExitCode": 0}, Exit(code=0)),
+        ({"ExitCode": 3}, Exit(code=3)),
+        ({"ExitCode": 127}, Exit(code=127)),
+        ({"ExitCode": 143}, Exit(signal=15)),
+        ({"ExitCode": 137}, Exit(signal=9)),
+        ({"ExitCode": 137, "OOMKilled": True}, Exit(signal=9, out_of_memory=True)),
+        # The kernel killed some child of it; it ended by itself.
+        ({"ExitCode": 1, "OOMKilled": True}, Exit(code=1)),
+        ({"ExitCode": 255}, Exit(code=255)),
+    ],
+)
+def test_how_it_ended(state: dict[str, Any], exit: Exit) -> None:
+    container = seen.read(answer(Status="exited", Pid=0, **state), "net", "boot")
+    assert container is not None and not container.alive
+    assert (container.found.exit, container.found.pid) == (exit, None)
+
+
+def test_one_that_outlasted_its_time_was_stopped_for_it() -> None:
+    known = spec.Facts({}, 5.0, "boot", timeout=2.0)
+    begun = {"StartedAt": "2026-11-29T02:03:50.065541164Z", "ExitCode": 143}
+    late = begun | {"FinishedAt": "2026-11-29T02:03:52.5Z"}
+    assert seen.end(late, known) == Exit(signal=15, timed_out=True)
+    early = begun | {"FinishedAt": "2026-11-29T02:03:51Z"}
+    assert seen.end(early, known) == Exit(signal=15)
+
+
+def test_what_is_not_ours_is_not_read() -> None:
+    for labels in (None, {}, {spec.ID: "web.1@r1"}, {spec.ID: "x", spec.FACTS: "{}"}):
+        body = answer()
+        body["Config"]["Labels"] = labels
+        assert seen.read(body, "net", "boot") is None
+
+
+def test_memory_is_told_without_what_is_only_cached() -> None:
+    cpu = {"cpu_usage": {"total_usage": 1_500_000_000}}
+    for name in ("total_inactive_file", "inactive_file"):
+        memory = {"usage": 100, "stats": {name: 30}}
+        assert seen.use({"cpu_stats": cpu, "memory_stats": memory}).memory == 70
+    assert seen.use({"cpu_stats": cpu, "memory_stats": {"usage": 5}}).cpu_seconds == 1.5
+    assert not seen.sampled({"memory_stats": {}})
+
+
+def test_a_mark_comes_back_and_knows_where_to_go_on() -> None:
+    mark = follow.Mark()
+    assert (str(mark), mark.since()) == ("- 0 0", "0")
+    mark.add("2026-11-29T02:03:50.065541164Z", 5)
+    mark.add("2026-11-29T02:03:50.065541164Z", 5)
+    mark.add("2026-11-29T02:03:50.000000001Z", 5)  # the other stream, told a little late
+    assert follow.Mark.parse(str(mark)) == mark
+    assert (mark.same, mark.size) == (2, 15)
+    assert mark.since() == "1795917830.065541164"
+    assert follow.Mark.parse("damaged") == follow.Mark()
