@@ -102,8 +102,8 @@ ADDED: list[tuple[str, list[str]]] = [
     (
         "env = { 'A B' = 'x' }",
         [
-            '6: [service.web] env.A B: "A B" is not a valid name: must be letters, digits and '
-            "underscores, not starting with a digit"
+            '6: [service.web] env.A B: "A B" is not a valid name: must be letters, digits, '
+            "underscores, dots and hyphens, not starting with a digit"
         ],
     ),
     ("secrets = 'A'", ['6: [service.web] secrets: must be a list, got "A"']),

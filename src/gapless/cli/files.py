@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,12 +12,11 @@ import click
 from gapless import errors
 from gapless.cli import out
 from gapless.cli.session import FILE, Session
+from gapless.stackfile import write
 
 if TYPE_CHECKING:
     from gapless.model.stack import Stack
     from gapless.stackfile import Loaded
-
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @click.command()
@@ -134,7 +131,7 @@ def show(session: Session) -> None:
             }
         )
         return
-    written = [(f"{row['key']} = {_toml(row['value'])}", row) for row in rows]
+    written = [(f"{row['key']} = {write.value(row['value'])}", row) for row in rows]
     width = min(60, max(len(text) for text, _ in written))
     for text, row in written:
         layer = "" if row["from"] == "base" else f" [{row['from']}]"
@@ -219,18 +216,4 @@ def _values(path: tuple[str | int, ...], value: Any, loaded: Loaded) -> list[dic
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:
-    return ".".join(
-        str(key) if _BARE.fullmatch(str(key)) else json.dumps(key, ensure_ascii=False)
-        for key in path
-    )
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(_toml(item) for item in value)}]"
-    if isinstance(value, dict):
-        inner = ", ".join(f"{_dotted((key,))} = {_toml(below)}" for key, below in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
-    if isinstance(value, bool | int | float | str):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
+    return ".".join(write.key(str(key)) for key in path)

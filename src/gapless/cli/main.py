@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
     "Begin": {
         "init": ("files", "Write a gapless.toml for this folder."),
+        "import": ("imports", "Write a gapless.toml of Compose files."),
         "check": ("files", "Every error in the file at once."),
         "show": ("files", "The file as understood, with the origin of each value."),
         "schema": ("files", "JSON Schema of the file."),

@@ -19,6 +19,7 @@ from gapless.model.units import (
     Rate,
     Seconds,
     UrlPath,
+    VariableName,
     show,
 )
 
@@ -150,7 +151,7 @@ class Service(Program):
     """At most one in the whole deployment; replaced stop-first."""
     cwd: str | None = None
     """Working directory, relative to the source folder."""
-    env: dict[EnvName, str] = Field(default_factory=dict)
+    env: dict[VariableName, str] = Field(default_factory=dict)
     """Environment of this service alone, over the common one."""
     secrets: tuple[EnvName, ...] | None = None
     """Names of the secrets this service sees; absent: all of the root's."""
@@ -336,7 +337,7 @@ class Job(Program):
     """false: a rollback past this release job asks first."""
     cwd: str | None = None
     """Working directory, relative to the source folder."""
-    env: dict[EnvName, str] = Field(default_factory=dict)
+    env: dict[VariableName, str] = Field(default_factory=dict)
     """Environment of this job alone, over the common one."""
     secrets: tuple[EnvName, ...] | None = None
     """Names of the secrets this job sees; absent: all of the root's."""

@@ -163,6 +163,9 @@ UrlPath = Annotated[
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=32)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
+VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]*$")]
+"""Of one program's environment: some read names with dots."""
+
 
 class Model(BaseModel):
     """Frozen, strict about unknown keys, built from TOML values."""

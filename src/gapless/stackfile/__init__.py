@@ -12,6 +12,7 @@
 ``checks``      what only the whole can tell: routes, names, drills, secrets, warnings
 ``loader``      all of it in order: ``load`` and ``parse``
 ``schema``      the JSON Schema · ``reference`` ``gapless docs``
+``write``       values and whole files as text
 ``detect``      what a folder holds · ``init`` a first file for it
 
 Importing this imports no pydantic: that happens when a file is read.

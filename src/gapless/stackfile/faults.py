@@ -45,6 +45,7 @@ FORMS: dict[tuple[str, ...], str] = {
 }
 """What a key must be, where that says more than its type."""
 _NAME_FORM = "must be lower-case letters, digits and hyphens, starting with a letter"
+_VARIABLE_FORM = "must be letters, digits, underscores, dots and hyphens, not starting with a digit"
 _ENV_FORM = "must be letters, digits and underscores, not starting with a digit"
 _DEFAULTS_MISLEAD = (
     frozenset({"run", "port", "env", "image", "build", "allow", "login"}) | scale.TARGETS
@@ -168,7 +169,8 @@ def _message(fault: _Fault) -> str:
     if later := unknown.value(fault.path, fault.value):
         return later
     if "[key]" in fault.errors[0]["loc"]:
-        form = _ENV_FORM if "env" in fault.path else _NAME_FORM
+        form = _ENV_FORM if fault.path[0] == "env" else _NAME_FORM
+        form = _VARIABLE_FORM if "env" in fault.path[2:3] else form
         return f'"{fault.path[-1]}" is not a valid name: {form}'
     inside = tuple(key for key in fault.path[:-1] if isinstance(key, str))
     form = FORMS.get(unknown.general((*inside, *fault.path[-1:])), "")

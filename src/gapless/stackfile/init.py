@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gapless.errors import UsageError
-from gapless.stackfile import detect, references
+from gapless.stackfile import detect, references, write
 from gapless.stackfile.detect import Findings, Folder
 
 KEEP_ALIVE = 3600
@@ -62,7 +62,7 @@ def text(folder: Folder, name: str) -> str:
     """The stack file for a folder; ``name`` is the folder's own, made into a stack's name."""
     found = detect.look(folder)
     services, jobs, notes = _programs(found)
-    lines = ["gapless = 1", f"name = {_quoted(stack_name(name))}"]
+    lines = ["gapless = 1", f"name = {write.value(stack_name(name))}"]
     if found.secrets:
         lines.append(f"secrets = {json.dumps(list(found.secrets))}  # gapless secret set NAME")
     lines += _setup(found)
@@ -72,7 +72,7 @@ def text(folder: Folder, name: str) -> str:
         for program in programs:
             lines += ["", f"[{kind}.{program.name}]"]
             lines += [f"# {line}" for line in program.comment]
-            lines += [f"run = {_quoted(program.run)}", *program.lines]
+            lines += [f"run = {write.value(program.run)}", *program.lines]
     if found.postgres:
         lines += ["", "[data.db]", 'type = "postgres"']
     if found.redis:
@@ -287,7 +287,3 @@ def _text(path: Path) -> str:
 
 def _commented(command: str) -> str:
     return "".join(c if c.isprintable() else " " for c in command)
-
-
-def _quoted(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,184 @@
+"""``gapless import``: Compose files as a stack file, and what became of each of their keys."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gapless import errors
+from gapless.cli import out
+from gapless.cli.session import FILE, Session
+
+if TYPE_CHECKING:
+    from gapless.compose.incoming import Imported
+    from gapless.compose.ledger import Line
+
+KINDS = ("kept", "emulated", "refused")
+EXTRA = "pip install 'gapless[compose]'"
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option(
+    "--profile", "profiles", multiple=True, metavar="NAME", help="Also services of this profile."
+)
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="What is written; absent: gapless.toml beside the first file. -: printed.",
+)
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.option("--allow-loss", is_flag=True, help="Write it although something is refused.")
+@click.pass_obj
+def import_(session: Session, /, files: tuple[str, ...], **given: Any) -> int:
+    """A gapless.toml of Compose files (later ones over earlier ones), and what became of each key.
+
+    The report says what is kept, emulated and refused, with the line it stood on. Values of
+    secrets are not written: it says where they stand. Exit: 0 done, 4 something was refused and
+    nothing was written.
+    """
+    from gapless import stackfile
+
+    folder = Path(files[0]).absolute().parent
+    made = _made(files, folder, given["profiles"])
+    lines = made.lines
+    refused = [line for line in lines if line.kind == "refused"]
+    written = bool(made.text) and (given["allow_loss"] or not refused)
+    target = _target(folder, given["output"])
+    if written:
+        text = _text(made.text, folder, target)
+        stackfile.parse(text, file=target.name if target else FILE)
+        if target is not None:
+            _write(target, text, force=given["force"])
+    else:
+        text = ""
+    if session.json:
+        out.as_json(_document(target, text, made, lines))
+        return 0 if written else errors.Refused.exit_code
+    _print(made, lines, target, text)
+    if not made.text:
+        raise errors.Refused(
+            "import: no service of these files has an image or a build; nothing was written",
+            hint="a file that is laid over another one is named after it",
+        )
+    if not written:
+        raise errors.Refused(
+            f"import: {len(refused)} of {len(lines)} values are refused; nothing was written",
+            hint="--allow-loss writes the file all the same",
+        )
+    return 0
+
+
+def _made(files: Sequence[str], folder: Path, profiles: Iterable[str]) -> Imported:
+    """What the files come to. Raises EnvironmentFault without the library, and their faults."""
+    try:
+        from gapless.compose import incoming, project
+    except ModuleNotFoundError as error:
+        if error.name != "yaml":
+            raise
+        raise errors.EnvironmentFault(
+            "import: Compose files need PyYAML, which is not installed", hint=EXTRA
+        ) from None
+    names = [os.path.relpath(Path(name).absolute(), folder) for name in files]
+
+    def read(name: str) -> str | None:
+        return _read(folder / name, name)
+
+    whole = project.load(names, read, dict(os.environ), frozenset(profiles))
+    return incoming.convert(whole, read, folder.name)
+
+
+def _read(path: Path, name: str) -> str | None:
+    from gapless.stackfile import source
+
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return None  # devices and pipes may never end
+        with path.open("rb") as handle:
+            return source.decode(handle.read(source.LIMIT + 1), file=name)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise errors.UsageError(f"{name}: cannot be read: {reason}") from None
+
+
+def _target(folder: Path, output: str | None) -> Path | None:
+    """The file to write; None: it is printed."""
+    if output == "-":
+        return None
+    target = folder / FILE if output is None else Path(output).absolute()
+    return target / FILE if target.is_dir() else target
+
+
+def _text(text: str, folder: Path, target: Path | None) -> str:
+    """Paths are relative to the source folder: it is named where the file lies elsewhere."""
+    from gapless.stackfile import write
+
+    if target is None or target.parent == folder:
+        return text
+    source = write.value(os.path.relpath(folder, target.parent))
+    return text.replace("\ngapless = 1\n", f"\ngapless = 1\nsource = {source}\n", 1)
+
+
+def _write(target: Path, text: str, *, force: bool) -> None:
+    try:
+        with target.open("w" if force else "x", encoding="utf-8") as handle:
+            handle.write(text)
+    except FileExistsError:
+        raise errors.Refused(f"{target}: exists already", hint="--force replaces it") from None
+    except OSError as error:
+        raise errors.EnvironmentFault(f"{target}: cannot be written: {error.strerror}") from None
+
+
+def _document(
+    target: Path | None, text: str, made: Imported, lines: Sequence[Line]
+) -> dict[str, Any]:
+    rows = {
+        kind: [
+            {"file": line.file, "line": line.line, "key": line.key, "text": line.text}
+            for line in lines
+            if line.kind == kind
+        ]
+        for kind in KINDS
+    }
+    return {
+        "file": str(target) if target is not None and text else None,
+        "text": text,
+        **rows,
+        "secrets": [{"name": s.name, "place": s.place} for s in made.secrets],
+        "warnings": list(made.warned),
+    }
+
+
+def _print(made: Imported, lines: Sequence[Line], target: Path | None, text: str) -> None:
+    """The report goes where it does not stand in the way of the file."""
+    say = out.progress if target is None else out.data
+    places = [f"{line.file}:{line.line}" for line in lines]
+    wide = max(map(len, places), default=0), max((len(line.key) for line in lines), default=0)
+    for kind in KINDS:
+        for line, place in zip(lines, places, strict=True):
+            if line.kind == kind:
+                said = f"{kind.ljust(8)}  {place.ljust(wide[0])}  {line.key.ljust(wide[1])}"
+                say(out.clean(f"{said}  {line.text}".rstrip()))
+    for warning in made.warned:
+        out.progress(out.clean(f"warning: {warning}"))
+    for secret in made.secrets:
+        where = f"its value is at {secret.place}" if secret.place else "nobody has its value"
+        out.progress(out.clean(f"secret {secret.name}: {where}; gapless secret set {secret.name}"))
+    if not text:
+        return
+    if target is None:
+        out.data(text.rstrip("\n"))
+    else:
+        out.data(f"wrote {target.name}")
+        out.progress("hint: read it, then gapless check")
+
+
+COMMANDS = (import_,)

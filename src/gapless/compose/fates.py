@@ -1,0 +1,90 @@
+"""Keys of a service that the stack file has no word for, and what becomes of them."""
+
+from __future__ import annotations
+
+from gapless.compose.ledger import Kind
+
+_LOGS = "gapless keeps the logs, bounded in size: gapless logs"
+_NETWORK = "one network for the stack; nothing but the edge is public"
+_OWN = "containers are gapless's own to name and label"
+_KERNEL = "asks for more of the machine than a container of a stack gets"
+_LIMIT = "no limit of this kind: say limits"
+_NAMES = "names are looked up on the stack's network alone"
+_DEVELOP = "of development alone: gapless deploy releases what changed"
+
+SERVICE: dict[str, tuple[Kind, str]] = {
+    "annotations": ("emulated", _OWN),
+    "attach": ("emulated", _LOGS),
+    "blkio_config": ("refused", _LIMIT),
+    "cap_add": ("refused", _KERNEL),
+    "cap_drop": ("refused", "no word for it yet"),
+    "cgroup": ("refused", _KERNEL),
+    "cgroup_parent": ("refused", _KERNEL),
+    "container_name": ("emulated", "replicas are called after the service: web.1@r12"),
+    "cpu_count": ("refused", _LIMIT),
+    "cpu_percent": ("refused", _LIMIT),
+    "cpu_period": ("refused", _LIMIT),
+    "cpu_quota": ("refused", _LIMIT),
+    "cpu_rt_period": ("refused", _LIMIT),
+    "cpu_rt_runtime": ("refused", _LIMIT),
+    "cpu_shares": ("refused", _LIMIT),
+    "cpuset": ("refused", _LIMIT),
+    "credential_spec": ("refused", _KERNEL),
+    "develop": ("emulated", _DEVELOP),
+    "device_cgroup_rules": ("refused", _KERNEL),
+    "devices": ("refused", _KERNEL),
+    "dns": ("refused", _NAMES),
+    "dns_opt": ("refused", _NAMES),
+    "dns_search": ("refused", _NAMES),
+    "domainname": ("refused", _NAMES),
+    "external_links": ("refused", "containers of others are out of reach"),
+    "extra_hosts": ("refused", _NAMES),
+    "gpus": ("refused", "no devices in this version"),
+    "group_add": ("refused", "say user"),
+    "hostname": ("emulated", "a replica's name is its id; services are found by theirs"),
+    "init": ("emulated", "children that nobody waits for are the runtime's to reap"),
+    "ipc": ("refused", _KERNEL),
+    "isolation": ("refused", _KERNEL),
+    "label_file": ("emulated", _OWN),
+    "links": ("emulated", _NETWORK),
+    "logging": ("emulated", _LOGS),
+    "mac_address": ("refused", _NETWORK),
+    "mem_swappiness": ("refused", _LIMIT),
+    "memswap_limit": ("refused", _LIMIT),
+    "models": ("refused", "no models in this version: run one as a service"),
+    "oom_kill_disable": ("refused", _KERNEL),
+    "oom_score_adj": ("refused", _LIMIT),
+    "pid": ("refused", _KERNEL),
+    "pids_limit": ("refused", _LIMIT),
+    "platform": ("refused", "images are of the machine's own platform"),
+    "post_start": ("refused", "no hooks: say a job"),
+    "pre_stop": ("refused", "no hooks: a program hears TERM once it has no work left"),
+    "privileged": ("refused", _KERNEL),
+    "provider": ("refused", "no providers"),
+    "pull_policy": ("emulated", "an image is pulled once for each release, and its digest kept"),
+    "pull_refresh_after": ("emulated", "an image is pulled once for each release"),
+    "read_only": ("refused", "no word for it yet"),
+    "runtime": ("refused", "containers have the machine's own runtime"),
+    "security_opt": ("refused", "no word for it yet"),
+    "shm_size": ("refused", _LIMIT),
+    "stdin_open": ("emulated", "no terminal: gapless exec opens one"),
+    "storage_opt": ("refused", _LIMIT),
+    "sysctls": ("refused", _KERNEL),
+    "tmpfs": ("emulated", "files in a container are gone with it anyway"),
+    "tty": ("emulated", "no terminal: gapless exec opens one"),
+    "ulimits": ("refused", _LIMIT),
+    "use_api_socket": ("refused", _KERNEL),
+    "userns_mode": ("refused", _KERNEL),
+    "uts": ("refused", _KERNEL),
+    "volumes_from": ("refused", "say volumes with a files store for both"),
+}
+"""Key to what is said of all below it."""
+
+DEPLOY: dict[str, tuple[Kind, str]] = {
+    "endpoint_mode": ("emulated", "others reach a service at the edge's listener for it"),
+    "labels": ("emulated", _OWN),
+    "placement": ("emulated", "there is one machine"),
+    "rollback_config": ("emulated", "undoing is a flip to the old replicas, all at once"),
+}
+NETWORK = _NETWORK
+"""What is said of networks."""

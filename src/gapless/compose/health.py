@@ -1,0 +1,105 @@
+"""Health checks of a Compose file: they say when a replica is ready."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gapless.compose import draft as drafts
+from gapless.compose import ports, sizes
+from gapless.compose.draft import MOUNTED, Draft
+from gapless.compose.forms import text
+from gapless.compose.tree import Map, Node, Scalar, Seq
+from gapless.model.units import format_duration
+
+START = 30.0
+"""Seconds that a boot may take anyway."""
+_PATH = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*")
+
+
+def write(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
+    """``healthcheck``: ready, and how long a boot may take."""
+    ledger = draft.ledger
+    table = node.items if isinstance(node, Map) else {}
+    off = text(table.get("disable")).lower() in ("true", "yes", "on")
+    test = table.get("test")
+    words = _test(draft, test)
+    if off or words == ["NONE"] or not words:
+        ledger.rest(node, "kept", "no check")
+        return
+    if any(MOUNTED in word for word in words):
+        ledger.rest(node, "refused", f"there are no files in {MOUNTED}: secrets are variables")
+        return
+    ready = _probe(draft, service, test, words)
+    if ready is None:
+        ledger.rest(node, "refused", "a check that asks no command and no address")
+        return
+    _timing(draft, table, ready, made)
+    if draft.roles.get(service) == "job":
+        ledger.rest(node, "emulated", "a job has no check: its end says whether it went well")
+        made.pop("start", None)
+        return
+    made["ready"] = ready["path"] if set(ready) == {"path"} else ready
+    said = f"ready = {ready['path']}" if "path" in ready else "ready, as a command"
+    ledger.say(test, "kept", said)
+    ledger.rest(node, "kept", "")
+
+
+def _test(draft: Draft, test: Node | None) -> list[str]:
+    if isinstance(test, Scalar):
+        return ["CMD-SHELL", drafts.escape(draft.value(test, "healthcheck.test"))] * bool(test.text)
+    if isinstance(test, Seq):
+        return [drafts.escape(draft.value(item, "healthcheck.test")) for item in test.items]
+    return []
+
+
+def _probe(
+    draft: Draft, service: str, test: Node | None, words: list[str]
+) -> dict[str, Any] | None:
+    asked = ports.asked(test)
+    port = draft.ports.get(service)
+    if asked is not None and port is not None and int(asked["port"] or 80) == port:
+        path = asked["path"] or "/"
+        if _PATH.fullmatch(path) and re.search(r"\b(curl|wget)\b", " ".join(words)):
+            return {"path": path}
+    if words[0] == "CMD":
+        command = words[1:]
+    elif words[0] == "CMD-SHELL":
+        command = ["sh", "-c", " ".join(words[1:])]
+    else:
+        return None
+    if not command or not command[0] or any("\0" in word for word in command):
+        return None
+    return {"command": command}
+
+
+def _timing(
+    draft: Draft, table: dict[str, Node], ready: dict[str, Any], made: dict[str, Any]
+) -> None:
+    ledger = draft.ledger
+    for key, name in (("interval", "every"), ("timeout", "timeout")):
+        node = table.get(key)
+        seconds = sizes.seconds(draft.value(node, key)) if node is not None else None
+        if node is not None and not seconds:
+            ledger.refused(node, "is no duration")
+        elif seconds:
+            ready[name] = format_duration(seconds)
+    retries = table.get("retries")
+    if retries is not None:
+        number = sizes.whole(draft.value(retries, "retries"))
+        if number is None or not 1 <= number <= 100:
+            ledger.refused(retries, "must be from 1 to 100")
+        else:
+            ready["after"] = number
+    period = table.get("start_period")
+    if period is not None:
+        seconds = sizes.seconds(draft.value(period, "start_period"))
+        if seconds is None:
+            ledger.refused(period, "is no duration")
+        elif seconds > START:
+            made["start"] = format_duration(seconds)
+            ledger.kept(period, "start: not ready by then, a replica has failed")
+        else:
+            ledger.emulated(period, f"a boot may take {START:g} s anyway")
+    if (often := table.get("start_interval")) is not None:
+        ledger.emulated(often, "a replica that boots is asked often anyway")

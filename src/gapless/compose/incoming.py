@@ -1,0 +1,301 @@
+"""A Compose project as a stack file, and a report of what became of each of its keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gapless.compose import draft as drafts
+from gapless.compose import ports, proxies, services, stores, volumes
+from gapless.compose.draft import Draft, Secret
+from gapless.compose.forms import rebased, text
+from gapless.compose.ledger import Ledger, Line
+from gapless.compose.project import Project, Reader
+from gapless.compose.proxies import Front, Place
+from gapless.compose.tree import Map, Node, Scalar
+from gapless.stackfile import init, write
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """``text``: the stack file; "" where no service is left to write. ``secrets``: those that it
+    asks for, with the place of each value. ``warned``: what is worth a look.
+    """
+
+    text: str
+    lines: tuple[Line, ...]
+    secrets: tuple[Secret, ...]
+    warned: tuple[str, ...]
+
+
+def convert(project: Project, read: Reader, folder: str) -> Imported:
+    """The stack file of a project. ``folder``: the name of its folder.
+
+    Raises InvalidStack with the place of a value that cannot be read.
+    """
+    draft = Draft(project, Ledger(), read)
+    drafts.naming(draft)
+    _mounted(draft)
+    drafts.tell(draft)
+    front = proxies.find(draft)
+    _roles(draft)
+    known = stores.recognise(draft)
+    for name in project.services:
+        if draft.roles[name] == "service":
+            port = ports.http(draft, name, front.ports.get(name))
+            if port is not None:
+                draft.ports[name] = port
+    draft.tree = _tree(draft, front, known, folder)
+    _rest(draft)
+    lines = draft.ledger.lines(project)
+    asked = draft.tree.get("secrets", [])
+    secrets = tuple(draft.secrets[name] for name in asked)
+    notes = ["Made by gapless import of " + ", ".join(sorted(project.documents)) + "."]
+    made = write.document(draft.tree, notes) if draft.tree.get("service") else ""
+    return Imported(made, tuple(lines), secrets, tuple(draft.warned))
+
+
+def _mounted(draft: Draft) -> None:
+    """Secrets of the Compose file, by the names that they have here."""
+    for name, node in draft.project.resources.get("secrets", {}).items():
+        table = node.items if isinstance(node, Map) else {}
+        wanted = re.sub(r"[^A-Za-z0-9]+", "_", name).upper().strip("_") or "SECRET"
+        wanted = wanted if wanted[0].isalpha() else f"S_{wanted}"
+        file = rebased(text(table.get("file")), draft.project.folders.get(f"secrets.{name}", ""))
+        variable = text(table.get("environment"))
+        place = file or draft.project.known.get(variable, variable)
+        held = draft.secret(wanted, f"compose:{name}", place)
+        draft.mounted[name] = held
+        draft.ledger.rest(node, "kept", f"the secret {held}: gapless secret set {held}")
+
+
+def _roles(draft: Draft) -> None:
+    for name in draft.project.services:
+        if name in draft.roles:
+            continue
+        items = draft.items(name)
+        if "image" not in items and "build" not in items:
+            draft.roles[name] = "lost"
+        else:
+            draft.roles[name] = "job" if _ends(draft, name) else "service"
+
+
+def _ends(draft: Draft, name: str) -> bool:
+    """Whether it runs to an end: somebody waits for that, or nothing starts it again."""
+    for other in draft.project.services:
+        after = draft.items(other).get("depends_on")
+        mine = after.items.get(name) if isinstance(after, Map) else None
+        condition = text(mine.items.get("condition")) if isinstance(mine, Map) else ""
+        if condition == "service_completed_successfully":
+            return True
+    if ports.of(draft, name):
+        return False
+    deploy = draft.items(name).get("deploy")
+    policy = deploy.items.get("restart_policy") if isinstance(deploy, Map) else None
+    once = text(policy.items.get("condition")) == "none" if isinstance(policy, Map) else False
+    mode = text(deploy.items.get("mode")) if isinstance(deploy, Map) else ""
+    restart = draft.items(name).get("restart")
+    return (
+        once or mode.endswith("-job") or (restart is not None and text(restart) in ("no", "false"))
+    )
+
+
+def _tree(
+    draft: Draft, front: Front, known: Mapping[str, stores.Store], folder: str
+) -> dict[str, Any]:
+    made: dict[str, dict[str, Any]] = {"service": {}, "job": {}, "data": {}}
+    for name, role in draft.roles.items():
+        written = draft.names[name]
+        if role in ("service", "job"):
+            made[role][written] = services.table(draft, name, known)
+        elif role == "data":
+            made["data"][written] = stores.table(draft, known[name])
+        elif role == "lost":
+            for node in draft.items(name).values():
+                draft.ledger.rest(node, "refused", "the service has neither image nor build")
+    for name, role in draft.roles.items():
+        if role == "job":
+            made["job"][draft.names[name]] = _job(draft, name, made["job"][draft.names[name]])
+    for store in draft.files.values():
+        made["data"][store] = {"type": "files"}
+    edge, domains = _published(draft, front, made["service"])
+    tree: dict[str, Any] = {"gapless": 1, "name": _name(draft, folder)}
+    if domains:
+        tree["domains"] = domains
+    if secrets := _shared_secrets(made):
+        tree["secrets"] = secrets
+    made["service"] = {
+        name: {key: table[key] for key in _SERVICE if key in table}
+        for name, table in made["service"].items()
+    }
+    tree |= {kind: tables for kind, tables in made.items() if tables}
+    if edge:
+        tree["edge"] = edge
+    return tree
+
+
+def _name(draft: Draft, folder: str) -> str:
+    node = draft.project.rest.get("name")
+    said = draft.value(node, "name") if node is not None else ""
+    name = init.stack_name(said or folder)
+    if node is not None:
+        draft.ledger.say(node, "kept" if name == said else "emulated", f"name = {name}")
+    return name
+
+
+def _shared_secrets(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The secrets of all; who sees each of them need not say so."""
+    tables = [table for kind in ("service", "job") for table in made[kind].values()]
+    found = sorted({name for table in tables for name in table["secrets"]})
+    for table in tables:
+        if sorted(table["secrets"]) == found:
+            del table["secrets"]
+        else:
+            table["secrets"] = sorted(table["secrets"])
+    return found
+
+
+_SERVICE = (
+    "image", "build", "entrypoint", "run", "port", "route", "sticky", "replicas", "ready", "start",
+    "drain", "grace", "watch", "surge", "reserve", "limits", "user", "cwd", "volumes", "env",
+    "secrets",
+)  # fmt: skip
+_JOB = ("image", "build", "run", "entrypoint", "when", "user", "cwd", "volumes", "env", "secrets")
+
+
+def _job(draft: Draft, name: str, table: dict[str, Any]) -> dict[str, Any]:
+    after = draft.items(name).get("depends_on")
+    waits = [
+        other for other in (after.items if isinstance(after, Map) else ())
+        if draft.roles.get(other) == "service"
+    ]  # fmt: skip
+    table["when"] = "after-release" if waits else "release"
+    for port in ports.of(draft, name):
+        draft.ledger.refused(port.node, "a job has no address")
+    return {key: table[key] for key in _JOB if key in table}
+
+
+def _published(
+    draft: Draft, front: Front, tables: dict[str, dict[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
+    """(the edge's table, domains); routes and ports go into the services' tables."""
+    http = [name for name in draft.project.services if name in draft.ports]
+    listen, public = proxies.listens(draft, front)
+    main = None if front.services else _main(draft, http)
+    edge: dict[str, Any] = {}
+    hosts = [p.host for places in front.places.values() for p in places[:1] if p.host]
+    domains = sorted({host for host in hosts if _domain(host)}) if front.tls else []
+    if main is not None:
+        first = _first(draft, main)
+        listen = proxies.address(first) if first is not None and first.published else None
+    if listen is not None and not (domains and listen == "*:80"):
+        edge["listen"] = listen
+    taken: set[tuple[str | None, str]] = set()
+    where = listen or "127.0.0.1:8080"
+    for name in http:
+        table = tables[draft.names[name]]
+        place = _place(draft, front, name, main, taken)
+        _route(table, draft.ports[name], place, alone=len(http) == 1)
+        if name in front.sticky:
+            table["sticky"] = "cookie"
+        at = where if place is None or place.host is None else f"{where}, host {place.host}"
+        ports.tell(draft, name, draft.ports[name], at if place else "")
+    for name, role in draft.roles.items():
+        if role == "service" and name not in draft.ports:
+            ports.tell(draft, name, None, "")
+    for port in public:
+        _edge_port(draft, port, listen, secure=bool(domains))
+    return edge, domains
+
+
+def _main(draft: Draft, http: list[str]) -> str | None:
+    """The service that people find at the edge's own address: port 80, or the first one."""
+    published = [name for name in http if _first(draft, name) is not None]
+    order = {80: 0, 443: 1, 8080: 2}
+    return min(published, key=lambda name: order.get(_number(_first(draft, name)), 3), default=None)
+
+
+def _number(port: ports.Port | None) -> int:
+    return port.published or 0 if port is not None else 0
+
+
+def _first(draft: Draft, name: str) -> ports.Port | None:
+    """The published port behind which a service speaks HTTP."""
+    found = ports.of(draft, name)
+    return next(
+        (p for p in found if p.published is not None and p.target == draft.ports[name]), None
+    )
+
+
+def _place(
+    draft: Draft,
+    front: Front,
+    name: str,
+    main: str | None,
+    taken: set[tuple[str | None, str]],
+) -> Place | None:
+    """Where a service is published; None: it is private."""
+    said = front.places.get(name)
+    place: Place | None = None
+    if said:
+        place = said[0]
+    elif name == main:
+        place = Place(None)
+    elif _first(draft, name) is not None or (name in front.ports and front.places == {}):
+        place = Place(f"{draft.names[name]}.localhost")
+    if place is not None and (place.host, place.path.rstrip("/") or "/") in taken:
+        place = Place(f"{draft.names[name]}.localhost")
+    if place is not None:
+        taken.add((place.host, place.path.rstrip("/") or "/"))
+    return place
+
+
+def _route(table: dict[str, Any], port: int, place: Place | None, *, alone: bool) -> None:
+    table["port"] = port
+    if place is None:
+        table["route"] = False
+    elif place.host is not None:
+        table["route"] = {"host": place.host, "path": place.path}
+    elif place.path != "/" or not alone:
+        table["route"] = place.path
+
+
+def _domain(host: str) -> bool:
+    """Whether an authority would certify it."""
+    return "." in host and not host.endswith(".localhost") and not re.fullmatch(r"[0-9.]+", host)
+
+
+def _edge_port(draft: Draft, port: ports.Port, listen: str | None, *, secure: bool) -> None:
+    if listen is not None and listen == proxies.address(port):
+        draft.ledger.kept(port.node, f"[edge] listen = {listen}")
+    elif port.published in (443, 8443):
+        said = "tls_listen" if secure else "the edge speaks TLS once domains or [edge] tls say so"
+        draft.ledger.say(port.node, "kept" if secure else "refused", said)
+    else:
+        draft.ledger.emulated(port.node, "no page of its own there: gapless ps, top, logs edge")
+
+
+def _rest(draft: Draft) -> None:
+    """What becomes of the other keys of the root."""
+    ledger = draft.ledger
+    volumes.resources(draft)
+    for key, node in draft.project.rest.items():
+        if key == "version":
+            ledger.rest(node, "kept", "says nothing any more")
+        elif key.startswith("x-"):
+            ledger.rest(node, "emulated", "what refers to it is written out")
+        elif key == "include":
+            ledger.rest(node, "kept", "what is included is written out")
+        elif _nothing(node):
+            ledger.rest(node, "kept", "says nothing")
+    for name, node in draft.project.services.items():
+        for leaf in node.leaves:
+            ledger.rest(Scalar("", "null", (leaf,)), "kept", f"[service.{draft.names[name]}]")
+
+
+def _nothing(node: Node) -> bool:
+    if isinstance(node, Map):
+        return not node.items
+    return isinstance(node, Scalar) and node.kind == "null"

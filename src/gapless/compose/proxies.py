@@ -1,0 +1,231 @@
+"""Balancers of a Compose file that the edge replaces, and what their labels and files say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from gapless.compose import nginxconf, ports, stores
+from gapless.compose.draft import Draft
+from gapless.compose.forms import rebased, text
+from gapless.compose.tree import Map, Node, Seq
+
+KINDS = ("traefik", "nginx", "haproxy", "caddy")
+_LABEL = re.compile(r"traefik\.http\.(routers|services)\.([^.]+)\.(.+)", re.IGNORECASE)
+_RULE = re.compile(r"(Host|PathPrefix|Path|HostSNI)\(([^()]*)\)", re.IGNORECASE)
+_QUOTED = re.compile(r"[`\"']([^`\"']+)[`\"']")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a service is published: host (None: each) and path."""
+
+    host: str | None
+    path: str = "/"
+
+
+@dataclass(slots=True)
+class Front:
+    """What balancers say. ``places`` and ``ports`` by service; ``tls``: certificates are got."""
+
+    services: list[str] = field(default_factory=list)
+    places: dict[str, list[Place]] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    sticky: set[str] = field(default_factory=set)
+    tls: bool = False
+    redirected: bool = False
+
+
+def find(draft: Draft) -> Front:
+    """The balancers of a project; ``draft.roles`` says which services the edge replaces."""
+    front = Front()
+    for name in draft.project.services:
+        kind = _kind(draft, name)
+        if kind == "traefik":
+            _traefik(draft, name, front)
+        elif kind in ("nginx", "caddy", "haproxy"):
+            _written(draft, name, kind, front)
+    labelled = [name for name in draft.project.services if _labels(draft, name)]
+    if labelled and not front.services:
+        # The balancer is in a file that was not named; what its labels say is known all the same.
+        draft.warned.append("labels for traefik are read, although no traefik is in these files")
+    for name in labelled:
+        _read_labels(draft, name, front)
+    return front
+
+
+def _kind(draft: Draft, name: str) -> str | None:
+    root, base, _ = stores.image(draft, name)
+    if base in KINDS and root in ("", "library", "bitnami", "nginxinc", "haproxytech"):
+        return base
+    return "nginx" if base in ("nginx-unprivileged",) else None
+
+
+def _traefik(draft: Draft, name: str, front: Front) -> None:
+    draft.roles[name] = "edge"
+    front.services.append(name)
+    items = draft.items(name)
+    words = " ".join(_words(items.get("command")))
+    front.tls |= ".acme." in words
+    front.redirected |= "redirections" in words
+    for key, node in items.items():
+        if key not in ("ports", "labels"):
+            draft.ledger.rest(node, "emulated", "the edge is there instead of traefik")
+
+
+def _words(node: Node | None) -> list[str]:
+    if isinstance(node, Seq):
+        return [text(item) for item in node.items]
+    return stores.split(text(node))
+
+
+def _labels(draft: Draft, name: str) -> list[tuple[str, str, str, Node]]:
+    """(routers or services, its name, the rest, the node) of each label for traefik."""
+    table = draft.items(name).get("labels")
+    found = []
+    for key, node in table.items.items() if isinstance(table, Map) else ():
+        match = _LABEL.fullmatch(key)
+        if match:
+            found.append((match[1].lower(), match[2], match[3].lower(), node))
+    return found
+
+
+def _read_labels(draft: Draft, name: str, front: Front) -> None:
+    ledger = draft.ledger
+    for kind, _, rest, node in _labels(draft, name):
+        value = draft.value(node, "labels")
+        if kind == "services" and rest == "loadbalancer.server.port" and value.isdigit():
+            if 0 < int(value) < 65536:
+                front.ports[name] = int(value)
+                ledger.kept(node, f"port = {int(value)}")
+        elif kind == "routers" and rest == "rule":
+            _rule(draft, name, value, node, front)
+        elif rest.startswith("tls"):
+            front.tls |= rest != "tls" or value.lower() == "true"
+            ledger.kept(node, "the edge gets and renews certificates")
+        elif rest.startswith("loadbalancer.sticky"):
+            front.sticky.add(name)
+            ledger.kept(node, 'sticky = "cookie"')
+        elif rest in ("entrypoints", "service", "priority"):
+            ledger.emulated(node, "the edge listens at one address, and longer paths come first")
+    _others(draft, name)
+
+
+def _others(draft: Draft, name: str) -> None:
+    table = draft.items(name).get("labels")
+    for key, node in table.items.items() if isinstance(table, Map) else ():
+        if key.lower() in ("traefik.enable", "traefik.docker.network"):
+            draft.ledger.rest(node, "kept", "the edge is there instead of traefik")
+        elif key.lower().startswith("traefik."):
+            draft.ledger.rest(node, "refused", "the edge has no such rule: see [edge] and route")
+
+
+def _rule(draft: Draft, name: str, rule: str, node: Node, front: Front) -> None:
+    found = [(m[1].lower(), _QUOTED.findall(m[2])) for m in _RULE.finditer(rule)]
+    left = _RULE.sub("", rule)
+    known = not re.sub(r"&&|\|\||[()\s]", "", left)
+    hosts = [host.lower() for kind, words in found if kind == "host" for host in words]
+    paths = [path for kind, words in found if kind.startswith("path") for path in words]
+    hosts = [host for host in hosts if re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host)]
+    paths = [path for path in paths if re.fullmatch(r"/[A-Za-z0-9._~/-]*", path)]
+    if not (hosts or paths) or not known:
+        draft.ledger.refused(node, "a route is a host and a path: say route")
+        return
+    made = [Place(host, path) for host in hosts or [None] for path in paths or ["/"]]
+    places = front.places.setdefault(name, [])
+    fresh = [place for place in made if place not in places]
+    places += fresh
+    if len(places) > 1 and fresh:
+        draft.ledger.refused(node, f"a service has one route, {_said(places[0])}")
+        del places[1:]
+    elif any(kind == "path" for kind, _ in found):
+        draft.ledger.emulated(node, f"route = {_said(made[0])}: paths below it too")
+    else:
+        draft.ledger.kept(node, f"route = {_said(made[0])}")
+
+
+def _said(place: Place) -> str:
+    return f"{place.host or ''}{place.path}"
+
+
+def _written(draft: Draft, name: str, kind: str, front: Front) -> None:
+    """nginx and its like: replaced where each rule of their file is understood."""
+    files = list(_files(draft, name, kind))
+    readable = [(node, content) for node, content in files if content is not None]
+    if "build" in draft.items(name) or not readable:
+        if kind != "nginx" or files:
+            draft.warned.append(
+                f"{name} is {kind}, and stays: its configuration is not here to be read"
+            )
+        return
+    if kind != "nginx":
+        draft.warned.append(f"{name} is {kind}, and stays: its rules are not read in this version")
+        return
+    known = set(draft.project.services)
+    rules = [rule for _, content in readable for rule in nginxconf.read(content)]
+    if not rules or any(rule.service not in known for rule in rules):
+        draft.warned.append(f"{name} is nginx, and stays: it does more than pass requests on")
+        return
+    draft.roles[name] = "edge"
+    front.services.append(name)
+    for rule in rules:
+        front.ports.setdefault(rule.service, rule.port)
+        places = front.places.setdefault(rule.service, [])
+        for host in rule.hosts or (None,):
+            if (place := Place(host, rule.path)) not in places:
+                places.append(place)
+    for key, node in draft.items(name).items():
+        if key not in ("ports", "volumes"):
+            draft.ledger.rest(node, "emulated", "the edge is there instead of nginx")
+    for node, _ in files:
+        draft.ledger.kept(node, "its rules are routes of the services now")
+    if (volumes := draft.items(name).get("volumes")) is not None:
+        draft.ledger.rest(volumes, "emulated", "the edge is there instead of nginx")
+
+
+_CONFIGS = {
+    "nginx": ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d/", "/etc/nginx/templates/"),
+    "caddy": ("/etc/caddy/Caddyfile",),
+    "haproxy": ("/usr/local/etc/haproxy/", "/etc/haproxy/"),
+}
+
+
+def _files(draft: Draft, name: str, kind: str) -> Iterator[tuple[Node, str | None]]:
+    """The mounted configuration files, with their texts where these can be read."""
+    volumes, configs = (draft.items(name).get(key) for key in ("volumes", "configs"))
+    for item in volumes.items if isinstance(volumes, Seq) else []:
+        target = text(item.items.get("target")) if isinstance(item, Map) else ""
+        if isinstance(item, Map) and _is_config(target, kind):
+            path = draft.value(item.items.get("source"), "volumes")
+            yield item, draft.read(path.removeprefix("./"))
+    for item in configs.items if isinstance(configs, Seq) else []:
+        if isinstance(item, Map) and _is_config(text(item.items.get("target")), kind):
+            source = text(item.items.get("source"))
+            config = draft.project.resources.get("configs", {}).get(source)
+            if isinstance(config, Map):
+                base = draft.project.folders.get(f"configs.{source}", "")
+                file = rebased(text(config.items.get("file")), base)
+                content = text(config.items.get("content"))
+                yield item, content or (draft.read(file.removeprefix("./")) if file else None)
+
+
+def _is_config(target: str, kind: str) -> bool:
+    return any(target == known or target.startswith(known) for known in _CONFIGS[kind])
+
+
+def listens(draft: Draft, front: Front) -> tuple[str | None, list[ports.Port]]:
+    """(address of the edge, the balancers' published ports) where a balancer published some."""
+    found = [port for name in front.services for port in ports.of(draft, name)]
+    web = [port for port in found if port.published and port.published not in (443, 8443)]
+    if not web:
+        return None, found
+    first = min(web, key=lambda port: (port.target not in (80, 8080), port.published or 0))
+    return address(first), found
+
+
+def address(port: ports.Port) -> str:
+    """Where the edge listens for what a port was published for."""
+    host = port.host
+    where = "*" if host in ("", "0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104
+    return f"{where}:{port.published}"

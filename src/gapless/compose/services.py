@@ -1,0 +1,370 @@
+"""One service of a Compose file as a table of the stack file, and what becomes of its keys."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pydantic
+
+from gapless.compose import draft as drafts
+from gapless.compose import fates, health, sizes, stores, variables, volumes
+from gapless.compose.draft import MOUNTED, Draft, Told
+from gapless.compose.forms import text
+from gapless.compose.tree import Map, Node, Scalar, Seq, scalars
+from gapless.model import image as images
+
+Table = dict[str, Any]
+_IMAGE = re.compile(images.IMAGE_FORM)
+_USER = re.compile(images.USER_FORM)
+
+
+def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Table:
+    """``[service.NAME]`` or ``[job.NAME]``, without ports and routes."""
+    items = draft.items(service)
+    made: Table = {}
+    for key, node in items.items():
+        writer = _WRITERS.get(key)
+        if writer is not None:
+            writer(draft, service, node, made)
+        elif key in fates.SERVICE:
+            kind, said = fates.SERVICE[key]
+            draft.ledger.rest(node, kind, said)
+        elif key.startswith("x-"):
+            draft.ledger.rest(node, "emulated", "gapless reads no extensions of services")
+    _environment(draft, service, made, known)
+    return made
+
+
+def _image(draft: Draft, service: str, node: Node, made: Table) -> None:
+    named = draft.value(node, "image").strip()
+    if "build" in draft.items(service):
+        draft.ledger.emulated(node, "the image is built, and named by its release")
+    elif _IMAGE.fullmatch(named) and len(named) <= 400:
+        made["image"] = named
+        draft.ledger.kept(node, "" if named == text(node) and _plain(node) else f"now {named}")
+    else:
+        draft.ledger.refused(node, f'is no image: "{named}"')
+
+
+def _plain(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.raw is None
+
+
+def _build(draft: Draft, service: str, node: Node, made: Table) -> None:
+    ledger = draft.ledger
+    if not isinstance(node, Map):
+        ledger.refused(node, "must be a folder, or a mapping")
+        return
+    found: Table = {}
+    for key, inner in node.items.items():
+        value = draft.value(inner, f"build.{key}")
+        if key == "context":
+            _context(draft, inner, value, found)
+        elif key == "dockerfile":
+            _fitting(draft, inner, found, key, posixpath.normpath(value))
+        elif key == "target":
+            _fitting(draft, inner, found, key, value)
+        elif key == "args":
+            _arguments(draft, inner, found)
+        else:
+            ledger.refused(inner, "the build has no such choice: say it in the Dockerfile")
+    found.setdefault("context", ".")
+    made["build"] = found["context"] if set(found) == {"context"} else found
+
+
+def _context(draft: Draft, node: Node, value: str, found: Table) -> None:
+    if "://" in value or value.startswith(("/", "~", "git@")):
+        draft.ledger.refused(node, "must lie within the source folder: what is built is released")
+        return
+    _fitting(draft, node, found, "context", posixpath.normpath(value or "."))
+
+
+def _fitting(draft: Draft, node: Node, found: Table, key: str, value: str) -> None:
+    """Keep a value that the model takes; else it is refused in the model's words."""
+    try:
+        images.Build.model_validate({key: value})
+    except pydantic.ValidationError as error:
+        draft.ledger.refused(node, error.errors()[0]["msg"].removeprefix("Value error, "))
+        return
+    found[key] = value
+    draft.ledger.kept(node)
+
+
+def _arguments(draft: Draft, node: Node, found: Table) -> None:
+    for key, inner in node.items.items() if isinstance(node, Map) else ():
+        if not drafts.named(key):
+            draft.ledger.refused(inner, "no argument can be called so")
+        elif drafts.secretive(key):
+            draft.ledger.refused(inner, "a secret would stay in the image for everybody to read")
+        else:
+            value = drafts.said(inner)
+            if isinstance(inner, Scalar) and inner.kind == "null":
+                value = draft.project.environ.get(key, "")
+            found.setdefault("args", {})[key] = drafts.escape(value)
+            draft.ledger.kept(inner)
+    if isinstance(node, Map) and not node.items:
+        draft.ledger.kept(node)
+
+
+def _words(draft: Draft, service: str, node: Node, made: Table, key: str) -> None:
+    """``command`` and ``entrypoint``: a list, or a line that is split as shell words."""
+    if isinstance(node, Scalar) and node.kind == "null":
+        draft.ledger.kept(node)
+        return
+    if isinstance(node, Scalar):
+        pieces = [drafts.template(draft, node.raw, node.text, secrets=False)]
+        words = stores.split(pieces[0])
+        if any("${" in word and "}" not in word for word in words):
+            words = stores.split(drafts.escape(node.text))
+    else:
+        words = [
+            drafts.template(draft, item.raw, item.text, secrets=False) for item in scalars(node)
+        ]
+    if any(drafts.secretive(name) for name in _asked(node)):
+        draft.ledger.refused(node, "a secret in a command would show in the process list")
+        return
+    if not words or not words[0] or any("\0" in word for word in words):
+        if key == "entrypoint" and "".join(words) == "":
+            draft.ledger.emulated(node, "the image's entrypoint stays")
+        else:
+            draft.ledger.kept(node, "the image's own")
+        return
+    made[key] = words
+    draft.ledger.kept(node)
+
+
+def _asked(node: Node) -> list[str]:
+    return [
+        name
+        for scalar in scalars(node)
+        if scalar.raw is not None
+        for name in variables.names(variables.split(scalar.raw))
+    ]
+
+
+def _command(draft: Draft, service: str, node: Node, made: Table) -> None:
+    _words(draft, service, node, made, "run")
+
+
+def _entrypoint(draft: Draft, service: str, node: Node, made: Table) -> None:
+    _words(draft, service, node, made, "entrypoint")
+
+
+def _user(draft: Draft, service: str, node: Node, made: Table) -> None:
+    value = draft.value(node, "user")
+    if _USER.fullmatch(value):
+        made["user"] = value
+        draft.ledger.kept(node)
+    else:
+        draft.ledger.refused(node, f'is no user: "{value}"')
+
+
+def _folder(draft: Draft, service: str, node: Node, made: Table) -> None:
+    value = draft.value(node, "working_dir")
+    if value:
+        made["cwd"] = drafts.escape(value)
+    draft.ledger.kept(node)
+
+
+def _restart(draft: Draft, service: str, node: Node, made: Table) -> None:
+    word = text(node)
+    if draft.roles.get(service) == "job":
+        draft.ledger.kept(node, "a job runs to its end")
+    elif word in ("no", "false", ""):
+        draft.ledger.emulated(node, "a service that ends is started again")
+    else:
+        draft.ledger.kept(node, "what ends is started again, after 1, 2, 4 … 60 s")
+
+
+def _signal(draft: Draft, service: str, node: Node, made: Table) -> None:
+    if text(node).upper().removeprefix("SIG") in ("TERM", "15"):
+        draft.ledger.kept(node)
+    else:
+        draft.ledger.refused(node, "programs are stopped with TERM")
+
+
+def _after(draft: Draft, service: str, node: Node, made: Table) -> None:
+    for other, inner in node.items.items() if isinstance(node, Map) else ():
+        role = draft.roles.get(other)
+        if role == "data":
+            draft.ledger.kept(inner, "stores are ready first")
+        elif role == "job":
+            draft.ledger.kept(inner, "jobs of a release end before its services start")
+        elif role == "edge":
+            draft.ledger.kept(inner, "the edge is always there")
+        elif other in draft.project.services:
+            draft.ledger.emulated(
+                inner, f"no order among services: at first boot {other} may come later"
+            )
+        else:
+            draft.ledger.emulated(inner, f"{other} is not among these services")
+    draft.ledger.rest(node, "kept", "")
+
+
+def _networks(draft: Draft, service: str, node: Node, made: Table) -> None:
+    for inner in node.items.values() if isinstance(node, Map) else ():
+        for key, value in inner.items.items() if isinstance(inner, Map) else ():
+            if key != "aliases":
+                draft.ledger.refused(value, "addresses in the stack's network are not yours to set")
+    draft.ledger.rest(node, "emulated", fates.NETWORK)
+
+
+def _network_mode(draft: Draft, service: str, node: Node, made: Table) -> None:
+    if text(node) in ("bridge", "default"):
+        draft.ledger.emulated(node, fates.NETWORK)
+    else:
+        draft.ledger.refused(node, "each replica has a network of its own")
+
+
+def _secrets(draft: Draft, service: str, node: Node, made: Table) -> None:
+    given = {told.text for told in draft.told[service].values()}
+    for item in node.items if isinstance(node, Seq) else []:
+        source = text(item.items.get("source")) if isinstance(item, Map) else ""
+        target = text(item.items.get("target")) if isinstance(item, Map) else ""
+        name = draft.mounted.get(source)
+        place = target if target.startswith("/") else f"{MOUNTED}{target or source}"
+        if name is None:
+            draft.ledger.refused(item, f'no secret is called "{source}"')
+        elif place in given:
+            draft.ledger.emulated(item, f"as a variable instead of the file {place}")
+        else:
+            draft.ledger.refused(item, f"the variable {name}, and no file {place}")
+        if name is not None:
+            made.setdefault("secrets", []).append(name)
+    draft.ledger.rest(node, "kept", "")
+
+
+def _profiles(draft: Draft, service: str, node: Node, made: Table) -> None:
+    draft.ledger.kept(node, "its profile was asked for")
+
+
+def _extends(draft: Draft, service: str, node: Node, made: Table) -> None:
+    draft.ledger.kept(node, "what it extends is written out")
+
+
+def _labels(draft: Draft, service: str, node: Node, made: Table) -> None:
+    draft.ledger.rest(node, "emulated", fates.DEPLOY["labels"][1])
+
+
+def _later(draft: Draft, service: str, node: Node, made: Table) -> None:
+    """Looked at once the rest is known."""
+
+
+def _environment(
+    draft: Draft, service: str, made: Table, known: Mapping[str, stores.Store]
+) -> None:
+    env: dict[str, str] = {}
+    seen: list[str] = made.pop("secrets", [])
+    for told in draft.told[service].values():
+        name, value, kind, said = _variable(draft, service, told, known)
+        if name is not None:
+            env[name] = value
+            seen += re.findall(r"(?<!\$)\$\{secret\.([A-Za-z0-9_]+)(?:\|url)?\}", value)
+        draft.ledger.say(told.node, kind, said)  # type: ignore[arg-type]
+    # A secret that a service sees is a variable of its name already.
+    env = {name: value for name, value in env.items() if value != f"${{secret.{name}}}"}
+    if env:
+        made["env"] = env
+    made["secrets"] = list(dict.fromkeys(seen))
+    table = draft.items(service).get("environment")
+    if table is not None:
+        draft.ledger.rest(table, "kept", "")
+
+
+def _variable(
+    draft: Draft, service: str, told: Told, known: Mapping[str, stores.Store]
+) -> tuple[str | None, str, str, str]:
+    """(name or None, value, kind, what is said of it)."""
+    name, plain = told.name, told.text
+    if name.endswith("_FILE") and plain and plain.startswith(MOUNTED):
+        held = draft.mounted.get(plain.removeprefix(MOUNTED))
+        if held is not None and drafts.named(name.removesuffix("_FILE")):
+            bare = name.removesuffix("_FILE")
+            return bare, f"${{secret.{held}}}", "emulated", f"{bare}, the secret {held}"
+    if not drafts.named(name):
+        return None, "", "refused", "no variable can be called so"
+    if "\0" in (plain or ""):
+        return None, "", "refused", "holds a NUL character"
+    if plain is None:
+        return _passed(draft, service, told)
+    made = stores.reference(told, dict(known), draft, service)
+    if made is not None:
+        return name, made, "kept", f"now {made}"
+    if (made := _of_service(draft, told)) is not None:
+        return name, made, "kept", f"now {made}"
+    if told.raw is not None and _secret_variable(told.raw):
+        made = drafts.template(draft, told.raw, plain, secrets=True)
+        return name, made, "kept", "its secret is in the store: gapless secret set"
+    found = drafts.url(plain)
+    if plain and (drafts.secretive(name) or (found is not None and found.password)):
+        held = draft.secret(name, plain, told.place, service)
+        return name, f"${{secret.{held}}}", "kept", f"the secret {held}: gapless secret set {held}"
+    if told.raw is not None and drafts.secretive(name):
+        held = draft.secret(name, None, "", service)
+        return name, f"${{secret.{held}}}", "kept", f"the secret {held}: gapless secret set {held}"
+    return name, drafts.template(draft, told.raw, plain, secrets=True), "kept", ""
+
+
+def _secret_variable(raw: str) -> bool:
+    return any(drafts.secretive(name) for name in variables.names(variables.split(raw)))
+
+
+def _passed(draft: Draft, service: str, told: Told) -> tuple[str | None, str, str, str]:
+    """A variable named without a value: the environment's own."""
+    name = told.name
+    if drafts.secretive(name):
+        value = draft.project.environ.get(name)
+        held = draft.secret(name, value, draft.project.known.get(name, ""), service)
+        return name, f"${{secret.{held}}}", "kept", f"the secret {held}: gapless secret set {held}"
+    now = draft.project.environ.get(name, "")
+    if re.search(r"[{}]", now):
+        return name, drafts.escape(now), "emulated", "as it is in the environment now"
+    return name, f"${{env.{name}:-{now}}}", "kept", ""
+
+
+def _of_service(draft: Draft, told: Told) -> str | None:
+    """The address of another service of HTTP, as the edge's listener for it."""
+    plain = told.text or ""
+    found = drafts.url(plain)
+    if found is None or found.scheme != "http" or found.username or found.query or found.fragment:
+        return None
+    other = found.hostname or ""
+    if draft.roles.get(other) != "service" or draft.ports.get(other) != (found.port or 80):
+        return None
+    return f"${{{draft.names[other]}.url}}{drafts.escape(found.path)}"
+
+
+Writer = Callable[[Draft, str, Node, Table], None]
+_WRITERS: dict[str, Writer] = {
+    "image": _image,
+    "build": _build,
+    "command": _command,
+    "entrypoint": _entrypoint,
+    "user": _user,
+    "working_dir": _folder,
+    "restart": _restart,
+    "stop_signal": _signal,
+    "depends_on": _after,
+    "networks": _networks,
+    "network_mode": _network_mode,
+    "secrets": _secrets,
+    "configs": volumes.configs,
+    "volumes": volumes.write,
+    "healthcheck": health.write,
+    "deploy": sizes.deploy,
+    "scale": sizes.scale,
+    "cpus": sizes.cpus,
+    "mem_limit": sizes.memory,
+    "mem_reservation": sizes.reserved,
+    "stop_grace_period": sizes.grace,
+    "profiles": _profiles,
+    "extends": _extends,
+    "labels": _labels,
+    "environment": _later,
+    "env_file": _later,
+    "ports": _later,
+    "expose": _later,
+}

@@ -1,0 +1,328 @@
+"""Databases and caches: which services of a Compose file become ``[data.NAME]``, and what others
+are told instead of their addresses and passwords.
+
+One becomes a store only where each of its users is told address and password by its
+environment: a program that has them in its code would not find the new ones.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gapless.compose import draft as drafts
+from gapless.compose.draft import Draft, Told
+from gapless.compose.forms import text
+from gapless.compose.tree import Map, Node, Seq
+
+POSTGRES = frozenset({"postgres", "postgresql"})
+REDIS = frozenset({"redis", "valkey"})
+LATER = {"rabbitmq": "rabbitmq", "kafka": "kafka", "cp-kafka": "kafka", "redpanda": "kafka"}
+ADMIN = frozenset(
+    {"adminer", "pgadmin4", "pgadmin", "pgweb", "redis-commander", "redisinsight", "pgbackweb"}
+)
+"""Images whose user says by hand which store they look into."""
+_ROOTS = frozenset({"", "library", "bitnami", "bitnamilegacy", "valkey", "redis"})
+_SCHEMES = {
+    "postgres": ("postgres", "postgresql", "psql", "pgsql"),
+    "redis": ("redis", "valkey"),
+}
+_PORTS = {"postgres": 5432, "redis": 6379}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A recognised image. ``user`` and so on: what the file says of it; "" where nothing."""
+
+    service: str
+    kind: str
+    version: int | None
+    user: str
+    password: str
+    database: str
+
+
+def image(draft: Draft, service: str) -> tuple[str, str, str]:
+    """(folders, name, tag) of a service's image: ``("bitnami", "redis", "7")``."""
+    whole = text(draft.items(service).get("image")).partition("@")[0]
+    path, _, tag = whole.rpartition(":")
+    if not path or "/" in tag:
+        path, tag = whole, ""
+    parts = path.split("/")
+    if len(parts) > 1 and ("." in parts[0] or ":" in parts[0] or parts[0] == "localhost"):
+        parts = parts[1:]
+    return "/".join(parts[:-1]), parts[-1].lower(), tag
+
+
+def recognise(draft: Draft) -> dict[str, Store]:
+    """The stores, by service; ``draft.roles`` says so. What is only like one is warned of."""
+    found = {}
+    for name in draft.project.services:
+        store = _store(draft, name)
+        if store is None:
+            continue
+        strangers = [
+            user
+            for user in drafts.users(draft, name)
+            if image(draft, user)[1] not in ADMIN and not _told(draft, user, store)
+        ]
+        if strangers:
+            draft.warned.append(
+                f"{name} is {store.kind}, and stays an image: {', '.join(strangers)} "
+                f"{'is' if len(strangers) == 1 else 'are'} not told its address and password by "
+                "the environment, so a store with other ones would not be found"
+            )
+            continue
+        found[name] = store
+        draft.roles[name] = "data"
+    return found
+
+
+def _store(draft: Draft, name: str) -> Store | None:
+    root, base, tag = image(draft, name)
+    if base in LATER:
+        draft.warned.append(
+            f"{name} is {LATER[base]}, which this version does not operate: it stays an image"
+        )
+    if root not in _ROOTS or "build" in draft.items(name):
+        return None
+    told = draft.told[name]
+
+    def first(*names: str) -> str:
+        values = (told[one].text for one in names if one in told)
+        return next((value for value in values if value), "")
+
+    number = re.match(r"[0-9]{1,4}", tag)
+    version = int(number[0]) if number else None
+    if base in POSTGRES:
+        user = first("POSTGRES_USER", "POSTGRESQL_USERNAME") or "postgres"
+        password = first("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD")
+        database = first("POSTGRES_DB", "POSTGRESQL_DATABASE") or user
+        return Store(name, "postgres", version, user, password, database)
+    if base in REDIS:
+        flags = dict(_flags(draft, name))
+        password = flags.get("requirepass") or first("REDIS_PASSWORD", "VALKEY_PASSWORD")
+        if password.startswith("$"):
+            password = first(password.strip("${}"))
+        return Store(name, "redis", None, "default", password, "0")
+    return None
+
+
+def _told(draft: Draft, user: str, store: Store) -> bool:
+    """Whether a user gets address and password by its environment."""
+    found = [told for told in draft.told[user].values() if drafts.speaks_of(told, store.service)]
+    if any(_of_kind(told, store) for told in found):
+        return True
+    return bool(found) and any(_password(told, store) for told in draft.told[user].values())
+
+
+def _of_kind(told: Told, store: Store) -> bool:
+    found = drafts.url(told.text or "")
+    return found is not None and found.scheme.partition("+")[0] in _SCHEMES[store.kind]
+
+
+def _password(told: Told, store: Store) -> bool:
+    if not drafts.secretive(told.name):
+        return False
+    return bool(store.password) and told.text == store.password
+
+
+def reference(told: Told, stores: dict[str, Store], draft: Draft, user: str) -> str | None:
+    """What a variable says of a store, as placeholders; None when it says nothing of one."""
+    plain = told.text or ""
+    for store in stores.values():
+        if (made := _address(told, plain, store, draft)) is not None:
+            return made
+    for store in stores.values():
+        if store.service in _spoken_of(draft, user, stores) and (
+            made := _part(told, plain, store, draft, user)
+        ):
+            return made
+    return None
+
+
+def _spoken_of(draft: Draft, user: str, stores: dict[str, Store]) -> list[str]:
+    told = draft.told[user].values()
+    return [name for name in stores if any(drafts.speaks_of(one, name) for one in told)]
+
+
+def _address(told: Told, plain: str, store: Store, draft: Draft) -> str | None:
+    name = draft.names[store.service]
+    found = drafts.url(plain)
+    if found is not None:
+        if found.hostname != store.service or not _of_kind(told, store):
+            return None
+        return _url(found, store, name)
+    if plain == store.service:
+        return f"${{{name}.host}}"
+    if plain == f"{store.service}:{_PORTS[store.kind]}":
+        return f"${{{name}.host}}:${{{name}.port}}"
+    return None
+
+
+def _url(found: urllib.parse.SplitResult, store: Store, name: str) -> str:
+    path = found.path.strip("/")
+    rest = (f"?{found.query}" if found.query else "") + (
+        f"#{found.fragment}" if found.fragment else ""
+    )
+    where = f"${{{name}.host}}:${{{name}.port}}"
+    if store.kind == "redis":
+        if found.scheme == "redis" and path in ("", "0") and not rest:
+            return f"${{{name}.url}}"
+        tail = f"/{path}" if path else ""
+        return f"{found.scheme}://:${{{name}.password|url}}@{where}{drafts.escape(tail + rest)}"
+    if found.scheme in ("postgres", "postgresql") and not rest:
+        return f"${{{name}.url}}"
+    who = f"${{{name}.user}}:${{{name}.password|url}}"
+    return f"{found.scheme}://{who}@{where}/${{{name}.database}}{drafts.escape(rest)}"
+
+
+_ROLES = (
+    ("user", re.compile(r"USER", re.I)),
+    ("database", re.compile(r"(DB|DATABASE|NAME)", re.I)),
+    ("port", re.compile(r"PORT", re.I)),
+)
+
+
+def _part(told: Told, plain: str, store: Store, draft: Draft, user: str) -> str | None:
+    name = draft.names[store.service]
+    if _password(told, store):
+        nearer = [
+            one.name
+            for one in draft.told[user].values()
+            if _password(one, store) and _prefixed(one, store, draft, user)
+        ]
+        return f"${{{name}.password}}" if not nearer or told.name in nearer else None
+    if store.kind == "redis" and not _prefixed(told, store, draft, user):
+        return None
+    have = {"user": store.user, "database": store.database, "port": str(_PORTS[store.kind])}
+    if store.kind == "redis":
+        have = {"port": have["port"]}
+    for role, form in _ROLES:
+        fits = role in have and plain == have[role] and form.search(told.name)
+        if fits and not drafts.secretive(told.name) and _prefixed(told, store, draft, user):
+            return f"${{{name}.{role}}}"
+    return None
+
+
+def _prefixed(told: Told, store: Store, draft: Draft, user: str) -> bool:
+    """Whether it begins as the variable does that holds the store's address (``DB_HOST``)."""
+    stems = [
+        one.name.rpartition("_")[0]
+        for one in draft.told[user].values()
+        if drafts.speaks_of(one, store.service)
+    ]
+    return any(told.name.startswith(stem) for stem in stems)
+
+
+def table(draft: Draft, store: Store) -> dict[str, object]:
+    """``[data.NAME]``, and what becomes of each key of the service."""
+    name, ledger = draft.names[store.service], draft.ledger
+    items = draft.items(store.service)
+    made: dict[str, object] = {"type": store.kind}
+    if store.version is not None and store.kind == "postgres":
+        made["version"] = store.version
+    ledger.kept(items.get("image"), f"[data.{name}] of type {store.kind}")
+    settings = dict(_settings(draft, store))
+    if settings:
+        made["settings"] = settings
+    for key, node in items.items():
+        if key in ("image", "command"):
+            continue
+        kind, said = _FATES.get(key, ("emulated", "gapless operates the store itself"))
+        if kind == "kept":
+            ledger.rest(node, "kept", said)
+        else:
+            ledger.rest(node, "emulated", said)
+    _scripts(draft, items.get("volumes"))
+    if (command := items.get("command")) is not None:
+        ledger.rest(
+            command, "emulated", "what it sets is in settings, as far as it is yours to set"
+        )
+    return made
+
+
+_FATES = {
+    "environment": ("emulated", "gapless names user and database and makes the password"),
+    "env_file": ("emulated", "gapless names user and database and makes the password"),
+    "volumes": ("emulated", "gapless keeps the place of its files; what is in the old one stays"),
+    "ports": ("emulated", "not public: gapless connect reaches it"),
+    "expose": ("kept", "services reach it"),
+    "healthcheck": ("emulated", "gapless asks the store itself"),
+    "restart": ("kept", ""),
+    "networks": ("emulated", "one network for the stack; nothing but the edge is public"),
+    "deploy": ("emulated", "no limits for stores in this version"),
+    "user": ("emulated", "it never runs as root"),
+}
+
+
+def _scripts(draft: Draft, volumes: Node | None) -> None:
+    for item in volumes.items if isinstance(volumes, Seq) else []:
+        target = text(item.items.get("target")) if isinstance(item, Map) else ""
+        if target.startswith("/docker-entrypoint-initdb.d"):
+            draft.ledger.refused(item, "no scripts at the first start: say a release job")
+        elif (
+            isinstance(item, Map)
+            and text(item.items.get("type")) == "bind"
+            and "." in (target.rsplit("/", 1)[-1])
+        ):
+            draft.ledger.refused(item, "no configuration file of its own: say settings")
+
+
+def _words(draft: Draft, service: str) -> list[str]:
+    node = draft.items(service).get("command")
+    words = [text(item) for item in node.items] if isinstance(node, Seq) else split(text(node))
+    if words[:2] in (["sh", "-c"], ["/bin/sh", "-c"], ["bash", "-c"]) and len(words) == 3:
+        words = split(words[2])
+    return words
+
+
+def split(plain: str) -> list[str]:
+    """Shell words; what cannot be split is one word."""
+    try:
+        return shlex.split(plain, comments=True)
+    except ValueError:
+        return [plain] if plain else []
+
+
+def _flags(draft: Draft, service: str) -> Iterator[tuple[str, str]]:
+    """``--name value`` of a command."""
+    words = _words(draft, service)
+    for index, word in enumerate(words):
+        if word.startswith("--") and len(word) > 2:
+            name, equals, value = word[2:].partition("=")
+            values = []
+            for after in words[index + 1 :]:
+                if after.startswith("--") or equals:
+                    break
+                values.append(after)
+            yield name, value if equals else " ".join(values)
+        elif word == "-c" and index + 1 < len(words):
+            name, equals, value = words[index + 1].partition("=")
+            if equals:
+                yield name, value
+
+
+def _settings(draft: Draft, store: Store) -> Iterator[tuple[str, str]]:
+    form = r"[a-z][a-z0-9-]*" if store.kind == "redis" else r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)?"
+    for name, value in _flags(draft, store.service):
+        ours = name in _OURS[store.kind]
+        if re.fullmatch(form, name) and not ours and value and "$" not in value:
+            yield name, value
+
+
+_OURS = {
+    "redis": frozenset(
+        {"port", "bind", "protected-mode", "dir", "daemonize", "logfile", "requirepass",
+         "masterauth", "user", "aclfile", "unixsocket", "include", "pidfile", "supervised",
+         "dbfilename", "appendfilename", "appenddirname", "loadmodule"}
+    ),
+    "postgres": frozenset(
+        {"port", "listen_addresses", "data_directory", "config_file", "hba_file", "ident_file",
+         "unix_socket_directories", "logging_collector", "log_destination",
+         "password_encryption", "shared_preload_libraries"}
+    ),
+}  # fmt: skip

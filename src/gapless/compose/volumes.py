@@ -1,0 +1,171 @@
+"""Volumes of a Compose file: files stores, and parts of the source folder or of the machine."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import Any
+
+import pydantic
+
+from gapless.compose import draft as drafts
+from gapless.compose.draft import Draft
+from gapless.compose.forms import rebased, text
+from gapless.compose.tree import Map, Node, Scalar, Seq
+from gapless.model.image import PLACE_FORM, Volume
+from gapless.model.stack import RESERVED
+
+
+def write(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
+    """``volumes`` of a service."""
+    for item in node.items if isinstance(node, Seq) else []:
+        if not isinstance(item, Map):
+            draft.ledger.refused(item, "is no volume")
+            continue
+        _volume(draft, item, made)
+    draft.ledger.rest(node, "kept", "")
+
+
+def _volume(draft: Draft, item: Map, made: dict[str, Any]) -> None:
+    kind = text(item.items.get("type")) or "volume"
+    target = draft.value(item.items.get("target"), "volumes")
+    source = draft.value(item.items.get("source"), "volumes")
+    ledger = draft.ledger
+    place = posixpath.normpath(target) if target.startswith("/") else target
+    if kind == "tmpfs" or (kind == "volume" and not source):
+        ledger.emulated(item, "files in a container are gone with it anyway")
+        return
+    if kind not in ("volume", "bind"):
+        ledger.refused(item, f"no volumes of the type {kind}")
+        return
+    if not re.fullmatch(PLACE_FORM, place) or place in ("/", "//"):
+        ledger.refused(item, f'is no place in a container: "{target}"')
+        return
+    if kind == "volume":
+        written = f"${{{_store(draft, source)}.path}}"
+        _options(draft, item, "volume")
+    else:
+        written = _here(draft, source)
+        _options(draft, item, "bind")
+    if (why := _fault(written)) is not None:
+        ledger.refused(item, why)
+        return
+    read_only = text(item.items.get("read_only")).lower() in ("true", "yes", "on", "y")
+    made.setdefault("volumes", {})[place] = (
+        {"source": written, "read_only": True} if read_only else written
+    )
+    said = f'"{place}" = "{written}"'
+    if kind == "bind" and not written.startswith("/"):
+        ledger.rest(item, "kept", f"{said}, of the release")
+    else:
+        ledger.rest(item, "kept", said)
+
+
+def _options(draft: Draft, item: Map, key: str) -> None:
+    for name in (key, "consistency", "image"):
+        inner = item.items.get(name)
+        if inner is None:
+            continue
+        if isinstance(inner, Map):
+            for word, value in inner.items.items():
+                if word == "create_host_path":
+                    draft.ledger.kept(value)
+                elif word == "nocopy":
+                    draft.ledger.emulated(value, "what the image has there is not copied")
+                elif word == "selinux":
+                    draft.ledger.emulated(value, "no labels of SELinux")
+                else:
+                    draft.ledger.refused(value, "volumes have no such choice")
+        elif name == "consistency":
+            draft.ledger.kept(inner)
+
+
+def _fault(written: str) -> str | None:
+    try:
+        Volume.model_validate({"source": written})
+    except pydantic.ValidationError as error:
+        return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+    return None
+
+
+def _here(draft: Draft, source: str) -> str:
+    if source.startswith("~"):
+        home = draft.project.environ.get("HOME", "/root")
+        return posixpath.normpath(home + source[1:])
+    return posixpath.normpath(source or ".")
+
+
+def _store(draft: Draft, source: str) -> str:
+    """The files store of a named volume, made when it is first asked for."""
+    if source not in draft.files:
+        taken = {*draft.names.values(), *draft.files.values(), *RESERVED}
+        draft.files[source] = drafts.unique(source, taken)
+    return draft.files[source]
+
+
+def configs(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
+    """``configs`` of a service: files of the release."""
+    known = draft.project.resources.get("configs", {})
+    for item in node.items if isinstance(node, Seq) else []:
+        source = text(item.items.get("source")) if isinstance(item, Map) else ""
+        config = known.get(source)
+        file = text(config.items.get("file")) if isinstance(config, Map) else ""
+        if not isinstance(item, Map) or not file:
+            draft.ledger.refused(item, "no file holds it: write one, and say volumes")
+            continue
+        target = text(item.items.get("target")) or f"/{source}"
+        written = _here(draft, rebased(file, draft.project.folders.get(f"configs.{source}", "")))
+        if _fault(written) or not re.fullmatch(PLACE_FORM, target):
+            draft.ledger.refused(item, _fault(written) or f'is no place: "{target}"')
+            continue
+        made.setdefault("volumes", {})[target] = {"source": written, "read_only": True}
+        for key in ("uid", "gid", "mode"):
+            draft.ledger.say(item.items.get(key), "emulated", "everybody may read it")
+        draft.ledger.rest(item, "kept", f'"{target}" = "{written}", of the release')
+    draft.ledger.rest(node, "kept", "")
+
+
+def resources(draft: Draft) -> None:
+    """What becomes of the volumes, secrets, configs and networks of the root."""
+    ledger = draft.ledger
+    for name, node in draft.project.resources.get("volumes", {}).items():
+        used = draft.files.get(name)
+        said = f"[data.{used}] of type files" if used else "only stores use it, which keep theirs"
+        if isinstance(node, Map):
+            _volume_options(draft, node, bool(used))
+        if used and _outside(node):
+            ledger.rest(node, "refused", "what is in it stays where it is: copy it over")
+        ledger.rest(node, "kept", said)
+    for name, node in draft.project.resources.get("configs", {}).items():
+        ledger.rest(node, "kept", f"where services mount {name}")
+    for node in draft.project.resources.get("networks", {}).values():
+        refused = isinstance(node, Map) and any(
+            text(node.items.get("external")).lower() == "true" for _ in (0,)
+        )
+        said = "the stack's network is its own" if refused else NETWORK
+        ledger.rest(node, "refused" if refused else "emulated", said)
+    for node in draft.project.resources.get("models", {}).values():
+        ledger.rest(node, "refused", "no models in this version: run one as a service")
+
+
+NETWORK = "one network for the stack; nothing but the edge is public"
+
+
+def _outside(node: Node) -> bool:
+    return (
+        isinstance(node, Map)
+        and isinstance(node.items.get("external"), Scalar | Map)
+        and (text(node.items.get("external")).lower() not in ("false", "no"))
+    )
+
+
+def _volume_options(draft: Draft, node: Map, used: bool) -> None:
+    for key, inner in node.items.items():
+        if key == "driver":
+            local = text(inner) in ("local", "")
+            said = "" if local else "files stores are folders of the machine"
+            draft.ledger.say(inner, "kept" if local or not used else "refused", said)
+        elif key == "driver_opts" and used:
+            draft.ledger.rest(inner, "refused", "files stores are folders of the machine")
+        elif key in ("name", "labels"):
+            draft.ledger.rest(inner, "emulated", "gapless names its stores itself")
