@@ -235,7 +235,7 @@ def _translated(command: str) -> str | None:
     except ValueError:
         return None
     faulty = any(
-        isinstance(piece, references.Malformed) or piece.kind == "attribute"
+        isinstance(piece, references.Malformed) or piece.kind in ("attribute", "secret")
         for piece in references.scan(run)
     )
     if not words or faulty or "=" in words[0] or re.search(r"\$(?!\{)", run):
