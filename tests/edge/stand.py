@@ -71,7 +71,15 @@ class App:
     async def stop(self) -> None:
         if self.runner is not None:
             self.release.set()
+            server = self.runner.server
             await self.runner.cleanup()
+            # Whom the loop had accepted and not yet handed over, a check of the edge maybe, is
+            # not known to the server that was closed: he comes within these turns.
+            for _ in range(5):
+                await asyncio.sleep(0)
+                for connection in list(server.connections if server is not None else ()):
+                    if connection.transport is not None:
+                        connection.transport.abort()
             self.runner = None
 
     def abort(self) -> None:
@@ -184,6 +192,15 @@ class Stand:
 
     async def server(self, app: App) -> observed.EdgeServer | None:
         return (await self.edge.look()).servers.get(self.member(app).name)
+
+    async def connections(self, app: App) -> int:
+        """How many the edge has to it, in use or kept for later."""
+        table = (await self.edge._answer(["show servers conn"])).splitlines()
+        used, kept = (table[0].split().index(name) - 1 for name in ("used_cur", "idle_cur"))
+        rows = [line.split() for line in table[1:]]
+        mine = [row for row in rows if row and row[0].endswith(f"/{self.member(app).name}")]
+        assert mine
+        return sum(int(row[used]) + int(row[kept]) for row in mine)
 
 
 def backend(name: str, **other: object) -> config.Backend:
