@@ -94,6 +94,8 @@ class Edge:
     state: Literal["absent", "starting", "running", "dead"] = "absent"
     pid: int | None = None
     config: str = ""
+    public: tuple[str, ...] = ()
+    """Addresses where it listens for the public, as the stack file has them."""
     maintenance: bool = False
     held_until: float | None = None
     """Requests wait there until then (seconds since 1970); None: they pass."""
@@ -121,6 +123,9 @@ class Front:
     """Why the running front needs a reload; "": it needs none."""
     others: tuple[str, ...] = ()
     """The other stacks that share it."""
+    finishing: bool = False
+    """Whether it still has connections from before it gave up this stack's addresses; told only
+    of a stack that has withdrawn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from gapless.core import front, plan, simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.model.front import Claim
-from gapless.observed import Edge, Front
+from gapless.observed import Front
 from tests.core import worlds
 
 CLAIM = Claim("chat", ("chat.test",), "/state/chat", http=("*:80",), socket="/run/chat/front.sock")
@@ -74,24 +74,54 @@ def test_a_deploy_has_the_names_of_both_sides_until_it_is_committed() -> None:
     assert first < done.index("web.1@r2 enter edge") < last
 
 
-def test_an_edge_that_had_the_address_makes_room_for_the_front() -> None:
+def handing(world: World, wanted: str, now: str, *public: str) -> World:
+    """Its edge as it is, and as it is to be; ``both`` while an address changes hands."""
+    edge = replace(world.observed.edge, state="running", config=now, public=public)
+    return replace(
+        world,
+        edge_configs=EdgeConfigs(wanted, wanted, wanted),
+        handing_configs=EdgeConfigs("both", "both", "both"),
+        observed=replace(world.observed, edge=edge),
+    )
+
+
+def acts(world: World) -> list[str]:
+    """What is done about front and edge, in this order, until nothing is left to do."""
+    found = []
+    for step in order(world):
+        match step:
+            case plan.ReloadEdge(config=config):
+                found.append(f"edge: {config}")
+            case front.FrontStep():
+                found.append(step.text)
+    return found
+
+
+def test_an_edge_keeps_its_address_until_the_front_has_it_too() -> None:
     world = seen(standing(), claim=None, state="absent", entered=False)
-    configs = EdgeConfigs("shared", "shared", "shared")
-    edge = Edge("running", config="alone")
-    world = replace(world, edge_configs=configs, observed=replace(world.observed, edge=edge))
-    assert steps(world) == []
-    assert any(isinstance(step, plan.ReloadEdge) for step in reconcile(world).steps)
-    ready = replace(world, observed=replace(world.observed, edge=replace(edge, config="shared")))
-    assert steps(ready) == ["front take chat.test"]
+    world = handing(world, "shared", "alone", "*:80")
+    assert acts(world) == ["edge: both", "front take chat.test", "front start", "edge: shared"]
+    # A front that dies just then changes nothing: the edge still has the address.
+    both = handing(seen(standing(), state="dead"), "shared", "both", "127.0.0.1:9", "*:80")
+    assert acts(both) == ["front start", "edge: shared"]
+    # One that had another address for itself has nothing to hand over.
+    other = handing(world, "shared", "alone", "*:8080")
+    assert acts(other) == ["edge: shared", "front take chat.test", "front start"]
 
 
-def test_who_shares_no_longer_leaves_before_its_edge_takes_the_address() -> None:
-    world = sharing(standing(), None)
-    world = replace(world, edge_configs=EdgeConfigs("alone", "alone", "alone"))
-    assert steps(world) == ["front leave"]
-    assert not any(isinstance(step, plan.ReloadEdge) for step in reconcile(world).steps)
-    left = simulate.apply(world, front.Leave())
-    assert any(isinstance(step, plan.ReloadEdge) for step in reconcile(left).steps)
+def test_the_front_keeps_an_address_until_the_edge_has_it_too() -> None:
+    world = handing(sharing(standing(), None), "alone", "shared", "127.0.0.1:9")
+    assert acts(world) == ["edge: both", "front withdraw", "front leave", "edge: alone"]
+    # Who came through the front goes on there, and the edge stays behind it until they have gone.
+    claim = replace(CLAIM, http=())
+    both = handing(seen(world, claim=claim, finishing=True), "alone", "both", "*:80")
+    assert acts(both) == []
+    assert front.ready(both)
+    assert not front.ready(handing(seen(world, claim=claim, stale="another"), "alone", "both"))
+    assert acts(seen(both, finishing=False)) == ["front leave", "edge: alone"]
+    # A dead one has nobody, and one that shares again takes its address back.
+    assert steps(seen(world, state="dead")) == ["front leave"]
+    assert acts(sharing(both)) == ["front take chat.test", "edge: alone"]
 
 
 def test_who_does_not_share_has_nothing_to_do_with_it() -> None:

@@ -115,17 +115,19 @@ class Visitors(Load):
 
 @contextlib.asynccontextmanager
 async def sharing(
-    monkeypatch: pytest.MonkeyPatch, *, tls: bool = False
-) -> AsyncIterator[tuple[Stack, Stack]]:
-    """Two stacks on one port, or one for plain HTTP and one for TLS, both up."""
+    monkeypatch: pytest.MonkeyPatch, *names: str, tls: bool = False, shared: bool = True
+) -> AsyncIterator[tuple[Stack, ...]]:
+    """Stacks on one port, or one for plain HTTP and one for TLS, all up."""
     with open_folder() as folder:
         monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
         port, secure = ports.reserve(), ports.reserve() if tls else 0
-        stacks = [Stack(folder, name, port, secure) for name in ("alpha", "beta")]
+        stacks = tuple(Stack(folder, name, port, secure) for name in names)
         for stack in stacks:
+            if not shared:
+                stack.share(more="")
             await stack.begin()
         await asyncio.gather(*(stack.do("up") for stack in stacks))
-        yield stacks[0], stacks[1]
+        yield stacks
         for stack in stacks:
             if not stack.controller.stopping:
                 with contextlib.suppress(errors.NoController):

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from tests.edge.stand import until
 from tests.real.sharing import Stack, Visitors, sharing
 
 from gapless import errors
-from gapless.drills import ports
 from gapless.edge import keeper
 from gapless.engine import claims
 
@@ -24,8 +22,8 @@ from gapless.engine import claims
 @pytest.fixture
 async def machine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Stack, Stack]]:
     """Two stacks on one port, both up."""
-    async with sharing(monkeypatch) as stacks:
-        yield stacks
+    async with sharing(monkeypatch, "alpha", "beta") as (alpha, beta):
+        yield alpha, beta
 
 
 async def test_each_has_its_own_and_nothing_of_the_other(machine: tuple[Stack, Stack]) -> None:
@@ -226,25 +224,3 @@ async def test_a_name_is_of_one_stack_alone(machine: tuple[Stack, Stack]) -> Non
 
 async def _free(stack: Stack) -> bool:
     return (await stack.ask("alpha.test"))[0] == 404
-
-
-async def test_the_address_changes_hands_by_a_deploy(machine: tuple[Stack, Stack]) -> None:
-    """From the front to the edge's own and back, while another stack shares on."""
-    alpha, beta = machine
-    own = ports.reserve()
-    alpha.port = own
-    alpha.share(more="")
-    await alpha.do("deploy")
-    assert await alpha.ask() == (200, "alpha")
-    assert await beta.ask() == (200, "beta")
-    assert (await beta.ask("alpha.test"))[0] == 404
-    # Its own address is to be shared now: its edge makes room, the front reloads.
-    alpha.share()
-    front = beta.front_pid
-    async with Visitors(beta) as visitors:
-        await alpha.do("deploy")
-    assert await alpha.ask() == (200, "alpha")
-    assert visitors.failed == {}
-    assert beta.front_pid == front
-    with socket.socket() as probe:
-        probe.connect(("127.0.0.1", own))

@@ -39,8 +39,8 @@ def asked(connection: http.client.HTTPSConnection, host: str) -> tuple[int, str,
 @pytest.fixture
 async def machine(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Stack, Stack]]:
     """Two stacks on the same ports, both up."""
-    async with sharing(monkeypatch, tls=True) as stacks:
-        yield stacks
+    async with sharing(monkeypatch, "alpha", "beta", tls=True) as (alpha, beta):
+        yield alpha, beta
 
 
 async def test_each_shows_its_own_certificate(machine: tuple[Stack, Stack]) -> None:

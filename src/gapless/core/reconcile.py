@@ -101,8 +101,6 @@ def _edge(agenda: plan.Agenda, world: World) -> None:
         agenda.wait("the edge starts")
         return
     if edge.config != world.edge_config:
-        if world.claim is None and front.holds(world):
-            return  # the front has the address that it is to have
         if complete:
             agenda.do(plan.ReloadEdge(world.edge_config, cause="its configuration changes"))
         return

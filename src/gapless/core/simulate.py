@@ -102,6 +102,8 @@ def _fronted(now: Front, step: front.FrontStep) -> Front:
     match step:
         case front.Join(claim=claim):
             return replace(now, claim=claim, entered=now.state == "running")
+        case front.Withdraw():
+            return replace(now, claim=now.claim and replace(now.claim, http=(), tls=()))
         case front.Leave():
             return Front()
         case _:
@@ -159,12 +161,19 @@ def _apply_record(world: World, step: plan.Step) -> World:
         world = _note_change(world, step)
     desired = record.apply(world.desired, step)
     configs, claims, statics = world.edge_configs, world.claims, world.static_configs
+    handing = world.handing_configs
     if isinstance(step, plan.Commit):
         configs = EdgeConfigs(configs.switched, configs.switched, configs.switched)
+        handing = EdgeConfigs(handing.switched, handing.switched, handing.switched)
         statics = EdgeConfigs(statics.switched, statics.switched, statics.switched)
         claims = Claims(*(claims.target,) * 4)
     return replace(
-        world, desired=desired, edge_configs=configs, claims=claims, static_configs=statics
+        world,
+        desired=desired,
+        edge_configs=configs,
+        handing_configs=handing,
+        claims=claims,
+        static_configs=statics,
     )
 
 

@@ -67,6 +67,8 @@ class World:
     now: float
     needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     edge_configs: EdgeConfigs = EdgeConfigs()
+    handing_configs: EdgeConfigs = EdgeConfigs()
+    """Likewise, while an address passes between edge and front: it is reached both ways."""
     claims: Claims = Claims()
     static_configs: EdgeConfigs = EdgeConfigs()
     """Likewise of the server of files; "": none is wanted."""
@@ -145,7 +147,28 @@ class World:
     @property
     def edge_config(self) -> str:
         """The digest wanted in the present situation."""
-        return self.edge_configs.of(self.edge_situation)
+        configs = self.handing_configs if self.hands_over else self.edge_configs
+        return configs.of(self.edge_situation)
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether the edge is to be reached by its own address and through the front alike.
+
+        It keeps its address until the front has that, too; and it stays behind the front until
+        that has nobody left who came that way.
+        """
+        front, wish = self.observed.front, self.claim
+        if wish is None:
+            return front.claim is not None
+        own = not set(wish.addresses).isdisjoint(self.observed.edge.public)
+        return own and not self.behind_front
+
+    @property
+    def behind_front(self) -> bool:
+        """Whether the front passes on all that is wanted now."""
+        front = self.observed.front
+        found = front.claim is not None and front.claim == self.claim
+        return found and front.state == "running" and front.entered and not front.stale
 
     @property
     def static_config(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from gapless import errors, observed
@@ -43,10 +44,14 @@ class Counters:
 class Edge(Protocol):
     """Every method is idempotent; raises EdgeRefused with command and answer when refused."""
 
-    def process(self, config: Config, members: tuple[Member, ...] = ()) -> Process:
+    def process(
+        self, config: Config, members: tuple[Member, ...] = (), giver: Path | None = None
+    ) -> Process:
         """The program to start for this configuration; the file is written and checked first.
 
         ``members`` are in rotation at once: those that served when the one before it died.
+        ``giver``: the control socket of another HAProxy, whose listening sockets it takes over
+        where it is to have the same address.
         """
 
     def program(self, wanted: str | None) -> str:
@@ -94,8 +99,13 @@ class Edge(Protocol):
     async def hold(self, wanted: Hold | None) -> None:
         """Requests wait until then at most, whatever becomes of us; None: all may go."""
 
-    async def reload(self, config: Config, members: tuple[Member, ...]) -> None:
-        """Another configuration without a failed request; members keep their state."""
+    async def reload(
+        self, config: Config, members: tuple[Member, ...], giver: Path | None = None
+    ) -> None:
+        """Another configuration without a failed request; members keep their state.
+
+        ``giver``: as of ``process``.
+        """
 
     async def certificates(self) -> Mapping[str, int]:
         """Serial numbers of what new connections are shown, by name; without TLS: none."""

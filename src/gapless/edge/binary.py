@@ -24,6 +24,8 @@ from gapless import errors
 
 LINK = "haproxy"
 """In the edge's home: what it is started by."""
+SCRIPT = "take-over"
+"""There too, what the link leads to for the length of one reload: see ``takeover``."""
 _COPY = "haproxy-"
 _PROBE = """\
 global
@@ -134,14 +136,20 @@ def take(program: Path, home: Path) -> Path:
 
 def point(home: Path, program: Path) -> Path:
     """Have the link lead to it; copies that nobody is started from any more are removed."""
-    link = home / LINK
-    draft = home / f".{LINK}.{os.getpid()}"
-    draft.unlink(missing_ok=True)
-    draft.symlink_to(program)
-    draft.replace(link)
+    link = lead(home, program)
     for copy in home.glob(f"{_COPY}*"):
         if copy != program.parent:
             shutil.rmtree(copy, ignore_errors=True)
+    return link
+
+
+def lead(home: Path, target: Path) -> Path:
+    """Have the link lead there, at once and whole."""
+    link = home / LINK
+    draft = home / f".{LINK}.{os.getpid()}"
+    draft.unlink(missing_ok=True)
+    draft.symlink_to(target)
+    draft.replace(link)
     return link
 
 
@@ -149,7 +157,8 @@ def taken(home: Path) -> Path | None:
     """What the link leads to, if it is still there: it can be started once more."""
     with contextlib.suppress(OSError):
         program = (home / LINK).readlink()
-        return program if os.access(program, os.X_OK) else None
+        usable = program.name != SCRIPT and os.access(program, os.X_OK)
+        return program if usable else None
     return None
 
 

@@ -144,10 +144,15 @@ class Config:
         return tuple(backend.guard for backend in self.backends)
 
     @property
+    def public(self) -> tuple[str, ...]:
+        """Where it listens for the public."""
+        return (self.listen, *(bind.address for bind in self.binds))
+
+    @property
     def addresses(self) -> tuple[str, ...]:
         """All that it listens on."""
         private = (backend.private_bind for backend in self.backends if backend.private_bind)
-        return (self.listen, *(bind.address for bind in self.binds), *private)
+        return (*self.public, *private)
 
 
 @dataclass(frozen=True, slots=True)

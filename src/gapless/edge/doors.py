@@ -66,6 +66,10 @@ class Doors(asking.Asking):
         """Raises EdgeRefused while its master takes no orders: that begins after it serves."""
         await self._known_workers()
 
+    async def finishing(self) -> bool:
+        """Whether workers from before a reload still have connections. Raises EdgeRefused."""
+        return bool((await self._known_workers()).old)
+
     async def put(self, claim: Claim) -> None:
         """Let in what a stack has claimed, and that alone of it. Raises EdgeRefused."""
         seen = await self._seen()

@@ -8,6 +8,7 @@ remembered beside that (probation, runs of bad answers) only begins anew when it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,6 +26,7 @@ from gapless.edge import (
     rotation,
     securing,
     sums,
+    takeover,
     talk,
     wire,
 )
@@ -55,15 +57,23 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         self._keeper = keeper.Keeper() if keep else None
         self._seen: tuple[str | None, float, str] | None = None
         """Which program was asked for, when it was looked for, and what was found."""
+        self._listens: tuple[str, tuple[str, ...]] = ("", ())
+        """Of the configuration of that digest: see ``_public``."""
         self._calm: wire.Workers | None = None
         """A worker without any other beside it, as the master told."""
 
     # -- what it is started with ------------------------------------------------------------
 
-    def process(self, config: conf.Config, members: tuple[base.Member, ...] = ()) -> Process:
+    def process(
+        self,
+        config: conf.Config,
+        members: tuple[base.Member, ...] = (),
+        giver: Path | None = None,
+    ) -> Process:
         """The program to start. The configuration is written and checked by HAProxy itself.
 
-        ``members`` are in rotation from its first moment. Raises EdgeRefused with HAProxy's own
+        ``members`` are in rotation from its first moment; ``giver``: see ``base.Edge``. What this
+        controller holds, and what it is given, is passed on. Raises EdgeRefused with HAProxy's own
         line, EnvironmentFault when an address is taken or no HAProxy is suitable, UsageError for
         values that cannot be written safely.
         """
@@ -71,13 +81,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         program = self._take(config)
         inherits: tuple[str, ...] = ()
         if not files.answers(self._master):
-            place = self.run / conf.HEIR_SOCKET
-            if self._keeper is not None:
-                self._keeper.wanted = True
-            if self._keeper is not None and self._keeper.offer(place):
-                inherits = ("-x", str(place))
-            else:
-                files.check_ports(config, self._program)
+            inherits = self._inherits(config, giver)
             files.write(self.run / conf.STATE_FILE, files.NO_STATE)
             self._base.unlink(missing_ok=True)
         files.install(program, self.home, self.run, config, sums.first(config, members))
@@ -88,6 +92,22 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             argv=(str(link), "-W", "-S", master, "-f", self._text, *inherits),
             cwd=str(self.run),
         )
+
+    def _inherits(self, config: conf.Config, giver: Path | None) -> tuple[str, ...]:
+        """Arguments for one that starts; the addresses that nobody gives it are free."""
+        kept: tuple[keeper.Kept, ...] = ()
+        if self._keeper is not None:
+            self._keeper.wanted = True
+            kept = self._keeper.kept
+        more = () if giver is None else keeper.given(giver, _missing(config, kept))
+        place = self.run / conf.HEIR_SOCKET
+        try:
+            inherits = keeper.offer(place, [*kept, *more])
+            for address in _missing(config, [*kept, *more] if inherits else ()):
+                files.check_port(address, self._program)
+        finally:
+            keeper.close(more)
+        return ("-x", str(place)) if inherits else ()
 
     def program(self, wanted: str | None) -> str:
         """Looked for anew every few seconds; where none is to be found, what runs will do."""
@@ -159,6 +179,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             state="running",
             pid=workers.master,
             config=info.digest,
+            public=self._public(info.digest),
             maintenance=wire.is_on(answer),
             held_until=hold.until(answer, time.time()),
             servers=found,
@@ -203,7 +224,12 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         for pid in (await self._known_workers()).old:
             await self._through_master(pid, *wire.hold(str(path), None))
 
-    async def reload(self, config: conf.Config, members: tuple[base.Member, ...]) -> None:
+    async def reload(
+        self,
+        config: conf.Config,
+        members: tuple[base.Member, ...],
+        giver: Path | None = None,
+    ) -> None:
         """Another worker with the new configuration; the old one finishes what it has.
 
         Members that are in rotation stay in it, the others stay out. The old configuration goes
@@ -220,7 +246,9 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         binary.point(self.home, program)
         counted = await self.counters()
         files.hand_over(self.run / limits.SOCKET, config.uid)
-        answer = await talk.exchange(self._master, "reload\n")
+        taken = () if giver is None else await asyncio.to_thread(self._taken, config, giver)
+        with takeover.taking(self.home, self.run, program, taken):
+            answer = await talk.exchange(self._master, "reload\n")
         if "Success=0" in answer:
             raise talk.refused("reload", " ".join(answer.split()))
         await self._await_worker(before, conf.digest(config))
@@ -228,6 +256,23 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         files.prune(self.home, conf.digest(config))
 
     # -- inside -----------------------------------------------------------------------------
+
+    def _taken(self, config: conf.Config, giver: Path) -> tuple[keeper.Kept, ...]:
+        """What another has of the addresses that this worker lacks."""
+        own = keeper.given(self._stats, config.addresses)
+        try:
+            return keeper.given(giver, _missing(config, own))
+        finally:
+            keeper.close(own)
+
+    def _public(self, digest: str) -> tuple[str, ...]:
+        """Its public addresses, looked up once for each configuration."""
+        if self._listens[0] != digest:
+            found: tuple[str, ...] = ()
+            with contextlib.suppress(errors.EdgeRefused):
+                found = files.known(self.home, digest).public
+            self._listens = digest, found
+        return self._listens[1]
 
     @property
     def _text(self) -> str:
@@ -295,3 +340,8 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             return sums.from_json(self._base.read_text())
         except (OSError, ValueError, TypeError):
             return {}
+
+
+def _missing(config: conf.Config, kept: Sequence[keeper.Kept]) -> tuple[str, ...]:
+    """The addresses of a configuration that none of these sockets listens at."""
+    return tuple(address for address in config.addresses if not keeper.at(kept, address))

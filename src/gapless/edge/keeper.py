@@ -129,8 +129,19 @@ def _name(handle: int) -> tuple[str, int]:
         return host, port
 
 
-def ask(stats: Path) -> tuple[Kept, ...]:
-    """Copies of the sockets of the network. Raises OSError, ValueError."""
+def given(stats: Path, addresses: Iterable[str]) -> tuple[Kept, ...]:
+    """Copies of the sockets at these addresses; none where nobody has them, or nobody answers."""
+    try:
+        asked = ask(stats)
+    except (OSError, ValueError):
+        return ()
+    wanted = tuple(one for address in addresses for one in at(asked, address))
+    close(one for one in asked if one not in wanted)
+    return wanted
+
+
+def ask(stats: Path, *, everything: bool = False) -> tuple[Kept, ...]:
+    """Copies of the sockets of the network, or of all. Raises OSError, ValueError."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(str(stats))
@@ -151,7 +162,7 @@ def ask(stats: Path) -> tuple[Kept, ...]:
         raise ValueError(f"{len(found)} of {count} sockets")
     kept = []
     for one in found:
-        if of_network(one.handle):
+        if everything or of_network(one.handle):
             kept.append(one)
         else:
             os.close(one.handle)

@@ -17,10 +17,12 @@ _NAME = "front"
 @dataclass(frozen=True, slots=True)
 class Shared:
     """``hosts``: what the stack has of the front. ``uid``: the front's worker, who alone may
-    connect; None: it is who we are."""
+    connect; None: it is who we are. ``parting``: who still comes through it is asked to come again
+    by another connection."""
 
     hosts: tuple[str, ...]
     uid: int | None = None
+    parting: bool = False
 
 
 def binds(shared: Shared | None, run_dir: str, *, tls: bool = False) -> list[str]:
@@ -50,8 +52,11 @@ def strangers(shared: Shared | None) -> list[str]:
     host = "req.hdr(host),host_only,lower"
     exact = [words.word(name) for name in shared.hosts if not name.startswith("*.")]
     wild = [words.word(name[1:]) for name in shared.hosts if name.startswith("*.")]
+    # A connection that the front passed on unopened ends only when its client or the edge ends it.
+    parting = ["http-after-response set-header Connection close if from_front"]
     return [
         f"acl from_front so_name -m beg {_NAME}",
+        *(parting if shared.parting else ()),
         *words.acl("ours", f"{host} -m str", exact),
         *words.acl("ours", f"{host} -m end", wild),
         "http-request return status 421 content-type 'text/plain' hdr Cache-Control 'no-store' "
@@ -59,6 +64,6 @@ def strangers(shared: Shared | None) -> list[str]:
     ]
 
 
-def of_claim(claim: Claim, uid: int | None) -> Shared:
+def of_claim(claim: Claim, uid: int | None, *, parting: bool = False) -> Shared:
     """What an edge needs to know of its stack's claim."""
-    return Shared(claim.hosts, uid)
+    return Shared(claim.hosts, uid, parting)

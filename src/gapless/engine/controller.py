@@ -315,9 +315,7 @@ class Controller:
     def _edge_config(self) -> edge_config.Config:
         assert self.world is not None  # noqa: S101  # set at the start of each round
         # Of the world that was decided on: the record may have changed since.
-        world = self.world
-        configs = self.situation.configs(world.desired, world.observed, world.stacks)
-        return configs[world.edge_situation]
+        return self.situation.wanted_edge(self.world)
 
     def _files(self) -> staticconf.Files:
         assert self.world is not None  # noqa: S101  # as above

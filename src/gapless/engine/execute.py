@@ -271,14 +271,18 @@ class Executor:
                 # One that runs all the same is one that nobody can steer: it has lost its sockets.
                 await self.site.runtime.signal("edge", "KILL")
                 members = self._served(observed)
-                await self.site.runtime.start(self.site.edge.process(self._config(), members))
+                config = self._config()
+                giver = self.site.front.giver(config.addresses)
+                await self.site.runtime.start(self.site.edge.process(config, members, giver))
             case plan.ReloadEdge():
                 members = tuple(
                     self._as_member(r.id, r.address)
                     for r in observed.replicas
                     if r.server is not None and r.address is not None
                 )
-                await self.site.edge.reload(self._config(), members)
+                config = self._config()
+                giver = self.site.front.giver(config.addresses)
+                await self.site.edge.reload(config, members, giver)
             case plan.StopEdge():
                 self._note_stop("edge")
                 self.site.edge.let_go()

@@ -13,14 +13,14 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gapless import errors, observed
 from gapless.core import capacity
 from gapless.core import front as steps
-from gapless.edge import binary, doors, files, front, keeper, talk
+from gapless.edge import binary, doors, files, front, keeper, takeover, talk
 from gapless.edge import config as conf
 from gapless.engine import claims, clock, machine, rundir, stateformat
 from gapless.engine.paths import Paths
@@ -92,6 +92,7 @@ class Front:
         wanted = front.digest(everyone)
         return replace(
             seen,
+            finishing=not claim.addresses and await _finishing(program.run),
             state="running",
             pid=program.pid,
             stale="" if front.current(now.config, wanted) else _why(now.config, wanted),
@@ -112,6 +113,14 @@ class Front:
     def uid(self) -> int | None:
         """Whom its worker becomes, and who alone may connect to the stacks' sockets; None: us."""
         return self._runtime().identity_uid(EDGE)
+
+    def giver(self, addresses: Iterable[str]) -> Path | None:
+        """The control socket of a front that has any of these addresses, to take it over from."""
+        program = self._program()
+        own = self.claims.own(self.stack)
+        if program is None or own is None or set(own.addresses).isdisjoint(addresses):
+            return None
+        return program.run / conf.STATS_SOCKET
 
     def listens(self, address: str) -> bool:
         """Whether it runs and has that address."""
@@ -136,15 +145,22 @@ class Front:
                     await self._start()
                 case steps.Reload():
                     await self._reload()
+                case steps.Withdraw():
+                    await self._withdraw()
                 case steps.Leave():
                     await self._leave()
 
     async def _join(self, claim: Claim) -> None:
         self.claims.refuse(claim)
         # Before it is durable: from then on the others would stumble over it, too.
-        for address in front.listens([claim]):
-            if not self.listens(address):
-                files.check_port(address, self._binary)
+        new = [address for address in claim.addresses if not self.listens(address)]
+        given = await asyncio.to_thread(_given, [claim], new)
+        try:
+            for address in new:
+                if not keeper.at(given, address):
+                    files.check_port(address, self._binary)
+        finally:
+            keeper.close(given)
         self.claims.take(claim)
         with contextlib.suppress(talk.SilentError):  # not there yet, or dead: that is another step
             if (program := self._program()) is not None:
@@ -202,8 +218,16 @@ class Front:
         with contextlib.suppress(talk.SilentError):
             if front.current((await running.look()).config, wanted):
                 return
-        await asyncio.to_thread(self._renew, program.run, everyone)
-        await running.reload(wanted)
+        program_used = await asyncio.to_thread(self._renew, program.run, everyone)
+        taken = await asyncio.to_thread(self._taken, program.run, everyone)
+        with takeover.taking(self.paths.state, program.run, program_used, taken):
+            await running.reload(wanted)
+
+    async def _withdraw(self) -> None:
+        claim = self.claims.own(self.stack)
+        if claim is not None:
+            self.claims.take(replace(claim, http=(), tls=()))
+            await self._reload()
 
     async def _leave(self) -> None:
         self._keeper.drop()
@@ -216,6 +240,8 @@ class Front:
             await self._end()
         # Last: who is killed before this finds the claim and leaves again.
         self.claims.give_up(self.stack)
+        if left:
+            await self._reload()  # an address that was this stack's alone is free
 
     async def _end(self) -> None:
         runtime = self._runtime()
@@ -285,11 +311,7 @@ class Front:
         everyone = self.claims.all()
         program = self._take()
         rundir.mark(self.paths)
-        heir = self.paths.run / conf.HEIR_SOCKET
-        inherits = ("-x", str(heir)) if self._keeper.offer(heir) else ()
-        for address in front.listens(everyone):
-            if not (inherits and keeper.at(self._keeper.kept, address)):
-                files.check_port(address, self._binary)
+        inherits = self._inherits(everyone)
         self._write(program, self.paths.run, everyone)
         link = binary.point(self.paths.state, program)
         master = f"{self.paths.run / conf.MASTER_SOCKET},mode,600"
@@ -308,11 +330,36 @@ class Front:
             labels={"kind": ID, "run": str(self.paths.run)},
         )
 
-    def _renew(self, run: Path, everyone: tuple[Claim, ...]) -> None:
-        """What it reads at a reload, its own program included."""
+    def _inherits(self, everyone: tuple[Claim, ...]) -> tuple[str, ...]:
+        """Arguments for one that starts; the addresses that nobody gives it are free."""
+        kept = self._keeper.kept
+        listens = front.listens(everyone)
+        more = _given(everyone, [one for one in listens if not keeper.at(kept, one)])
+        heir = self.paths.run / conf.HEIR_SOCKET
+        try:
+            inherits = keeper.offer(heir, [*kept, *more])
+            for address in listens:
+                if not (inherits and keeper.at([*kept, *more], address)):
+                    files.check_port(address, self._binary)
+        finally:
+            keeper.close(more)
+        return ("-x", str(heir)) if inherits else ()
+
+    def _taken(self, run: Path, everyone: tuple[Claim, ...]) -> tuple[keeper.Kept, ...]:
+        """What edges have of the addresses that the running front lacks."""
+        listens = front.listens(everyone)
+        own = keeper.given(run / conf.STATS_SOCKET, listens)
+        try:
+            return _given(everyone, [one for one in listens if not keeper.at(own, one)])
+        finally:
+            keeper.close(own)
+
+    def _renew(self, run: Path, everyone: tuple[Claim, ...]) -> Path:
+        """What it reads at a reload, its own program included; the program."""
         program = self._take()
         self._write(program, run, everyone)
         binary.point(self.paths.state, program)
+        return program
 
     def _take(self) -> Path:
         """The HAProxy to use; where none is to be found, the one of the last time."""
@@ -340,6 +387,22 @@ class Front:
         files.write(draft, text)
         files.check(program, draft)
         draft.replace(home / front.TEXT)
+
+
+def _given(claims: Iterable[Claim], addresses: Sequence[str]) -> tuple[keeper.Kept, ...]:
+    """What the edges of these stacks have of these addresses: they keep it until we have it."""
+    found: list[keeper.Kept] = []
+    for claim in claims if addresses else ():
+        run = Path(claim.socket or claim.tls_socket).parent
+        found += keeper.given(run / conf.STATS_SOCKET, addresses)
+    return tuple(found)
+
+
+async def _finishing(run: Path) -> bool:
+    try:
+        return await doors.Doors(run).finishing()
+    except errors.EdgeRefused:
+        return True  # who knows
 
 
 def _why(running: str, wanted: str) -> str:

@@ -73,6 +73,20 @@ def claim_of(site: Site, stack: Stack) -> Claim | None:
     )
 
 
+def both_ways(
+    config: edge_config.Config, wish: Claim | None, seen: Observed, uid: int | None
+) -> edge_config.Config:
+    """The same edge with its own addresses where it has them and is to be behind the front, and
+    behind the front where that has it and it is to have them itself."""
+    if wish is not None:
+        binds = [edge_config.Bind(a, tls=a in wish.tls) for a in wish.addresses]
+        kept = (bind for bind in binds if bind.address in seen.edge.public)
+        return replace(config, binds=(*config.binds, *kept))
+    if seen.front.claim is not None:
+        return replace(config, shared=shared.of_claim(seen.front.claim, uid, parting=True))
+    return config
+
+
 def public_url(site: Site, stack: Stack) -> str:
     """Where the public finds a stack: behind the front that takes a name."""
     claim = claim_of(site, stack)
@@ -117,8 +131,11 @@ class Situation:
             found = self.site.stack(number) if desired.running else self.site.readable(number)
             if found is not None:
                 stacks[number] = found
-        configs = {
-            key: edge_config.digest(c) for key, c in self.configs(desired, observed, stacks).items()
+        configs, wanted = self.configs(desired, observed, stacks), self._claims(desired, stacks)
+        uid = self.site.front.uid()
+        by_situation = {key: getattr(wanted, key) for key in configs}
+        handing = {
+            key: both_ways(c, by_situation[key], observed, uid) for key, c in configs.items()
         }
         return World(
             desired=desired,
@@ -127,12 +144,21 @@ class Situation:
             now=clock.now(),
             wall=clock.wall(),
             needs=self._stores_needed(desired, stacks),
-            edge_configs=EdgeConfigs(**configs),
-            claims=self._claims(desired, stacks),
+            edge_configs=EdgeConfigs(**{k: edge_config.digest(c) for k, c in configs.items()}),
+            handing_configs=EdgeConfigs(**{k: edge_config.digest(c) for k, c in handing.items()}),
+            claims=wanted,
             static_configs=EdgeConfigs(
                 **{key: staticconf.digest(f) for key, f in self.files(desired, stacks).items()}
             ),
         )
+
+    def wanted_edge(self, world: World) -> edge_config.Config:
+        """The one that ``world.edge_config`` is the digest of."""
+        configs = self.configs(world.desired, world.observed, world.stacks)
+        config = configs[world.edge_situation]
+        if not world.hands_over:
+            return config
+        return both_ways(config, world.claim, world.observed, self.site.front.uid())
 
     def _claims(self, desired: Desired, stacks: Mapping[int, Stack]) -> Claims:
         """``rolling`` and ``switched`` as ``core.world.Claims`` explains."""

@@ -27,6 +27,11 @@ class Claim:
     tls: tuple[str, ...] = ()
     tls_socket: str = ""
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where the front listens for it; none: it has withdrawn, and is still to leave."""
+        return (*self.http, *self.tls)
+
 
 def is_host(name: str) -> bool:
     """Whether it is a host name that can be told apart: ``example.com`` or ``*.example.com``."""

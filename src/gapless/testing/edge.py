@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from gapless import errors, observed
 from gapless.edge import base, config, render, sums, wire, words
@@ -84,7 +85,12 @@ class FakeEdge:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
-    def process(self, config: config.Config, members: tuple[base.Member, ...] = ()) -> Process:
+    def process(
+        self,
+        config: config.Config,
+        members: tuple[base.Member, ...] = (),
+        giver: Path | None = None,
+    ) -> Process:
         """Nothing needs to run; ``Desk.alive`` decides when something must."""
         text = _rendered(config)
         self.desk.written, self.desk.stopped = config, False
@@ -114,6 +120,7 @@ class FakeEdge:
             state="running",
             pid=self.desk.pid,
             config=config.digest(running),
+            public=running.public,
             maintenance=self.desk.maintenance,
             held_until=None if self.desk.hold is None else self.desk.hold.until,
             servers={name: self._server((b, name)) for b, name in self.desk.servers},
@@ -189,7 +196,12 @@ class FakeEdge:
         self._config()
         self.desk.hold = wanted
 
-    async def reload(self, config: config.Config, members: tuple[base.Member, ...]) -> None:
+    async def reload(
+        self,
+        config: config.Config,
+        members: tuple[base.Member, ...],
+        giver: Path | None = None,
+    ) -> None:
         """Members keep their state; others go, unless they still have work in flight."""
         self._config()
         _rendered(config)
