@@ -237,6 +237,14 @@ def test_describe_and_top(stack: Stack) -> None:
     assert {row["service"] for row in stack("top", "--json").json["rows"]} >= {"web"}
 
 
+def test_metrics(stack: Stack) -> None:
+    samples = stack("metrics", "--json").json
+    found = {(one["name"], *one["labels"].values()): one["value"] for one in samples}
+    assert found["gapless_replicas_ready", "web"] == found["gapless_replicas_wanted", "web"]
+    assert found["gapless_edge_requests_total", "web"] > 0
+    assert 'gapless_replica_memory_bytes{replica="web.' in stack("metrics").out
+
+
 def test_a_killed_controller_is_seen_through_and_taken_over(stack: Stack) -> None:
     running = stack("ps", "--json").json
     os.kill(stack.controller(), signal.SIGKILL)

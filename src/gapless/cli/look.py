@@ -187,6 +187,23 @@ def _top_rows(answer: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 @click.command()
+@click.pass_obj
+def metrics(session: Session) -> None:
+    """State and counters as Prometheus reads them, for its textfile collector, say.
+
+    With --json: a list of samples, each with name, labels and value.
+    """
+    from gapless.sight.metrics import Report
+
+    seen = Report(status(session), ask(session, "/v1/counters", dict))
+    if session.json:
+        found = [one for family in seen.collect() for one in family.samples]
+        out.as_json([{"name": s.name, "labels": s.labels, "value": s.value} for s in found])
+        return
+    out.data(seen.page().rstrip("\n"))
+
+
+@click.command()
 @click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 @click.pass_obj
 def history(session: Session, limit: int) -> None:

@@ -52,6 +52,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "ps": ("look", "State of each replica, store and the edge."),
         "describe": ("look", "One thing in full."),
         "top": ("look", "Use of cpu and memory, live."),
+        "metrics": ("look", "State and counters, for Prometheus."),
         "logs": ("logs", "Merged logs."),
         "history": ("look", "Who changed what, when and why."),
         "drill": ("drill", "Prove a promise against the running stack."),

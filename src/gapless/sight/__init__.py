@@ -1,0 +1,1 @@
+"""What a stack tells of itself to those who watch it from outside."""
