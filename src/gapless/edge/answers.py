@@ -47,7 +47,7 @@ def headers(answers: Answers) -> list[str]:
     for name, value in answers.headers:
         found = f"{{ res.fhdr({_name(name)}) -m found }}"
         lines.append(
-            f"http-after-response set-header {_name(name)} {words.literal(value)} unless {found}"
+            f"http-after-response add-header {_name(name)} {words.literal(value)} unless {found}"
         )
     return lines
 

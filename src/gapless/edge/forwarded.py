@@ -13,6 +13,7 @@ from gapless.edge import words
 
 HOPS = 5
 """Trusted proxies in a row that are seen through; with more, the client is the next one."""
+_SPELLED = "sess.client"
 _CLAIMED = "X-Forwarded-For"
 _PROXIED = "{ var(txn.proxied) -m bool }"
 
@@ -34,6 +35,18 @@ def expected(proxies: Proxies) -> list[str]:
         *words.networks("trusted", proxies.trusted),
         "tcp-request connection expect-proxy layer4 if trusted",
     ]
+
+
+def spelled(proxies: Proxies) -> list[str]:
+    """The address as text, once for a connection: to write one costs as much as five headers."""
+    if proxies.trusted:
+        return []
+    return [f"tcp-request session set-var({_SPELLED}) src,concat()"]
+
+
+def address(proxies: Proxies) -> str:
+    """The client's address as text, for a log format. Behind proxies each request has its own."""
+    return "src" if proxies.trusted else f"var({_SPELLED})"
 
 
 def client(proxies: Proxies) -> list[str]:
@@ -78,10 +91,10 @@ def told(proxies: Proxies, *, tls: bool = False) -> list[str]:
     return [
         *spoken,
         *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
-        f"http-request set-header {_CLAIMED} %[src]",
-        "http-request set-header X-Real-IP %[src]",
+        f"http-request set-header {_CLAIMED} %[{address(proxies)}]",
+        f"http-request set-header X-Real-IP %[{address(proxies)}]",
         f"http-request set-header X-Forwarded-Proto {scheme}{kept['proto']}",
-        f"http-request set-header X-Forwarded-Host %[req.hdr(host)]{kept['host']}",
+        f"http-request set-header X-Forwarded-Host %[req.fhdr(host)]{kept['host']}",
         f"http-request set-header X-Forwarded-Port %[dst_port]{kept['port']}",
         "http-request del-header X-Forwarded-Prefix",
         f"http-request set-header X-Request-ID %[unique-id]{kept['id']}",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from gapless.edge import words
 
-JSON = "{ req.hdr(accept) -m sub application/json }"
+JSON = "{ req.fhdr(accept) -m sub application/json }"
 SOON = 2
 """Seconds after which a client may well try again what was refused for want of room."""
 
@@ -17,9 +17,9 @@ def refuse(
 ) -> list[str]:
     """Rules that answer in JSON whoever asks for it, and everybody else in plain text.
 
-    The header is asked for first: most clients do not want JSON, and what is tested of them is
-    tested once. ``condition`` is tests of which all must hold, without ``if``; ``headers`` are
-    of our own making, in HAProxy's log format. Raises UsageError.
+    ``condition`` is tests of which all must hold, without ``if``: the cheapest one first, since it
+    is tested twice of whoever is not refused. ``headers`` are of our own making, in HAProxy's log
+    format. Raises UsageError.
     """
     more = "".join(
         f" hdr {name} {words.quote(value)}"
@@ -29,6 +29,6 @@ def refuse(
     start = f"http-request return status {status}"
     return [
         f"{start} content-type 'application/json' string {words.quote(body)}{more}"
-        f" if {JSON} {condition}",
+        f" if {condition} {JSON}",
         f"{start} content-type 'text/plain' string {words.quote(text)}{more} if {condition}",
     ]

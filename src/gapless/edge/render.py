@@ -139,6 +139,7 @@ def _public(config: Config) -> list[str]:
         *_inherited(config, conf.PUBLIC),
         *_inherited_tls(config),
         *forwarded.expected(config.proxies),
+        *forwarded.spelled(config.proxies),
         *accesslog.always(config),
         # Whoever is retired decides nothing: its successor does, who knows the client as well.
         *_steered(config, "http-request allow if retired"),
