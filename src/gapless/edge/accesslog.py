@@ -15,13 +15,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gapless.edge import config as conf
-from gapless.edge import forwarded
+from gapless.edge import forwarded, words
 
 LONGEST = 8192
 """Bytes of a line at most: a path and an agent of nothing but control characters still fit."""
 AGENT = 200
 """Bytes of the client's name for itself."""
 HOST = 100
+ESCAPED = 6
+"""Bytes of JSON that one byte is at most."""
+_ODD_TEXT = r"[^ !#-\[\]-~]"
 BEGINNING = '{"time":"'
 """How every line begins; what HAProxy itself has to say does not."""
 _TEXT = "json(utf8s)"
@@ -29,7 +32,7 @@ _FIELDS = (
     '"time":"%[date,utime(%Y-%m-%dT%H:%M:%S)].%[date(0,ms),concat(),bytes(10,3)]Z"',
     '"client":"%[{client}]"',
     f'"method":"%[capture.req.method,{_TEXT}]"',
-    f'"host":"%[capture.req.hdr(0),{_TEXT}]"',
+    '"host":"%[capture.req.hdr(0)]"',
     f'"path":"%[capture.req.uri,field(1,?),{_TEXT}]"',
     '"status":%ST',
     '"in":%U',
@@ -43,7 +46,7 @@ _FIELDS = (
     '"replica":"%[srv_name,regsub(:,@)]"',
     '"release":"%[srv_name,field(2,:),field(1,.)]"',
     '"id":"%[{id}]"',
-    f'"agent":"%[capture.req.hdr(1),{_TEXT}]"',
+    '"agent":"%[capture.req.hdr(1)]"',
     '"protocol":"%HV"',
     '"tls":"%[ssl_fc_protocol]"',
     '"ended":"%ts"',
@@ -52,10 +55,7 @@ _FIELDS = (
 
 
 def always(config: conf.Config) -> list[str]:
-    """What the public frontend says first of all, so that refusals are logged as well.
-
-    A retired worker passes requests on: its successor logs them.
-    """
+    """What the public frontend says first of all, so that refusals are logged as well."""
     made = ["unique-id-format %[uuid()]"]
     if not config.access_log:
         return made
@@ -64,9 +64,6 @@ def always(config: conf.Config) -> list[str]:
         f"log stdout len {LONGEST} format raw local0",
         f"log-format '{{{','.join(_fields(config))}}}'",
         "option dontlognull",
-        f"capture request header Host len {HOST}",
-        f"capture request header User-Agent len {AGENT}",
-        *([] if config.standalone else ["http-request set-log-level silent if retired"]),
     ]
 
 
@@ -81,11 +78,21 @@ def _fields(config: conf.Config) -> Iterator[str]:
 def asked(config: conf.Config) -> list[str]:
     """What is known of a request before anything is decided about it.
 
-    HAProxy's own id costs less than a variable.
+    Escaping costs 80 instructions for each character, a look for something to escape costs six: so
+    the agent is escaped as it is captured, and only where there is need. HAProxy's own id costs
+    less than a variable.
     """
-    if not (config.access_log and config.proxies.trusted):
+    if not config.access_log:
         return []
-    return ["http-request set-var(txn.gapless_id) unique-id"]
+    agent = f"req.fhdr(user-agent),bytes(0,{AGENT})"
+    odd = f"{{ req.fhdr(user-agent) -m reg -- {words.quote(_ODD_TEXT)} }}"
+    return [
+        # Whoever names a host that would have to be escaped has been refused.
+        f"http-request capture req.fhdr(host) len {HOST}",
+        f"http-request capture {agent} len {AGENT * ESCAPED}",
+        f"http-request capture {agent},{_TEXT} id 1 if {odd}",
+        *(["http-request set-var(txn.gapless_id) unique-id"] if config.proxies.trusted else []),
+    ]
 
 
 def _id(config: conf.Config) -> str:

@@ -41,9 +41,10 @@ def for_backend(most: int | None, *, counted: bool = True) -> list[str]:
     return [
         *refused,
         # Of HTTP/2 nothing is waited for that does not say its length: it may be a conversation.
-        "acl sized req.hdr(content-length) -m found",
-        "acl chunked req.hdr(transfer-encoding) -m found",
+        "acl sized req.fhdr(content-length) -m found",
+        "acl chunked req.fhdr(transfer-encoding) -m found",
         f"acl long req.body_size gt {WHOLE}",
-        f"{wait} if sized {{ req.body_size gt 0 }} !long",
-        f"{wait} at-least 1 if chunked or sized long",
+        # Sizes first: they are known without a look at all headers, and most requests have none.
+        f"{wait} if {{ req.body_size gt 0 }} sized !long",
+        f"{wait} at-least 1 if long sized or chunked",
     ]

@@ -243,6 +243,8 @@ def _successor(config: Config, frontend: str) -> list[str]:
     return _steered(
         config,
         f"backend {_next(frontend)}",
+        # The successor logs it.
+        *(["http-request set-log-level silent"] if config.access_log else []),
         f"server next {_inner(config, frontend)} send-proxy-v2",
     )
 
