@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gapless.edge import binary, config, files, limits, private, render, words
+from gapless.edge.cors import Cors
 from gapless.edge.forwarded import Proxies
 from gapless.edge.shared import Shared
 from gapless.errors import EdgeRefused, GaplessError, UsageError
@@ -27,6 +28,7 @@ CONFIG = config.Config(
     maxconn=100,
     threads=1,
 )
+CORS = Cors(("https://a.example",), "/p", ("GET",), ("X-A",), ("X-B",))
 MARK = "injected"
 NASTY = st.one_of(
     st.text(max_size=20),
@@ -99,8 +101,12 @@ def test_a_hostile_string_is_refused_or_one_argument(
         backends=(replace(CONFIG.backends[0], check="/c"),),
         allow=("10.0.0.1",),
         private=_private(),
+        cors=CORS,
     )
     for hostile in (
+        replace(plain, cors=replace(CORS, origins=(host,))),
+        replace(plain, cors=replace(CORS, path=path)),
+        replace(plain, cors=replace(CORS, headers=(check,))),
         replace(plain, private=_private(path=path)),
         replace(plain, private=_private(user=host)),
         replace(plain, private=_private(allow=allow)),
@@ -115,8 +121,9 @@ def test_a_hostile_string_is_refused_or_one_argument(
         except UsageError:
             continue
         bare = hostile.rules[0].path.strip("/") == "" or hostile.rules[0].host == "*"
-        # A place at the very top has no paths to compare.
-        bare = bare or hostile.private.places[0].path.strip("/") == ""
+        # What is about all paths has none to compare.
+        tops = (hostile.private.places[0].path, hostile.cors.path if hostile.cors else "")
+        bare = bare or any(top.strip("/") == "" for top in tops)
         assert bare or len(shape) == len(_shape(plain))
         assert bare or shape == _shape(plain)
 
@@ -220,6 +227,7 @@ def _lists(tmp_path: Path) -> config.Config:
         proxies=Proxies(MANY),
         limits=limits.Limits((limits.Rate(1, 1.0, allow=MANY),), connections=5),
         shared=Shared(HOSTS),
+        cors=Cors(tuple(f"https://{host}" for host in MANY), methods=("GET",)),
     )
 
 

@@ -23,6 +23,8 @@ from gapless.model.stack import Stack
 from gapless.targets import ask, balance, haproxy, nginx
 
 PAGE = "<h1>%[env(HOME)] $soon 'é'</h1>"
+ORIGIN = "https://app.example.com"
+QUESTION = {"Access-Control-Request-Method": "PUT"}
 READY = {"path": "/ready", "every": "400ms", "after": 2}
 TABLE: dict[str, Any] = {
     "gapless": 1,
@@ -52,6 +54,13 @@ TABLE: dict[str, Any] = {
             "/shop/*": "https://shop.example/*",
             "www.example.org": "example.org",
         },
+        "cors": {
+            "origins": [ORIGIN, "http://localhost:3000"],
+            "path": "/api",
+            "methods": ["GET", "PUT"],
+            "expose": ["X-Total"],
+            "credentials": True,
+        },
         "private": {
             "/mine": ["127.0.0.0/8"],
             "/mine/theirs": ["127.0.0.9", *(f"10.7.{n}.0/24" for n in range(200))],
@@ -76,6 +85,12 @@ SEEN = (
     "Referrer-Policy",
     "Content-Security-Policy",
     "X-Powered-By",
+    "Access-Control-Allow-Origin",
+    "Access-Control-Allow-Credentials",
+    "Access-Control-Allow-Methods",
+    "Access-Control-Allow-Headers",
+    "Access-Control-Expose-Headers",
+    "Access-Control-Max-Age",
 )
 TOLD = (
     "host",
@@ -192,6 +207,8 @@ async def ask_(
         method, side.url + path, headers=headers, allow_redirects=False, **more
     ) as answer:
         seen = {name: answer.headers[name] for name in SEEN if name in answer.headers}
+        if "origin" in ",".join(answer.headers.getall("Vary", [])).lower():
+            seen["Vary"] = "Origin"
         text = await answer.text()
         if len(text) < 100:  # from how many bytes on it is worth it, they see differently
             seen.pop("Content-Encoding", None)
@@ -246,6 +263,8 @@ CASES: list[tuple[str, str, str, bytes]] = [
     ("GET", "other.org", "/api/a.b", b""),
     ("GET", "other.org", "/api/aXb", b""),
     ("GET", "other.org", "/careful", b""),
+    ("GET", "other.org", "/shared", b""),
+    ("GET", "other.org", "/api/shared", b""),
     ("GET", "other.org", "/long", b""),
     ("GET", "other.org", "/events-of-old", b""),
     ("GET", "other.org", "/absolute", b""),
@@ -260,6 +279,7 @@ CASES: list[tuple[str, str, str, bytes]] = [
 async def test_each_answers_as_the_edge_does(client: aiohttp.ClientSession) -> None:
     async with standing() as place:
         await _routes(client, place)
+        await _origins(client, place)
         await _cut(client, place)
         await _headers(client, place)
         await _streams(client, place)
@@ -279,6 +299,32 @@ async def _routes(client: aiohttp.ClientSession, place: Place) -> None:
             assert got == expected, (side.kind, method, host, path)
             if expected.status >= 500:  # a run of bad answers would take the only replica out
                 await ask_(client, side, "GET", path.removesuffix(path.rpartition("/")[2]))
+
+
+async def _origins(client: aiohttp.ClientSession, place: Place) -> None:
+    """What pages of other origins are told."""
+    told = 0
+    for origin in (ORIGIN, "http://localhost:3000", "https://evil.example", "1:" + ORIGIN, "null"):
+        for path in (
+            "/api",
+            "/api/x/y",
+            "/api;v",
+            "/api;v/x",
+            "/api/shared",
+            "/shared",
+            "/apix",
+            "/",
+            "/API",
+            "/api/a.b",
+        ):
+            for method, more in (("GET", {}), ("OPTIONS", {}), ("OPTIONS", QUESTION)):
+                headers = {"Origin": origin, **more}
+                expected = await ask_(client, place.sides["edge"], method, path, headers=headers)
+                told += any(name.startswith("Access-Control-") for name in expected.headers)
+                for side in place.sides.values():
+                    got = await ask_(client, side, method, path, headers=headers)
+                    assert got == expected, (side.kind, method, path, headers)
+    assert told == 2 * 6 * 3 + 5 * 3 * 1, told
 
 
 async def _cut(client: aiohttp.ClientSession, place: Place) -> None:

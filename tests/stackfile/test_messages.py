@@ -379,6 +379,44 @@ ADDED: list[tuple[str, list[str]]] = [
         "[edge]\nprivate = { '/a' = 'A', '/a/b' = false }\n[drill]\nget = ['/a/b/c', '/A/c?d']",
         ["9: [drill] get[1]: /A/c?d is behind the login of /a: drills do not log in"],
     ),
+    # CORS
+    ("[edge]\ncors = 5", ["7: [edge] cors: must be origins or a table { origins, … }, got 5"]),
+    (
+        "[edge.cors]\norigins = ['https://a/', 'null', 'https://A.b', 'https://*.b', 'http://a:80']",
+        [
+            f"7: [edge] cors.origins[{at}]: must be an origin (scheme://host or "
+            f'scheme://host:port, in lower case, as browsers write it), got "{one}"'
+            for at, one in enumerate(["https://a/", "null", "https://A.b", "https://*.b"])
+        ]
+        + [
+            '7: [edge] cors.origins[4]: browsers leave the usual port out: say "http://a", '
+            'got "http://a:80"'
+        ],
+    ),
+    (
+        "[edge.cors]\norigins = '*'\ncredentials = true",
+        [
+            "8: [edge] cors: credentials for any origin would let every page act as its visitor: "
+            "name origins"
+        ],
+    ),
+    (
+        "[edge.cors]\norigins = ['*', 'https://a']",
+        ['7: [edge] cors: origins has "*" and others: "*" stands alone'],
+    ),
+    ("[edge.cors]\norigins = []", ["7: [edge] cors: origins is empty: nobody would be let in"]),
+    (
+        "[edge.cors]\norigins = 'https://a'\nmethods = ['TRACE']\nheaders = ['X y']",
+        [
+            '8: [edge] cors.methods[0]: must be "GET", "HEAD", "POST", "PUT", "PATCH" or "DELETE", '
+            'got "TRACE"',
+            '9: [edge] cors.headers[0]: must be the name of a header, got "X y"',
+        ],
+    ),
+    (
+        "[edge.cors]\norigins = 'https://a'\nmax_age = '2d'",
+        ['8: [edge] cors: max_age must be at most "1d"'],
+    ),
     # overlays
     ("[for.a]\nkeep = 'x'", ['7: [for.a] keep: must be a whole number, got "x"']),
     (

@@ -134,6 +134,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "edge.redirects.NAME.status": {"to": "/new"},
     "edge.proxy_protocol": {"trusted": ["10.0.0.1"]},
     "edge.rate_limit.": {"rate": "100/s"},
+    "edge.cors.": {"origins": ["https://app.example.com"]},
 }
 """What stands beside keys that begin so."""
 

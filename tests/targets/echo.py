@@ -33,6 +33,11 @@ class Echo(stand.App):
         status = self.status
         if last == "careful":
             headers.update({"Referrer-Policy": "no-referrer", "X-Powered-By": "x", "Server": "y"})
+        if last == "shared":
+            own = dict.fromkeys(["Origin", "Credentials", "Methods", "Headers"], "own")
+            headers.update({f"Access-Control-Allow-{name}": said for name, said in own.items()})
+            headers.update({"Access-Control-Max-Age": "7", "Vary": "Accept-Encoding, origin"})
+            headers["Access-Control-Expose-Headers"] = "X-Own"
         if last == "redirect":
             status, headers["Location"] = 302, "/there?x=1"
         if last == "absolute":

@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from gapless.edge import cors as sharing
 from gapless.edge import limits as limiting
 from gapless.edge import private as privacy
 from gapless.edge import queueing
@@ -124,6 +125,7 @@ class Config:
     tls: edge_tls.Tls | None = None
     static: Static = field(default_factory=Static)
     private: privacy.Private = field(default_factory=privacy.Private)
+    cors: sharing.Cors | None = None
     access_log: bool = False
     """Whether each request leaves a line in the edge's log."""
     binary: str | None = None
@@ -214,6 +216,7 @@ def of_stack(
         access_log=stack.edge.access_log,
         binary=stack.edge.binary,
         limits=limiting.of_table(stack.edge),
+        cors=sharing.of_table(stack.edge.cors),
         private=privacy.Private(
             privacy.places_of(stack.edge.private),
             claimed=stack.tls is None and not is_local(stack.edge.listen),

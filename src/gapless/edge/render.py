@@ -13,6 +13,7 @@ from gapless.edge import (
     accesslog,
     answers,
     bodies,
+    cors,
     forwarded,
     hold,
     hostile,
@@ -148,7 +149,8 @@ def _public(config: Config) -> list[str]:
         *forwarded.client(config.proxies),
         *accesslog.asked(config),
         *_secure(config),
-        *(spelling.lines() if config.limits.by_path or config.private.places else ()),
+        *(spelling.lines() if _by_path(config) else ()),
+        *cors.for_frontend(config.cors),
         *redirects.lines(config.redirects),
         f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",
     ]
@@ -171,6 +173,7 @@ def _public(config: Config) -> list[str]:
         *forwarded.told(config.proxies, tls=config.tls is not None),
         *accesslog.known(config),
         *answers.headers(config.answers),
+        *cors.for_answers(config.cors),
     ]
     if config.tls is not None:
         lines += tls.response_lines(config.tls)
@@ -187,6 +190,11 @@ def _public(config: Config) -> list[str]:
 
 _OVER_TLS = f"{conf.PUBLIC}-{tls.LISTENER}"
 """What a worker that has been replaced passes on of TLS goes by a way of its own."""
+
+
+def _by_path(config: Config) -> bool:
+    """Whether some rule is about paths as applications read them."""
+    return bool(config.limits.by_path or config.private.places or cors.by_path(config.cors))
 
 
 def _binds(config: Config) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from gapless.model import answers
+from gapless.model import cors as sharing
 from gapless.model import private as privacy
 from gapless.model import static as statics
 from gapless.model import tls as secure
@@ -63,6 +64,9 @@ class EdgeTable(Model):
     """Paths and hosts that are elsewhere now: { "/old/*" = "/new/*" }; the query goes along."""
     headers: answers.Headers = Field(default_factory=dict)
     """Headers of answers, where the application does not set them itself; false: never there."""
+    cors: sharing.CorsField = None
+    """Pages of other origins that may use the answers: "https://app.example.com", a list, or
+    { origins, path, methods, headers, expose, credentials, max_age }."""
     compress: bool = True
     """Text is sent compressed (gzip) to clients that take it, unless the application did so."""
 

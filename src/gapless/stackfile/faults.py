@@ -39,6 +39,7 @@ FORMS: dict[tuple[str, ...], str] = {
     ("job", "NAME", "image"): 'must be an image such as "ghcr.io/me/web:1"',
     ("service", "NAME", "user"): 'must be a user such as "1000:1000"',
     ("job", "NAME", "user"): 'must be a user such as "1000:1000"',
+    ("edge", "cors", "origins"): 'must be an origin such as "https://app.example.com" or a list',
     ("gapless",): "must be 1, the only version of the file format",
     ("drill", "get"): 'must be a list of paths such as ["/health"]',
     ("drill", "post"): 'must be a list of paths such as ["/echo"]',

@@ -10,6 +10,7 @@ from gapless import errors
 from gapless.edge import config, words
 from gapless.edge import limits as limiting
 from gapless.edge.answers import Answers
+from gapless.edge.cors import Cors
 from gapless.edge.forwarded import Proxies
 from gapless.edge.private import Guard, Place
 from gapless.edge.redirects import Redirect
@@ -74,6 +75,7 @@ class Balance:
     redirects: tuple[Redirect, ...] = ()
     limits: limiting.Limits = limiting.NONE
     places: tuple[Place, ...] = ()
+    cors: Cors | None = None
     host: str = "127.0.0.1"
     unsecured: bool = False
     trusted: bool = False
@@ -142,6 +144,7 @@ def _done_here(wanted: config.Config) -> dict[str, Any]:
         "redirects": wanted.redirects,
         "limits": wanted.limits,
         "places": wanted.private.places,
+        "cors": wanted.cors,
     }
 
 

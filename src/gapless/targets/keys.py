@@ -105,6 +105,9 @@ KEYS: dict[str, Row] = {
         _kept("sites of several stacks lie side by side in conf.d"),
         BEHIND,
     ),
+    "edge.cors": Row(
+        _kept(), _kept("but for hosts that are elsewhere: they answer no questions"), BEHIND
+    ),
     "edge.private": Row(ADDRESSES, ADDRESSES, CLIENTS),
     "service.NAME.private": Row(ADDRESSES, ADDRESSES, CLIENTS),
     "edge.access_log": Row(

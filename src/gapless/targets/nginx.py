@@ -13,6 +13,7 @@ from gapless.edge import tls as edge_tls
 from gapless.edge.config import Rule
 from gapless.targets import (
     nginx_answers,
+    nginx_cors,
     nginx_forwarded,
     nginx_limits,
     nginx_private,
@@ -181,6 +182,7 @@ def _maps(balance: Balance) -> list[str]:
     lines += nginx_answers.maps(balance.stack, balance.answers)
     lines += nginx_limits.maps(balance.stack, balance.limits)
     lines += nginx_redirects.maps(balance.stack, balance.redirects)
+    lines += nginx_cors.maps(balance.stack, balance.cors)
     guards = [(pool.name, pool.guard) for pool in balance.pools]
     lines += nginx_private.maps(balance.stack, balance.places, guards)
     for pool in balance.pools:
@@ -240,7 +242,10 @@ def _moved(balance: Balance, host: str, there: str) -> list[str]:
 
 
 def _headers(balance: Balance) -> list[str]:
-    return nginx_answers.headers(balance.stack, balance.answers)
+    return [
+        *nginx_answers.headers(balance.stack, balance.answers),
+        *nginx_cors.headers(balance.stack, balance.cors),
+    ]
 
 
 def _server(balance: Balance, host: str | None) -> list[str]:
@@ -267,6 +272,7 @@ def _server(balance: Balance, host: str | None) -> list[str]:
         *(["proxy_hide_header Cache-Control;"] if _guarded(balance) else ()),
         # What is sent elsewhere is sent there as it is written, not by a name of ours.
         "absolute_redirect off;",
+        *nginx_cors.server(balance.stack, balance.cors),
         *nginx_redirects.server(balance.stack, balance.redirects),
         *_closed(balance),
         *nginx_limits.server(balance.stack, balance.limits),
@@ -338,16 +344,20 @@ def _guarded(balance: Balance) -> bool:
 
 
 def _forbidden(balance: Balance) -> list[str]:
-    """What is told to whom a page is not shown to."""
-    if not _guarded(balance):
-        return []
+    """What is told to whom a page is not shown to, and to pages of strange origins."""
+    said = {"forbidden": "Forbidden"} if _guarded(balance) else {}
+    said |= {"origin": "Origin not allowed"} if balance.cors is not None else {}
     return [
-        f"location @{_own(balance, 'forbidden')} {{",
-        "    default_type text/plain;",
-        *_in(_headers(balance)),
-        "    add_header Cache-Control no-store always;",
-        "    return 403 'Forbidden';",
-        "}",
+        line
+        for name, text in said.items()
+        for line in (
+            f"location @{_own(balance, name)} {{",
+            "    default_type text/plain;",
+            *_in(_headers(balance)),
+            "    add_header Cache-Control no-store always;",
+            f"    return 403 '{text}';",
+            "}",
+        )
     ]
 
 

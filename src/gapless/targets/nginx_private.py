@@ -5,14 +5,10 @@ It cannot count wrong passwords, so none are part of its files: who would have t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from gapless.edge.private import Guard, Place
 from gapless.targets import nginx_words as words
-
-_PARAMETERS = r"(?:;[^/]*)?"
-"""Of a part of a path: many applications read it without."""
 
 
 def maps(
@@ -26,7 +22,7 @@ def maps(
     ordered = _ordered(places)
     for number, place in reversed(ordered):
         mark = 0 if place.guard is None else number
-        lines.append(f'    "{_pattern(place.path)}" "{mark}";')
+        lines.append(f'    "{words.below(place.path, case=False)}" "{mark}";')
     lines.append("}")
     for number, place in ordered:
         if place.guard is not None:
@@ -66,15 +62,6 @@ def _ordered(places: Sequence[Place]) -> list[tuple[int, Place]]:
     """Longer paths later, as at the edge; nginx takes the first one that fits."""
     ordered = sorted(places, key=lambda place: (len(place.path.rstrip("/")), place.path))
     return list(enumerate(ordered, 1))
-
-
-def _pattern(path: str) -> str:
-    """``$uri`` is decoded, without ``//`` and ``/./``."""
-    words.path(path)
-    skipped = r"(?:/\.*;[^/]*)*"
-    parts = [re.escape(part) for part in path.split("/") if part]
-    stem = "".join(f"{skipped}/{part}{_PARAMETERS}" for part in parts)
-    return f"~*^{stem}(?:/|$)" if parts else "~^"
 
 
 def _far(stack: str, name: str, guard: Guard) -> list[str]:

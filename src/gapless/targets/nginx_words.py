@@ -78,6 +78,19 @@ def path(value: str) -> str:
     return quote(value, what="a path", variables=False)
 
 
+def below(value: str, *, case: bool = True) -> str:
+    """A pattern of a map on ``$uri``, which is decoded, without ``//`` and ``/./``: that path and
+    all below it, with and without the ``;parameters`` that many applications do not read.
+
+    ``case`` False: in capitals, too. Raises UsageError.
+    """
+    path(value)
+    skipped, parameters = r"(?:/\.*;[^/]*)*", r"(?:;[^/]*)?"
+    parts = [re.escape(part) for part in value.split("/") if part]
+    stem = "".join(f"{skipped}/{part}{parameters}" for part in parts)
+    return f"{'~' if case else '~*'}^{stem}(?:/|$)" if parts else "~^"
+
+
 def host(value: str) -> str:
     """A server name. Raises UsageError."""
     if not re.fullmatch(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?", value):
