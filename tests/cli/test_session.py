@@ -84,6 +84,22 @@ def test_what_the_file_asks_of_the_environment_is_captured(
     assert sorted(one.captured()) == ["KEY", "LEVEL", "OTHER"]
 
 
+def test_passwords_of_pages_are_captured(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "ABCDEFG":
+        monkeypatch.setenv(name, "x")
+    with (folder.path / "gapless.toml").open("a") as file:
+        file.write('[edge.private]\n"/a" = "A"\n"/b" = { login = { x = "B", y = "C" } }\n')
+        file.write('"/c" = false\n"/d" = ["10.0.0.0/8"]\n"/e" = { login = "D" }\n')
+        file.write('[for.extra.service.web]\nprivate = "E"\n[for.extra.edge]\nprivate = 7\n')
+    one = session.Session()
+    one.given_file = folder.path / "gapless.toml"
+    assert one.declared == ("KEY", "OTHER", "A", "B", "C", "D")
+    assert sorted(one.captured()) == ["A", "B", "C", "D"]
+    two = session.Session()
+    two.given_file, two.overlay = one.given_file, "extra"
+    assert two.declared[-1] == "E"
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("90", 90.0), ("1.5s", 1.5), ("5m", 300.0), ("250ms", 0.25), ("1d", 86400)],

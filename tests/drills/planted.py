@@ -21,7 +21,7 @@ from gapless.cli import main as cli
 from gapless.core import plan
 from gapless.core.autoscale import behaviour, deciding
 from gapless.data import redisqueue
-from gapless.edge import files, judging, render, static, tls
+from gapless.edge import files, judging, private, render, spelling, static, tls
 from gapless.engine import controller, execute, situation
 from gapless.engine import main as engine
 from gapless.model.process import Exit, Process, ReplicaId
@@ -326,7 +326,24 @@ def files_last() -> None:
     vars(static)["rules"] = lambda *_: []
 
 
+def reads_paths_as_sent() -> None:
+    """An edge whose rules about paths take each spelling for another page."""
+    vars(spelling)["lines"] = lambda: ["http-request set-var(txn.read) path"]
+
+
+def counts_no_guess() -> None:
+    """An edge at which one may guess passwords for ever."""
+    counted = private._who
+
+    def who(*given: Any) -> list[str]:
+        return [line for line in counted(*given) if "sc-inc-gpc0" not in line]
+
+    vars(private)["_who"] = who
+
+
 PARTS = {
+    "counts-no-guess": counts_no_guess,
+    "reads-paths-as-sent": reads_paths_as_sent,
     "blind": blind_to_bad_answers,
     "first-come": first_come,
     "repeats-everything": repeats_everything,

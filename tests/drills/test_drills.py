@@ -41,6 +41,7 @@ ELSEWHERE = {
     "hang",
     "leak",
     "maintenance",
+    "private",
     "rate-limit",
     "singleton",
     "spike",

@@ -225,6 +225,7 @@ ELSEWHERE = {
     "hang": "test_toll",
     "leak": "test_leak",
     "maintenance": "test_edge_itself",
+    "private": "test_private",
     "rate-limit": "test_rate_limit",
     "spike": "test_spike",
     "static": "test_static",

@@ -115,18 +115,10 @@ def _value(name: str, limit: int) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _declared(session: Session) -> tuple[str, ...]:
-    names = session.table.get("secrets", ())
-    over = session.table.get("for", {})
-    over = over.get(session.overlay, {}) if isinstance(over, dict) and session.overlay else {}
-    names = over.get("secrets", names) if isinstance(over, dict) else names
-    return tuple(n for n in names if isinstance(n, str)) if isinstance(names, list) else ()
-
-
 def _rows(session: Session) -> list[dict[str, Any]]:
     from gapless.engine import secrets
 
-    store, declared = secrets.Secrets(session.paths), _declared(session)
+    store, declared = secrets.Secrets(session.paths), session.declared
     rows = []
     for name in sorted({*declared, *store.names()}):
         held = store.about(name)
@@ -160,6 +152,6 @@ def _done(session: Session, name: str, did: str) -> int:
     out.data(f"{name}: {did}")
     if did not in ("unchanged", "removed"):
         out.progress(TAKES_EFFECT)
-    if did != "removed" and name not in _declared(session):
+    if did != "removed" and name not in session.declared:
         out.progress(f'note: {session.file.name} does not declare it; add secrets = ["{name}"]')
     return 0

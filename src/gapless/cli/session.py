@@ -10,6 +10,7 @@ import functools
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,14 +142,32 @@ class Session:
 
     def captured(self) -> dict[str, str]:
         """What the file asks of our environment: declared secrets and ``${env.X}``, by name."""
-        names = self.table.get("secrets", ())
-        over = self.table.get("for", {}).get(self.overlay or "", {})
-        if isinstance(over, dict):
-            names = over.get("secrets", names)
-        declared = names if isinstance(names, list | tuple) else ()
-        wanted = {name for name in declared if isinstance(name, str)}
-        wanted |= set(_MENTION.findall(self.text))
+        wanted = {*self.declared, *_MENTION.findall(self.text)}
         return {name: os.environ[name] for name in sorted(wanted) if name in os.environ}
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Names of the secrets that the file asks for: programs' own, and passwords of pages. Of a
+        file with slips in it what can be read."""
+        overlays = self.table.get("for")
+        over = overlays.get(self.overlay or "") if isinstance(overlays, dict) else None
+        over = over if isinstance(over, dict) else {}
+        names = over.get("secrets", self.table.get("secrets"))
+        found = names if isinstance(names, list) else []
+        found = [*found, *_passwords(self.table), *_passwords(over)]
+        return tuple(dict.fromkeys(name for name in found if isinstance(name, str)))
+
+
+def _passwords(table: dict[str, Any]) -> Iterator[Any]:
+    """What stands where the names of passwords may stand in a file, or in an overlay of it."""
+    edge, services = table.get("edge"), table.get("service")
+    places = edge.get("private") if isinstance(edge, dict) else None
+    tables = list(places.values()) if isinstance(places, dict) else []
+    every = services.values() if isinstance(services, dict) else ()
+    tables += [service.get("private") for service in every if isinstance(service, dict)]
+    for one in tables:
+        login = one.get("login") if isinstance(one, dict) else one
+        yield from login.values() if isinstance(login, dict) else [login]
 
 
 def _set(ctx: click.Context, param: click.Parameter, value: Any) -> None:

@@ -22,6 +22,7 @@ from gapless.drills import (
     hang,
     leak,
     maintenance,
+    private,
     rate_limit,
     rollback,
     scale,
@@ -77,6 +78,7 @@ _MODULES: tuple[ModuleType, ...] = (
     edge_reload,
     edge_crash,
     rate_limit,
+    private,
 )
 DRILLS: dict[str, Drill] = {one.NAME: cast(Drill, one) for one in _MODULES}
 
