@@ -21,7 +21,7 @@ stop: ## stop what `make demo` left running (its data is kept)
 
 test: ## all tests (ARGS="-k name" for some)
 	@tools/setup dev
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: ## style, types, layers, sizes
 	@tools/setup dev

@@ -34,6 +34,23 @@ async def until(true: Callable[[], Awaitable[bool]], what: str, patience: float 
         raise AssertionError(f"never: {what}") from None
 
 
+async def handed_over() -> None:
+    """Whom a server has accepted before it was closed comes within these turns of the loop."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def clean_up(runner: web.AppRunner) -> None:
+    """Also of those, a check of the edge maybe, whom the server did not know when it was closed."""
+    server = runner.server
+    await runner.cleanup()
+    await handed_over()
+    for connection in list(server.connections if server is not None else ()):
+        if connection.transport is not None:
+            connection.transport.abort()
+    await handed_over()
+
+
 @dataclass
 class App:
     """One server. Requests to ``/held`` wait for ``release``; ``status`` is its every answer.
@@ -71,15 +88,7 @@ class App:
     async def stop(self) -> None:
         if self.runner is not None:
             self.release.set()
-            server = self.runner.server
-            await self.runner.cleanup()
-            # Whom the loop had accepted and not yet handed over, a check of the edge maybe, is
-            # not known to the server that was closed: he comes within these turns.
-            for _ in range(5):
-                await asyncio.sleep(0)
-                for connection in list(server.connections if server is not None else ()):
-                    if connection.transport is not None:
-                        connection.transport.abort()
+            await clean_up(self.runner)
             self.runner = None
 
     def abort(self) -> None:

@@ -151,7 +151,7 @@ async def test_events_come_one_by_one() -> None:
                 await answer.content.readline()
                 more.set()
             assert await answer.content.read() == b""
-        await runner.cleanup()
+        await stand.clean_up(runner)
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
