@@ -15,6 +15,9 @@ from typing import Any
 from gapless.data.base import PROBE_SECONDS
 from gapless.errors import DataFault
 
+LATE = "no answer within"
+"""How a probe begins to tell that the server took too long."""
+
 
 def driver() -> Any:
     """The driver module. Raises DataFault when it is not installed."""
@@ -47,7 +50,7 @@ class Line:
                     await self._select()
         except TimeoutError:
             self._drop()
-            return f"no answer within {PROBE_SECONDS:g} s"
+            return f"{LATE} {PROBE_SECONDS:g} s"
         except (OSError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
             self._drop()
             return reason(error)

@@ -26,6 +26,10 @@ from gapless.model.process import Address, Process
 _HOST = "127.0.0.1"
 
 
+ASKED = 4
+"""Times that one which is too busy to answer is asked whether it knows the password."""
+
+
 class Postgres:
     """One server, one role, one database. See ``data.base.Store`` for the methods."""
 
@@ -352,8 +356,17 @@ class Postgres:
         return {name for name in names if name.lower() in fixed}
 
     async def _same_password(self) -> None:
-        """The secret store is right: a server that remembers another password learns it."""
-        if "password authentication failed" in await self._line.ask():
+        """The secret store is right: a server that remembers another password learns it.
+
+        Raises DataFault when a busy one never says which it remembers.
+        """
+        for _ in range(ASKED):
+            said = await self._line.ask()
+            if not said.startswith(pgclient.LATE):
+                break
+        else:
+            raise DataFault(f"{self.name}: {said}")
+        if "password authentication failed" in said:
             secret = pgconf.verifier(self._place.password, secrets.token_bytes(16))
             await self._admin(pgconf.new_secret_sql(secret))
 

@@ -23,6 +23,7 @@ from gapless.drills import ports, probe_app, stage
 from gapless.drills.base import Options, Target
 from gapless.engine.client import Client
 from gapless.engine.paths import Paths
+from gapless.engine.releases import owned
 
 FILE = "gapless.toml"
 LEDGER = "ledger"
@@ -165,7 +166,14 @@ def sweep(folder: Path, paths: Paths) -> None:
         if not _run(down) and not (_run([*argv, "up", "-d"]) and _run(down)):
             end_all(paths)
     for place in (folder, paths.state, paths.run):
-        shutil.rmtree(place, ignore_errors=True)
+        clear(place)
+
+
+def clear(place: Path) -> None:
+    """Remove all of it, also what is read-only, as releases are. What can not be is left."""
+    with contextlib.suppress(OSError):
+        owned.remove(place)
+    shutil.rmtree(place, ignore_errors=True)
 
 
 def _run(argv: list[str]) -> bool:
