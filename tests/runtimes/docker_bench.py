@@ -9,6 +9,8 @@ import io
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,6 +25,8 @@ PROGRAMS = ("sh", "sleep", "cat", "echo", "id", "ls", "head", "seq", "env", "tru
 """What the image can do."""
 FOLDERS = ("dev", "etc", "proc", "sys", "tmp", "run", "var")
 NAME = "gapless-test"
+LEFT_OUT = {"test", "__pycache__", "ensurepip", "lib2to3", "site-packages", "dist-packages"}
+"""Of Python's own library: what nobody asks for here."""
 
 
 @functools.cache
@@ -31,60 +35,93 @@ def image() -> str:
 
     Skips the test, saying why, where no engine answers.
     """
-    return asyncio.run(_image())
+    return asyncio.run(_image(python=False))
 
 
-async def _image() -> str:
+@functools.cache
+def python_image() -> str:
+    """The same with the Python that runs this."""
+    return asyncio.run(_image(python=True))
+
+
+async def _image(*, python: bool) -> str:
     client = Client()
     try:
         docker = await client.engine()
     except GaplessError as error:
         pytest.skip(str(error))
     try:
-        body = _archive(PROGRAMS)
-        tag = hashlib.sha256(body).hexdigest()[:12]
-        found = await client.image(f"{NAME}:{tag}")
+        body = _archive(PROGRAMS, python=python)
+        name = f"{NAME}:{hashlib.sha256(body).hexdigest()[:12]}"
+        found = await client.image(name)
         if found is None:
-            query = {"fromSrc": "-", "repo": NAME, "tag": tag}
+            query = {"fromSrc": "-", "repo": NAME, "tag": name.partition(":")[2]}
             data = io.BytesIO(body)
             async with docker._query("images/create", "POST", params=query, data=data) as answer:
                 await answer.read()
-            found = await client.image(f"{NAME}:{tag}")
+            found = await client.image(name)
         assert found is not None
-        digest: str = found["Id"]
-        return digest
+        return name if python else str(found["Id"])
     except aiodocker.DockerError as error:
         pytest.skip(f"no image can be made: {error}")
     finally:
         await client.close()
 
 
-def _archive(programs: Iterable[str]) -> bytes:
+async def application(base: str, files: dict[str, bytes], tag: str) -> None:
+    """An image of files in /app that runs ``python3 app.py``, under a tag."""
+    made = io.BytesIO()
+    recipe = f'FROM {base}\nCOPY . /app/\nWORKDIR /app\nCMD ["python3", "app.py"]\n'
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        for name, content in {**files, "Dockerfile": recipe.encode()}.items():
+            _add(archive, name, content)
+    made.seek(0)
+    client = Client()
+    docker = await client.engine()
+    await docker.images.build(fileobj=made, encoding="identity", tag=tag)
+    await client.close()
+
+
+def _archive(programs: Iterable[str], *, python: bool) -> bytes:
     """The programs with the libraries that they are linked with; the same bytes for the same."""
     wanted: dict[str, str] = {}
     for name in programs:
-        path = shutil.which(name)
-        assert path is not None
-        wanted[f"bin/{name}"] = os.path.realpath(path)
-        for library in _libraries(path):
-            wanted[library.lstrip("/")] = os.path.realpath(library)
+        wanted[f"bin/{name}"] = _found(name)
+    if python:
+        wanted["bin/python3"] = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+        library = Path(sysconfig.get_path("stdlib"))
+        for path in sorted(library.rglob("*")):
+            if path.is_file() and not LEFT_OUT & set(path.relative_to(library).parts):
+                wanted[str(path).lstrip("/")] = str(path)
+    for file in list(wanted.values()):
+        if os.access(file, os.X_OK) or file.endswith(".so"):
+            wanted |= {one.lstrip("/"): os.path.realpath(one) for one in _libraries(file)}
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         for name in FOLDERS:
             folder = tarfile.TarInfo(name)
             folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             archive.addfile(folder)
-        for name, path in sorted(wanted.items()):
-            content = Path(path).read_bytes()
-            file = tarfile.TarInfo(name)
-            file.size, file.mode = len(content), 0o755
-            archive.addfile(file, io.BytesIO(content))
+        for name, file in sorted(wanted.items()):
+            _add(archive, name, Path(file).read_bytes())
     return made.getvalue()
 
 
-def _libraries(path: str) -> list[str]:
-    told = subprocess.run(
-        ["/usr/bin/ldd", path], check=False, capture_output=True, text=True
-    ).stdout
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    file = tarfile.TarInfo(name)
+    file.size, file.mode = len(content), 0o755
+    archive.addfile(file, io.BytesIO(content))
+
+
+def _found(name: str) -> str:
+    path = shutil.which(name)
+    assert path is not None
+    return os.path.realpath(path)
+
+
+@functools.cache
+def _libraries(path: str) -> tuple[str, ...]:
+    asked = ["/usr/bin/ldd", path]
+    told = subprocess.run(asked, check=False, capture_output=True, text=True).stdout
     words = [word for line in told.splitlines() for word in line.split()]
-    return [word for word in words if word.startswith("/")]
+    return tuple(word for word in words if word.startswith("/") and not word.endswith(":"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -17,6 +18,8 @@ from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Exit, Process
 from gapless.runtimes.docker import DockerRuntime, follow, spec
 from gapless.runtimes.docker.client import Client
+from gapless.runtimes.mixed import MixedRuntime
+from gapless.runtimes.process import ProcessRuntime
 
 
 class Stand:
@@ -162,7 +165,7 @@ async def test_what_never_ran_is_cleared_away_and_started_again(stand: Stand) ->
         given,
         spec.facts(given, 1.0, "boot"),
         first.owner,
-        spec.Place(stand.image, (70_001, 70_001), (), "none"),
+        spec.Place(stand.image, "70001:70001", (), "none"),
     )
     await first.client.create(first.owner.name(given.id), body)
     second = stand.runtime()
@@ -192,6 +195,32 @@ async def test_a_foreign_container_of_the_name_is_told_and_left_alone(stand: Sta
         assert await runtime.client.inspect(key) is not None
     finally:
         await runtime.client.remove(key, force=True)
+
+
+async def test_each_program_is_on_the_side_that_its_image_says(stand: Stand) -> None:
+    containers = stand.runtime()
+    processes = ProcessRuntime(stand.folder / "state", stand.folder / "run", "chat")
+    both = MixedRuntime(processes, containers)
+    packed = Process("web.1@r1", ("sleep", "600"), image=stand.image)
+    plain = Process("edge", ("sleep", "600"))
+    assert await both.start(packed) != await both.start(plain)
+    assert [found.id for found in await both.look()] == ["edge", "web.1@r1"]
+    assert [found.id for found in await processes.look()] == ["edge"]
+    assert set(await both.usage(["edge", "web.1@r1", "never"])) == {"edge", "web.1@r1"}
+    assert await both.standstill(["edge", "web.1@r1"]) == {}
+    # Another instance finds each where it is.
+    again = MixedRuntime(processes, stand.runtime())
+    await again.look()
+    ends = aiter(again.ended())
+    for id in ("edge", "web.1@r1"):
+        await again.signal(id, "TERM")
+        async with asyncio.timeout(20):
+            assert await anext(ends) == id
+        await until(functools.partial(dead, again, id))
+        await again.forget(id)
+    assert list(await again.look()) == []
+    await ends.aclose()  # type: ignore[attr-defined]  # a generator
+    processes.close()
 
 
 async def test_a_missing_image_is_a_fault_with_its_name(stand: Stand) -> None:

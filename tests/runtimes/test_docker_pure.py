@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from gapless.model.process import Address, Exit, Process
+from gapless.model.process import Address, Exit, Mount, Process
 from gapless.runtimes.docker import follow, seen, spec
 
 OWNER = spec.Owner("chat", "0a1b2c3d")
-PLACE = spec.Place("sha256:1", (70_001, 70_001), (70_002,), "net")
+PLACE = spec.Place("sha256:1", "70001:70001", (70_002,), "net")
 EVERYWHERE = Address(host="0.0.0.0", port=8001)  # noqa: S104  # in a container
+NOTICES = Mount("/run/gapless/chat/n", "/run/gapless/chat/n")
 SOCKET = Address(socket="/run/gapless/chat/s/web.1@r1/s")
 
 
@@ -21,7 +22,7 @@ def told(**more: Any) -> dict[str, Any]:
 
 
 def test_a_container_can_gain_nothing_and_change_nothing_but_its_socket_s_directory() -> None:
-    body = told(address=SOCKET, reads=("/run/gapless/chat/n",), identity="web", env={"A": "b c"})
+    body = told(address=SOCKET, mounts=(NOTICES,), identity="web", env={"A": "b c"})
     host = body["HostConfig"]
     assert body["User"] == "70001:70001" and host["GroupAdd"] == ["70002"]
     assert (host["CapDrop"], host["SecurityOpt"]) == (["ALL"], ["no-new-privileges:true"])
@@ -39,6 +40,41 @@ def test_the_engine_restarts_nothing_and_bounds_what_it_keeps() -> None:
     assert host["RestartPolicy"] == {"Name": "no"}
     assert host["LogConfig"]["Config"] == {"max-size": "16m", "max-file": "3"}
     assert told()["Healthcheck"] == {"Test": ["NONE"]}
+
+
+def test_an_image_keeps_what_is_its_own_unless_it_is_told() -> None:
+    own = {"Entrypoint": ["/entry"], "Cmd": ["serve"]}
+    for given, wanted, words in [
+        ({"argv": ()}, {}, ("/entry", "serve")),
+        ({"argv": ("work",)}, {"Cmd": ["work"]}, ("/entry", "work")),
+        ({"argv": (), "entrypoint": ("sh",)}, {"Entrypoint": ["sh"]}, ("sh",)),
+        (
+            {"argv": ("x",), "entrypoint": ("sh", "-c")},
+            {"Entrypoint": ["sh", "-c"], "Cmd": ["x"]},
+            ("sh", "-c", "x"),
+        ),
+    ]:
+        process = Process("web.1@r1", image="sha256:2", **given)  # type: ignore[arg-type]
+        place = spec.Place("sha256:2", "", (), "net")
+        body = spec.container(process, spec.facts(process, 5.0, "boot"), OWNER, place)
+        assert {key: body[key] for key in ("Entrypoint", "Cmd") if key in body} == wanted
+        assert spec.words(process, own) == words
+        assert "User" not in body and "WorkingDir" not in body and body["Env"] == []
+        assert body["HostConfig"]["CapAdd"] and body["HostConfig"]["CapDrop"] == ["ALL"]
+
+
+def test_who_is_somebody_from_the_beginning_needs_no_rights_for_becoming_it() -> None:
+    process = Process("web.1@r1", ("app",), image="sha256:2")
+    for user, few in [
+        ("1000", True),
+        ("1000:1000", True),
+        ("0", False),
+        ("", False),
+        ("me", False),
+    ]:
+        place = spec.Place("sha256:2", user, (), "net")
+        body = spec.container(process, spec.facts(process, 5.0, "boot"), OWNER, place)
+        assert (body["HostConfig"]["CapAdd"] == []) == few
 
 
 def test_limits_are_the_engine_s_and_without_them_none_are_set() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gapless import stackfile
-from gapless.stackfile import checks, onsite, references
+from gapless.stackfile import checks, onsite, packed, references
 
 from .texts import said
 
@@ -64,3 +64,39 @@ def test_names_of_images(image: str) -> None:
 )
 def test_no_names_of_images(image: str) -> None:
     assert said(f'gapless = 1\nname = "a"\n[service.web]\nimage = "{image}"\n') != []
+
+
+def test_what_containers_cannot_have_yet_is_told_with_its_place() -> None:
+    text = """
+gapless = 1
+name = "a"
+[service.web]
+image = "web:1"
+run = ["serve", "${socket}", "${api.url}", "${media.path}"]
+env = { DB = "${db.url}", OUT = "${out.url}" }
+route = "/"
+user = "me"
+ready = { command = ["true"] }
+[service.api]
+build = "api"
+port = 80
+route = false
+[service.own]
+run = ["work"]
+env = { DB = "${db.url}" }
+[data.db]
+type = "postgres"
+[data.out]
+type = "redis"
+url = "redis://elsewhere"
+[data.media]
+type = "files"
+"""
+    found = packed.problems(stackfile.parse(text).stack)
+    assert [(".".join(map(str, path)), fault.partition(":")[0]) for path, fault in found] == [
+        ("service.web.user", "must be a number, since ${socket} lies in a directory of its own"),
+        ("service.web.ready", "a command is not implemented in this version for an image"),
+        ("service.web", "${api.url}"),
+        ("service.web", "${db.url}"),
+        ("service.api.build", "is not implemented in this version"),
+    ]

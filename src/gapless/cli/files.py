@@ -28,7 +28,7 @@ def check(session: Session, production: bool) -> None:
         raise errors.UsageError("check --production: not implemented in this version")
     from gapless import stackfile
     from gapless.core import capacity
-    from gapless.engine import machine
+    from gapless.engine import machine, target
     from gapless.engine.paths import Paths
     from gapless.engine.secrets import Secrets
     from gapless.stackfile import onsite
@@ -36,7 +36,11 @@ def check(session: Session, production: bool) -> None:
     loaded = stackfile.load(session.file, session.overlay)
     held = Secrets(Paths.of(loaded.stack.id)).names()
     problems = onsite.problems(
-        loaded, session.file.parent, secrets=held, environ=frozenset(os.environ)
+        loaded,
+        session.file.parent,
+        secrets=held,
+        environ=frozenset(os.environ),
+        containers=target.of(Paths.of(loaded.stack.id), session.target) == target.DOCKER,
     )
     if problems:
         raise errors.InvalidStack(problems)

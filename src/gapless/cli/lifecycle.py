@@ -17,7 +17,7 @@ import click
 from gapless import errors
 from gapless.cli import change, follow, out, render, upgrade
 from gapless.cli.session import Session
-from gapless.engine import client, offline
+from gapless.engine import client, offline, target
 from gapless.runtimes.process import records
 
 BOOT = 30.0
@@ -35,6 +35,7 @@ def up(session: Session, detach: bool) -> int:
     Code is never changed by it: what was last wanted starts again, and what runs is adopted.
     Ctrl-C leaves the table, not the stack: gapless down stops that.
     """
+    target.of(session.paths, session.target)
     if session.client.alive():
         change.same_place(session)
         if upgrade.take_over(session):
@@ -85,7 +86,8 @@ def controller_command(session: Session) -> list[str]:
     """
     command = [sys.executable, "-P", "-m", "gapless.engine.main", "--file", str(session.file)]
     command += ["--stack", session.stack_id]
-    return command + (["--for", session.overlay] if session.overlay else [])
+    command += ["--for", session.overlay] if session.overlay else []
+    return command + (["--target", session.target] if session.target else [])
 
 
 def start_controller(session: Session) -> None:

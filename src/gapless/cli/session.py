@@ -18,13 +18,12 @@ import click
 
 from gapless import errors
 from gapless.engine.paths import Paths
+from gapless.engine.target import TARGETS
 
 if TYPE_CHECKING:
     from gapless.engine.client import Client
 
 FILE = "gapless.toml"
-TARGETS = ("process",)
-"""Those that work in this version; help names no other."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 _NAME_LINE = re.compile(r"""^\s*name\s*=\s*["']([a-z0-9-]+)["']""", re.MULTILINE)
 _MENTION = re.compile(r"\$\{env\.([A-Za-z_][A-Za-z0-9_]*)", re.ASCII)
@@ -46,6 +45,7 @@ class Session:
     def __init__(self) -> None:
         self.given_file: Path | None = None
         self.overlay: str | None = None
+        self.target: str | None = None
         self.json = False
         self.yes = False
         self.timeout: float | None = None

@@ -16,7 +16,7 @@ from gapless.engine.secrets import ENV_PREFIX
 from gapless.model import private
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
-from gapless.stackfile import checks, override, references
+from gapless.stackfile import checks, override, packed, references
 
 Body = Mapping[str, Any]
 
@@ -42,8 +42,12 @@ class Folder:
                 f"{file}: says stack {loaded.stack.id}, but {self.site.paths.stack} runs here",
                 hint="a stack keeps its name; run gapless down before you rename it",
             )
-        if packed := checks.packed(loaded.stack):
-            named = ", ".join(str(path[1]) for path in packed)
+        if self.site.releases.images is not None:
+            if faults := packed.problems(loaded.stack):
+                text = "; ".join(f"[{'.'.join(map(str, path))}] {fault}" for path, fault in faults)
+                raise errors.UsageError(text)
+        elif packed_here := checks.packed(loaded.stack):
+            named = ", ".join(str(path[1]) for path in packed_here)
             raise errors.UsageError(f"{named}: {checks.CONTAINERS}", hint=checks.WITHOUT)
         if keep:
             self.file = file

@@ -13,7 +13,7 @@ from gapless import errors, stackfile
 from gapless.edge import staticserver
 from gapless.edge.haproxy import HAProxyEdge
 from gapless.edge.staticserver import StaticServer
-from gapless.engine import durable, lock, notify, rundir, stateformat, unit
+from gapless.engine import durable, lock, notify, rundir, stateformat, target, unit
 from gapless.engine.api import Api
 from gapless.engine.controller import Controller
 from gapless.engine.front import Front
@@ -21,9 +21,11 @@ from gapless.engine.journal import Journal
 from gapless.engine.operations import Operations
 from gapless.engine.paths import Paths
 from gapless.engine.releases import Releases
+from gapless.engine.releases.images import Images
 from gapless.engine.secrets import Secrets
 from gapless.engine.site import Site
 from gapless.model.stack import Stack
+from gapless.runtimes.mixed import MixedRuntime
 from gapless.runtimes.process import ProcessRuntime
 
 LAST_ROUND = 5.0
@@ -36,21 +38,39 @@ FIRST_LOOK = 3.0
 """Seconds that the API waits for the first round, so that it has something to tell."""
 
 
-def site(paths: Paths, stack: Stack, folder: Path) -> Site:
-    """The parts of a stack of processes on this machine. ``folder``: where its file is."""
-    runtime = ProcessRuntime(paths.state, paths.run, paths.stack)
+def site(paths: Paths, stack: Stack, folder: Path, where: str = target.PROCESS) -> Site:
+    """The parts of a stack on this machine. ``folder``: where its file is; ``where``: its target.
+
+    Raises UsageError where what the target needs is not installed.
+    """
+    runtime, images = _runtime(paths, where)
     return Site(
         paths=paths,
         runtime=runtime,
         edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, keep=True),
         front=Front(paths, stack.edge.binary),
         static=StaticServer(paths.state / "static", runtime.address(staticserver.ID, "socket")),
-        releases=Releases(paths, runtime.identity_uid, runtime.shared_group),
+        releases=Releases(paths, runtime.identity_uid, runtime.shared_group, images),
         secrets=Secrets(paths),
         notebook=durable.Notebook.load(paths.state / "notebook.json"),
         journal=Journal(paths.journal),
         folder=folder,
     )
+
+
+def _runtime(paths: Paths, where: str) -> tuple[ProcessRuntime | MixedRuntime, Images | None]:
+    processes = ProcessRuntime(paths.state, paths.run, paths.stack)
+    if where == target.PROCESS:
+        return processes, None
+    try:
+        from gapless.runtimes.docker import DockerRuntime
+    except ImportError:
+        raise errors.UsageError(
+            f"--target {where}: its client is not installed",
+            hint="pip install 'gapless[docker]'",
+        ) from None
+    containers = DockerRuntime(paths.state, paths.run, paths.stack)
+    return MixedRuntime(processes, containers), Images(containers.client, containers.owner)
 
 
 def known_stack(file: Path, overlay: str | None, name: str | None) -> Stack:
@@ -72,11 +92,17 @@ def known_stack(file: Path, overlay: str | None, name: str | None) -> Stack:
 
 
 async def serve(
-    file: Path, overlay: str | None, name: str | None = None, *, supervised: bool = False
+    file: Path,
+    overlay: str | None,
+    name: str | None = None,
+    *,
+    supervised: bool = False,
+    asked: str | None = None,
 ) -> int:
     """Run the controller until ``down``, a handover or TERM; the exit code.
 
     TERM and a handover leave everything running. ``supervised``: somebody starts the next one.
+    ``asked``: the target, where one was named.
     """
     stack = known_stack(file, overlay, name)
     paths = Paths.of(stack.id)
@@ -87,7 +113,9 @@ async def serve(
         stateformat.mark(paths)
         rundir.mark(paths)
         rundir.sweep(paths)
-        controller = Controller(site(paths, stack, file.parent))
+        where = target.of(paths, asked)
+        target.keep(paths, where)
+        controller = Controller(site(paths, stack, file.parent, where))
         controller.still_ours = lambda: lock.holds(paths, held)
         operations = Operations(controller, file, overlay)
         api = Api(controller, operations, supervised=supervised)
@@ -153,6 +181,7 @@ def main() -> int:
     parser.add_argument("--file", type=Path, required=True)
     parser.add_argument("--for", dest="overlay")
     parser.add_argument("--stack", help="its id, for a file that turns out to be broken")
+    parser.add_argument("--target", choices=target.TARGETS)
     parser.add_argument("--supervised", action="store_true", help="by a service manager")
     arguments = parser.parse_args()
     try:
@@ -163,6 +192,7 @@ def main() -> int:
                     arguments.overlay,
                     arguments.stack,
                     supervised=arguments.supervised,
+                    asked=arguments.target,
                 )
             )
     except errors.GaplessError as error:

@@ -25,11 +25,15 @@ from gapless.engine.journal import Journal
 from gapless.engine.paths import Paths
 from gapless.model.data import Data
 from gapless.model.desired import Generation
-from gapless.model.process import Address, Process, ReplicaId
+from gapless.model.process import Address, Mount, Process, ReplicaId
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.runtimes import base as runtime_base
 from gapless.stackfile import references
+
+EVERYWHERE = "0.0.0.0"  # noqa: S104  # of a container
+PORT = 8000
+"""Where an image listens that is told by ${port}."""
 
 
 @dataclass(slots=True)
@@ -115,9 +119,12 @@ class Site:
         """Where a replica is to listen; None for services that do not."""
         if not service.http:
             return None
+        texts = (*service.run, *(service.entrypoint or ()), *service.env.values())
+        if service.packed and not any("${socket}" in text for text in texts):
+            # Of a network that is its own: the same for all. Where that is, a look tells.
+            return Address(host=EVERYWHERE, port=service.port or PORT)
         if service.port is not None:
             return Address(host="127.0.0.1", port=service.port)
-        texts = (*service.run, *service.env.values())
         kind = "socket" if any("${socket}" in text for text in texts) else "port"
         return self.runtime.address(str(id), "socket" if kind == "socket" else "port")
 
@@ -209,7 +216,7 @@ class Site:
         address = self.replica_address(id, service)
         own = {"replica": str(id), "release": f"r{id.release}"} | _listening(address)
         env = self._environment(stack, service, id.release, own)
-        return Process(
+        process = Process(
             id=str(id),
             argv=self._argv(stack, service.run, own),
             env=env | {"GAPLESS_NOTICE": str(self.notice(str(id)))},
@@ -219,6 +226,36 @@ class Site:
             labels={"kind": "replica", "epoch": str(generation.epoch)},
             memory_limit=heal.wall(service.limits.memory),
             cpu_limit=service.limits.cpu,
+        )
+        return self._in_image(stack, service, id.release, own, process)
+
+    def _in_image(
+        self,
+        stack: Stack,
+        table: Service | Job,
+        release: int,
+        own: Mapping[str, str],
+        process: Process,
+    ) -> Process:
+        """The same program from its image; as it is where it is of the release's files."""
+        if not table.packed:
+            return process
+        name = process.identity or ""
+        notices = self.paths.run / "n"
+        notices.mkdir(mode=0o711, exist_ok=True)
+        mounts = [Mount(str(notices), str(notices))]
+        for place, volume in table.volumes.items():
+            given = references.substitute(volume.source, lambda ref: self._lookup(stack, own, ref))
+            source = self.releases.get(release).tree / given  # an absolute one is itself
+            mounts.append(Mount(str(source), place, writable=not volume.read_only))
+        entrypoint = table.entrypoint
+        return replace(
+            process,
+            image=self.releases.get(release).images[name],
+            entrypoint=None if entrypoint is None else self._argv(stack, entrypoint, own),
+            user=table.user,
+            cwd=table.cwd,
+            mounts=tuple(mounts),
         )
 
     def notice(self, id: str) -> Path:
@@ -250,7 +287,7 @@ class Site:
         table: Job | Service = stack.jobs[name] if name in stack.jobs else stack.services[name]
         own = {"replica": f"{name}@r{release}", "release": f"r{release}"}
         command = argv or self._argv(stack, table.run, own)
-        return Process(
+        process = Process(
             id=f"{name}@r{release}.{label}",
             argv=command,
             env=self._environment(stack, table, release, own),
@@ -260,6 +297,7 @@ class Site:
             record_exit=True,
             timeout=table.timeout if isinstance(table, Job) else None,
         )
+        return self._in_image(stack, table, release, own, process)
 
     def due_job(self, name: str, release: int, due: float) -> Process:
         """The process of a scheduled run: all runs of a job write to one log."""
@@ -278,7 +316,7 @@ class Site:
         self, stack: Stack, table: Service | Job, release: int, own: Mapping[str, str]
     ) -> dict[str, str]:
         asked = stack.secrets if table.secrets is None else table.secrets
-        env = dict(self.releases.get(release).environment())
+        env = {} if table.packed else dict(self.releases.get(release).environment())
         env |= {
             "RELEASE": own["release"],
             "REPLICA": own["replica"],

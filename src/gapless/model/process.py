@@ -66,6 +66,15 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file of the machine, and where a program finds it."""
+
+    source: str
+    place: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Process:
     """What to start. ``labels`` come back unchanged from every later look."""
 
@@ -93,8 +102,12 @@ class Process:
     """Cores that it gets at most, where the runtime can have that."""
     image: str | None = None
     """What its container is made from, where it runs in one; None: what the runtime has."""
-    reads: tuple[str, ...] = ()
-    """Directories of the machine that it looks into, where it would not see them of itself."""
+    entrypoint: tuple[str, ...] | None = None
+    """Instead of the image's own; ``argv`` follows it, or is empty for the image's own command."""
+    user: str | None = None
+    """Who runs it within its image, as the image's people are called; None: the image's own."""
+    mounts: tuple[Mount, ...] = ()
+    """What it finds of the machine, where it would not see that of itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pathlib import Path as File
 from gapless.errors import Problem
 from gapless.model.stack import Stack
 from gapless.model.tls import GivenCertificate
-from gapless.stackfile import checks, mentions
+from gapless.stackfile import checks, mentions, packed
 from gapless.stackfile.loader import Loaded
 from gapless.stackfile.overlays import Layered
 from gapless.stackfile.places import Path
@@ -16,17 +16,24 @@ from gapless.stackfile.report import Report
 
 
 def problems(
-    loaded: Loaded, folder: File, *, secrets: Collection[str], environ: Collection[str]
+    loaded: Loaded,
+    folder: File,
+    *,
+    secrets: Collection[str],
+    environ: Collection[str],
+    containers: bool = False,
 ) -> tuple[Problem, ...]:
     """Everything that a deploy would stumble over.
 
     ``folder``: where the file is. ``secrets``: names with a value in the store. ``environ``: names
-    in the environment, which count for secrets too.
+    in the environment, which count for secrets too. ``containers``: whether the target has them.
     """
     report = Report(Layered(loaded.tree, dict(loaded.origins)), loaded.text, loaded.file)
     _folders(loaded, folder, report)
-    for path in checks.packed(loaded.stack):
+    for path in () if containers else checks.packed(loaded.stack):
         report.add(path, f"{checks.CONTAINERS}; {checks.WITHOUT}", key=False)
+    for path, fault in packed.problems(loaded.stack) if containers else ():
+        report.add(path, fault, key=False)
     for name in checks.missing_secrets(loaded.stack, {*secrets, *environ}):
         report.add(
             _asked(loaded.stack, name),

@@ -6,7 +6,7 @@ import getpass
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Release:
     overlay: str | None
     services: tuple[str, ...]
     note: str = ""
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Services and jobs that are images, each with its image's content."""
 
     def environment(self) -> dict[str, str]:
         """Variables of everything that runs this release; its environment first on PATH."""
@@ -57,6 +59,7 @@ def publish(release: Release, home: Path) -> None:
         "venv": None if release.venv is None else str(release.venv),
         "overlay": release.overlay,
         "note": release.note,
+        "images": dict(release.images),
     }
     try:
         stack = home / "stack.toml"
@@ -84,6 +87,7 @@ def read(path: Path) -> Release | None:
             overlay=body["overlay"],
             services=tuple(body["services"]),
             note=str(body["note"]),
+            images=dict(body.get("images", {})),
         )
     except FileNotFoundError:
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ from gapless.errors import Damaged, EnvironmentFault, GaplessError, UsageError
 from gapless.model.tls import GivenCertificate
 
 if TYPE_CHECKING:
+    from gapless.engine.releases.images import Images
     from gapless.model.stack import Stack
 
 
@@ -60,8 +61,11 @@ class Releases:
         paths: Paths,
         identity_uid: Callable[[str], int | None] = lambda _: None,
         shared_group: Callable[[], int | None] = lambda: None,
+        images: Images | None = None,
     ) -> None:
+        """``images``: where the runtime has containers."""
         self.paths = paths
+        self.images = images
         self.environments = Environments(paths.state, identity_uid, shared_group)
         self._shared_group = shared_group
         self._last = paths.state / "releases.last"
@@ -120,14 +124,15 @@ class Releases:
 
     async def plan(self, stack: Stack, folder: Path) -> Preview:
         """What a build would make. Raises Refused, UsageError."""
-        return await in_thread(lambda: self._plan(stack, folder))
+        images = {} if self.images is None else await self.images.known(stack)
+        return await in_thread(lambda: self._plan(stack, folder, images))
 
-    def _plan(self, stack: Stack, folder: Path) -> Preview:
+    def _plan(self, stack: Stack, folder: Path, images: Mapping[str, str]) -> Preview:
         root, entries = self._select(stack, folder)
         digests = snapshot.digest(root, entries)
         reuses = self.environments.reusable(stack, digests, root)
         return Preview(
-            digest=_digest(stack, digests),
+            digest=_digest(stack, digests, images),
             files=len(digests),
             size=sum(entry.size for entry in entries),
             reuses=reuses,
@@ -183,6 +188,10 @@ class Releases:
         progress(
             f"{home.name}: {len(digests)} files, {_size(sum(entry.size for entry in entries))}"
         )
+        images: Mapping[str, str] = {}
+        if self.images is not None:
+            await self.images.release({one.number for one in self.list()} | set(self._damaged))
+            images = await self.images.take(stack, int(home.name[1:]), progress)
         venv, env = await self.environments.prepare(stack, digests, tree, progress)
         before = max(self.list(), key=lambda release: release.number, default=None)
         await in_thread(lambda: stamps.settle(stack.edge.static, tree, before))
@@ -191,7 +200,7 @@ class Releases:
             number=int(home.name[1:]),
             created_at=time.time(),
             by=user(),
-            digest=_digest(stack, digests),
+            digest=_digest(stack, digests, images),
             source=snapshot.total(digests),
             env=env,
             tree=tree,
@@ -200,6 +209,7 @@ class Releases:
             overlay=overlay,
             services=tuple(stack.services),
             note=note,
+            images=images,
         )
 
     def _select(self, stack: Stack, folder: Path) -> tuple[Path, Sequence[select.Entry]]:
@@ -261,8 +271,9 @@ class Releases:
             raise EnvironmentFault(f"{folder}: cannot be used: {error.strerror}") from None
 
 
-def _digest(stack: Stack, digests: snapshot.Digests) -> str:
-    return snapshot.total(digests, stack.model_dump_json(), stack.overlay or "")
+def _digest(stack: Stack, digests: snapshot.Digests, images: Mapping[str, str]) -> str:
+    contents = [f"{name} {content}" for name, content in sorted(images.items())]
+    return snapshot.total(digests, stack.model_dump_json(), stack.overlay or "", *contents)
 
 
 def _within(root: Path, folder: Path, tls: object) -> list[str]:

@@ -180,6 +180,30 @@ class Client:
         found: dict[str, Any] | None = await self._ask(f"images/{name}/json", missing=True)
         return found
 
+    async def pull(self, image: str) -> None:
+        """From its registry. Raises RuntimeFault with what the registry or the engine says."""
+        docker = await self.engine()
+        with _faults():
+            await docker.images.pull(image, timeout=None)
+
+    async def tag(self, content: str, repository: str, tag: str) -> None:
+        """One more name for an image."""
+        query = {"repo": repository, "tag": tag}
+        await self._ask(f"images/{content}/tag", "POST", query=query)
+
+    async def tags(self, repository: str) -> Sequence[str]:
+        """Those that images have in a repository."""
+        query = {"filters": json.dumps({"reference": [f"{repository}:*"]})}
+        found = await self._ask("images/json", query=query)
+        names = [name for image in found for name in image.get("RepoTags") or ()]
+        own = [name.rpartition(":") for name in names]
+        return [tag for where, _, tag in own if where == repository]
+
+    async def untag(self, name: str) -> None:
+        """The image goes with its last name; one that a container has stays. Gone: no error."""
+        with contextlib.suppress(Conflict):
+            await self._ask(f"images/{name}", "DELETE", missing=True)
+
     # -- the wire -----------------------------------------------------------------------------
 
     async def _ask(

@@ -66,8 +66,6 @@ class DockerRuntime:
     time: the holder of the stack's lock. ``image``: for programs that name none.
     """
 
-    host = EVERYWHERE
-
     def __init__(
         self, state: Path, run: Path, stack: str, *, url: str | None = None, image: str = ""
     ) -> None:
@@ -88,7 +86,7 @@ class DockerRuntime:
         self._network = asyncio.Lock()
         self._networked = False
         self._runnable: set[tuple[str, str, str]] = set()
-        self._paths: dict[str, str] = {}
+        self._images: dict[str, Mapping[str, Any]] = {}
         self._watching: asyncio.Task[None] | None = None
         self._ended: asyncio.Queue[str] = asyncio.Queue()
         self._warnings: Sequence[str] = ()
@@ -138,8 +136,7 @@ class DockerRuntime:
         return self._adopt(container).container.found
 
     async def _create(self, process: Process, known: spec.Facts) -> str:
-        uid = self.identity_uid(process.identity or accounts.SHARED)
-        user = (os.getuid(), os.getgid()) if uid is None else (uid, uid)
+        user, uid = self._user(process)
         shared = self.shared_group()
         place = spec.Place(
             image=process.image or self._image,
@@ -164,6 +161,20 @@ class DockerRuntime:
                 key, self._warnings = await self.client.create(name, body)
         return key
 
+    def _user(self, process: Process) -> tuple[str, int | None]:
+        """As whom it runs ("": as the image says), and whose its socket's directory is to be.
+
+        Where it needs a directory of ours it must be somebody that we know.
+        """
+        if process.user is not None:
+            number = process.user.partition(":")[0]
+            return process.user, int(number) if number.isdigit() and os.geteuid() == 0 else None
+        listens = process.address is not None and process.address.socket is not None
+        if process.image is not None and not listens:
+            return "", None
+        uid = self.identity_uid(process.identity or accounts.SHARED)
+        return (f"{os.getuid()}:{os.getgid()}" if uid is None else f"{uid}:{uid}"), uid
+
     async def _clear(self, name: str) -> None:
         """Make room for a container, where its name is taken by one of ours that never ran."""
         container = await self._inspect(name)
@@ -177,11 +188,16 @@ class DockerRuntime:
     async def _check_program(self, key: str, process: Process) -> None:
         """An init would start without its program and tell nobody but the log."""
         image = process.image or self._image
-        name = process.argv[0]
-        path = process.env.get("PATH") or await self._path(image)
+        about = await self._config(image)
+        words = spec.words(process, about)
+        if not words:
+            raise RuntimeFault(f"image {image} has no command of its own", hint="say run")
+        name = words[0]
+        path = process.env.get("PATH") or _path(about)
         if (image, name, path) in self._runnable:
             return
-        folders = [process.cwd or "/"] if "/" in name else path.split(":")
+        here = process.cwd or (about.get("WorkingDir") if process.image else None) or "/"
+        folders = [here] if "/" in name else path.split(":")
         for folder in folders:
             mode = await self.client.file(key, str(PurePosixPath(folder, name)))
             if mode is not None and mode & 0o111 and not mode & client.DIRECTORY:
@@ -189,13 +205,11 @@ class DockerRuntime:
                 return
         raise RuntimeFault(f"cannot run {name}: there is no such program in image {image}")
 
-    async def _path(self, image: str) -> str:
-        if image not in self._paths:
+    async def _config(self, image: str) -> Mapping[str, Any]:
+        if image not in self._images:
             about = await self.client.image(image) or {}
-            env = (about.get("Config") or {}).get("Env") or []
-            found = [line.partition("=")[2] for line in env if line.startswith("PATH=")]
-            self._paths[image] = found[0] if found else DEFAULT_PATH
-        return self._paths[image]
+            self._images[image] = about.get("Config") or {}
+        return self._images[image]
 
     def unconfined(self) -> str:
         """See ``Confines.unconfined``: the engine's own warnings."""
@@ -217,6 +231,10 @@ class DockerRuntime:
     async def look(self) -> Sequence[Found]:
         """See ``Runtime.look``; sorted by id. One question, and one more for each that changed."""
         await self._refresh()
+        for entry in self._entries.values():
+            # A container's umask is its image's affair, and the edge must get in.
+            if entry.container.alive:
+                self._addresses.open_to_group(entry.container.facts.address)
         begun = [_begun(start) for id, start in self._starting.items() if id not in self._entries]
         found = [entry.container.found for entry in self._entries.values()]
         return sorted((*found, *begun), key=lambda one: one.id)
@@ -430,9 +448,18 @@ class DockerRuntime:
         """Whether any log takes more room than ``limit`` bytes; quick."""
         return self.logs.flooded(limit)
 
+    def known(self) -> frozenset[str]:
+        """The programs that have a log which may not be taken for a forgotten one's."""
+        return frozenset(self._entries)
+
     def rotate(self, limit: int, keep: int) -> Sequence[str]:
         """Bound the logs, as the process runtime does. Blocking. Raises EnvironmentFault."""
-        return self.logs.rotate(limit, keep, known=frozenset(self._entries))
+        return self.logs.rotate(limit, keep, known=self.known())
+
+
+def _path(image: Mapping[str, Any]) -> str:
+    found = [line for line in image.get("Env") or () if line.startswith("PATH=")]
+    return str(found[0]).partition("=")[2] if found else DEFAULT_PATH
 
 
 def _changed(entry: _Entry | None, state: str) -> bool:

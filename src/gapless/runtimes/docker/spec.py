@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from gapless.model.process import Address, Process
+from gapless.model.process import Address, Mount, Process
 
 STACK, HOME, ID, FACTS = "gapless.stack", "gapless.home", "gapless.id", "gapless.facts"
 """Labels: whose a container is, which program it is, and what a later look must tell (JSON)."""
 
 LONGEST = 120
 """Characters of a container's name."""
+BEGINNING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID")
+"""What an image that begins as root may do: give files away, become somebody, listen on 80."""
 SHARES, BACKGROUND = 1024, 128
 """Weights of cpu: that of everybody, and that of a program that gives way."""
 TEMPORARY = "/tmp"  # noqa: S108  # of the container, in memory
@@ -83,10 +85,11 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the machine adds to a program: uid and gid, further groups, image and network."""
+    """What the machine adds to a program: image, network, groups, and as whom it runs ("" for the
+    user of the image)."""
 
     image: str
-    user: tuple[int, int]
+    user: str
     groups: tuple[int, ...]
     network: str
 
@@ -109,17 +112,17 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
 
     An init stands before the program: it hands on signals and reaps, as pid 1 of a machine would;
     without it TERM would not end a program that has no handler. Nothing may be gained inside: no
-    capability, no setuid, a root that is read-only, ``/tmp`` in memory. The engine never restarts
-    it: that is the plan's to decide.
+    capability, no setuid, a root that is read-only, ``/tmp`` in memory. Images of others are made
+    to write where they like, and to begin as root and become somebody: theirs is a root of their
+    own that goes with the container, and what that takes. The engine never restarts it: that is
+    the plan's to decide.
     """
-    uid, gid = place.user
     return {
         "Image": place.image,
-        "Entrypoint": list(process.argv[:1]),
-        "Cmd": list(process.argv[1:]),
+        **_program(process),
         "Env": [f"{name}={value}" for name, value in _environment(process).items()],
-        "WorkingDir": process.cwd or "/",
-        "User": f"{uid}:{gid}",
+        **({"WorkingDir": process.cwd or "/"} if process.cwd or not process.image else {}),
+        **({"User": place.user} if place.user else {}),
         "Labels": owner.labels | {ID: process.id, FACTS: known.to_json()},
         "StopSignal": f"SIG{process.stop}",
         "Healthcheck": {"Test": ["NONE"]},
@@ -129,9 +132,10 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
             "NetworkMode": place.network,
             "GroupAdd": [str(group) for group in place.groups],
             "CapDrop": ["ALL"],
+            "CapAdd": list(BEGINNING) if process.image and not _unprivileged(place.user) else [],
             "SecurityOpt": ["no-new-privileges:true"],
-            "ReadonlyRootfs": True,
-            "Tmpfs": {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
+            "ReadonlyRootfs": process.image is None,
+            "Tmpfs": {} if process.image else {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
             "LogConfig": LOG,
             "Mounts": _mounts(process),
             "CpuShares": BACKGROUND if process.background else SHARES,
@@ -140,7 +144,34 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
     }
 
 
+def words(process: Process, image: Mapping[str, Any]) -> tuple[str, ...]:
+    """What runs in the end: the image's own (its ``Config``) where nothing else is said."""
+    if process.image is None:
+        return process.argv
+    if process.entrypoint is not None:
+        return (*process.entrypoint, *process.argv)
+    return (*(image.get("Entrypoint") or ()), *(process.argv or image.get("Cmd") or ()))
+
+
+def _program(process: Process) -> dict[str, Any]:
+    if process.image is None:
+        return {"Entrypoint": list(process.argv[:1]), "Cmd": list(process.argv[1:])}
+    asked: dict[str, Any] = {}
+    if process.entrypoint is not None:
+        asked["Entrypoint"] = list(process.entrypoint)
+    if process.argv:
+        asked["Cmd"] = list(process.argv)
+    return asked
+
+
+def _unprivileged(user: str) -> bool:
+    number = user.partition(":")[0]
+    return number.isdigit() and int(number) > 0
+
+
 def _environment(process: Process) -> dict[str, str]:
+    if process.image is not None:
+        return dict(process.env)
     base = {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, "LANG": "C.UTF-8"}
     if process.identity is not None:
         base |= {"USER": process.identity, "LOGNAME": process.identity}
@@ -148,13 +179,14 @@ def _environment(process: Process) -> dict[str, str]:
 
 
 def _mounts(process: Process) -> list[dict[str, Any]]:
-    """At the very paths that they have on the machine, so that a path means the same to all."""
-    wanted = dict.fromkeys(process.reads, True)
+    """A socket's directory is where it is on the machine: a path means the same to everybody."""
+    wanted = list(process.mounts)
     if process.address is not None and process.address.socket is not None:
-        wanted[str(PurePosixPath(process.address.socket).parent)] = False
+        folder = str(PurePosixPath(process.address.socket).parent)
+        wanted.append(Mount(folder, folder, writable=True))
     return [
-        {"Type": "bind", "Source": path, "Target": path, "ReadOnly": only_read}
-        for path, only_read in sorted(wanted.items())
+        {"Type": "bind", "Source": m.source, "Target": m.place, "ReadOnly": not m.writable}
+        for m in sorted(wanted, key=lambda one: one.place)
     ]
 
 

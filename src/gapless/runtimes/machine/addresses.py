@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 import shutil
 import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,6 +84,25 @@ class Addresses:
             # The socket inherits the directory's group: the edge, and nobody else, may connect.
             files.make_folder(path.parent, 0o2710, uid=uid, gid=self._edge_uid())
         path.unlink(missing_ok=True)
+
+    def open_to_group(self, address: Address | None) -> None:
+        """Let the group of its directory connect to a socket, whatever umask it was made with.
+
+        Its maker may put anything there: what is not a socket is left as it is. Not there: nothing.
+        """
+        if address is None or address.socket is None:
+            return
+        try:
+            handle = os.open(address.socket, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            mode = os.fstat(handle).st_mode
+            if stat.S_ISSOCK(mode) and mode & 0o070 != 0o070:
+                with contextlib.suppress(OSError):
+                    Path(f"/proc/self/fd/{handle}").chmod(0o770)
+        finally:
+            os.close(handle)
 
     def give_back(self, id: str, address: Address | None) -> None:
         """The program is gone: its ports are free again, its socket and directory are removed."""

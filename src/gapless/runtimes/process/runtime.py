@@ -12,7 +12,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -354,14 +354,14 @@ class ProcessRuntime:
         """Whether any log takes more room than ``limit`` bytes; quick."""
         return self.logs.flooded(limit)
 
-    def rotate(self, limit: int, keep: int) -> Sequence[str]:
+    def rotate(self, limit: int, keep: int, also: Set[str] = frozenset()) -> Sequence[str]:
         """Bound the logs: each to about ``limit`` bytes live and ``keep`` old parts of as much.
 
         Blocking; call it in a thread, now and then. Returns the ids whose log was cut. Logs of
         programs that are forgotten stay until they are the oldest of more than
-        ``logs.FORGOTTEN``. Raises EnvironmentFault.
+        ``logs.FORGOTTEN``; ``also``: programs that another runtime knows. Raises EnvironmentFault.
         """
-        return self.logs.rotate(limit, keep, known=frozenset(self._entries))
+        return self.logs.rotate(limit, keep, known=frozenset(self._entries) | also)
 
 
 def _begun(start: _Start) -> Found:

@@ -1,0 +1,44 @@
+"""What images cannot have yet: told before anything is begun, never in the middle of a deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gapless.model.service import Job, Service
+from gapless.model.stack import Stack
+from gapless.stackfile import references
+from gapless.stackfile.places import Path
+
+
+def problems(stack: Stack) -> tuple[tuple[Path, str], ...]:
+    """Place in the file, and fault. In this version the load balancer and the stores are programs
+    of the machine, which containers do not reach."""
+    owners: list[tuple[Path, Service | Job]] = [
+        *((("service", name), table) for name, table in stack.services.items()),
+        *((("job", name), table) for name, table in stack.jobs.items()),
+    ]
+    packed = [(path, table) for path, table in owners if table.packed]
+    return tuple(found for path, table in packed for found in _of(stack, path, table))
+
+
+def _of(stack: Stack, path: Path, table: Service | Job) -> Iterator[tuple[Path, str]]:
+    texts = references.texts(stack, table)
+    if table.build is not None:
+        yield (*path, "build"), "is not implemented in this version: build it, and say image"
+    user = (table.user or "0").partition(":")[0]
+    if not user.isdigit() and any("${socket}" in text for text in texts):
+        yield (*path, "user"), "must be a number, since ${socket} lies in a directory of its own"
+    for key in ("ready", "live"):
+        probe = getattr(table, key, None)
+        if probe is not None and probe.command:
+            fault = "a command is not implemented in this version for an image: say a path"
+            yield (*path, key), fault
+    for reference in references.of(texts):
+        if reference.kind == "attribute" and not _reached(stack, reference.name):
+            fault = f"an image cannot reach {reference.name} in this version"
+            yield path, f"${{{reference.name}.{reference.attribute}}}: {fault}"
+
+
+def _reached(stack: Stack, name: str) -> bool:
+    data = stack.data.get(name)
+    return data is not None and (data.url is not None or data.type == "files")
