@@ -22,7 +22,7 @@ from gapless.runtimes.docker import DockerRuntime
 from gapless.runtimes.process import ProcessRuntime
 from gapless.testing.runtime import FakeRuntime, Machine, Program
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 
 
 class Bench(Protocol):

@@ -49,6 +49,9 @@ def open_folder() -> Iterator[Path]:
 class Standing:
     """One stack in a folder of its own; ``GAPLESS_STATE`` is set by the fixture."""
 
+    patience = 60
+    """Seconds that one operation may take."""
+
     def __init__(self, folder: Path, name: str) -> None:
         self.folder = folder
         self.name = name
@@ -128,7 +131,7 @@ class Standing:
     async def do(self, verb: str, **body: Any) -> dict[str, Any]:
         """One operation to its end."""
         operation = getattr(self.operations, verb)
-        result: dict[str, Any] = await asyncio.wait_for(operation(body), 60)
+        result: dict[str, Any] = await asyncio.wait_for(operation(body), self.patience)
         return result
 
     def pids(self, service: str = "web") -> dict[str, int | None]:

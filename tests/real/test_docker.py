@@ -35,7 +35,7 @@ image = "{image}"
 run = {run}
 replicas = 2
 ready = "/ready"
-start = "60s"
+start = "120s"
 drain = "5s"
 grace = "2s"
 watch = "500ms"
@@ -53,6 +53,7 @@ listen = "127.0.0.1:{port}"
 class Boxed(Standing):
     """A stack whose service is an image under a tag that moves on with each version."""
 
+    patience = 180
     run = '["python3", "app.py", "--socket", "${socket}"]'
 
     def __init__(self, folder: Path, name: str, base: str) -> None:
@@ -141,7 +142,7 @@ name = "bare"
 image = "{image}"
 run = "python3 -m http.server ${{port}}"
 replicas = 2
-start = "60s"
+start = "120s"
 drain = "1s"
 watch = "200ms"
 
@@ -207,7 +208,7 @@ async def gapless(folder: Path, *words: str, well: bool = False) -> tuple[int, s
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     said = done.stdout + done.stderr

@@ -17,7 +17,7 @@ from typing import Any
 from gapless.runtimes import base
 from gapless.runtimes.machine import proc
 
-PATIENCE = 20.0
+PATIENCE = 90.0
 
 CONTROLLER = """
 import asyncio, sys

@@ -180,7 +180,7 @@ async def test_a_container_removed_by_other_means_is_gone_and_wakes_the_loop(sta
     runtime = stand.runtime()
     await runtime.start(shell("exec sleep 600"))
     await runtime.client.remove(runtime.owner.name("web.1@r1"), force=True)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(90):
         assert await anext(aiter(runtime.ended())) == "web.1@r1"
     assert list(await runtime.look()) == []
 
@@ -214,7 +214,7 @@ async def test_each_program_is_on_the_side_that_its_image_says(stand: Stand) -> 
     ends = aiter(again.ended())
     for id in ("edge", "web.1@r1"):
         await again.signal(id, "TERM")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             assert await anext(ends) == id
         await until(functools.partial(dead, again, id))
         await again.forget(id)
@@ -233,7 +233,7 @@ async def test_more_than_a_hundred_connections_are_no_limit(stand: Stand) -> Non
     client = Client()
     streams = [client.events({spec.STACK: "chat"}) for _ in range(130)]
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(90):
             await asyncio.gather(*(anext(stream) for stream in streams))
             assert await client.containers({spec.STACK: "nobody"}) == []
     finally:
