@@ -321,9 +321,10 @@ class DockerRuntime:
 
     async def ended(self) -> AsyncIterator[str]:
         """See ``Runtime.ended``. One consumer; ends that happened before the first look are in
-        what ``look`` says, not here.
+        what ``look`` says, not here. An engine that does not answer is waited for.
         """
-        await self._refresh()
+        with contextlib.suppress(GaplessError):
+            await self._refresh()
         while True:
             yield await self._ended.get()
 
