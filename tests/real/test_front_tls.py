@@ -6,10 +6,13 @@ import asyncio
 import http.client
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 from tests.real.sharing import Stack, Visitors, sharing
 
+from gapless import errors
+from gapless.drills import generator, mix, spec
 from gapless.engine.certificates import x509
 
 
@@ -55,6 +58,7 @@ async def test_each_shows_its_own_certificate(machine: tuple[Stack, Stack]) -> N
         other = beta if stack is alpha else alpha
         assert (await asyncio.to_thread(asked, connection, other.host))[0] == 421
         connection.close()
+    await asyncio.to_thread(_drills_come_as_the_public_does, alpha)
     # One renews its certificate and goes, under load on the other.
     async with Visitors(beta) as load:
         await load.more()
@@ -74,3 +78,23 @@ def _plain(stack: Stack) -> str:
     answer = connection.getresponse()
     connection.close()
     return answer.headers.get("location", "")
+
+
+def _drills_come_as_the_public_does(stack: Stack) -> None:
+    """Requests and WebSockets, to the front, by TLS and by the stack's name."""
+    site = stack.controller.site
+    url = site.local_url(site.stack(1))
+    assert url == f"https://127.0.0.1:{stack.tls}"
+    chosen = mix.Mix(url, ("/",), ("/echo",), host=stack.host)
+    mix.check(chosen)
+    assert stack.name in mix.ask(chosen, "/")[1]["set-cookie"]
+    crowd = spec.Sockets(kind="websocket", path="/ws", clients=3)
+    with generator.Load(chosen.spec(chosen.closed(), 30.0, sockets=(crowd,))) as load:
+        assert load.until(requests=50, sockets=3, seconds=30.0)
+        measured = load.finish(20.0)
+    whole = measured.total()
+    assert (whole.failed, whole.unknown) == (0, 0)
+    assert (measured.sockets.connected, measured.sockets.refused) == (3, 0)
+    # By a name that nobody has there is no way in: it is the name that leads there.
+    with pytest.raises(errors.MissingSubject, match="no answer from the edge"):
+        mix.check(replace(chosen, host="gamma.test"))

@@ -60,14 +60,14 @@ class Client:
     """Asks one edge, on a connection for each request."""
 
     def __init__(self, url: str, host: str | None) -> None:
-        self._place = specs.own_address(url)
+        self._url, self._name = url, host
         self._host = {} if host is None else {"Host": host}
         self.asked = 0
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
         """``If_None_Match="x"`` is a header. Raises WorkFailed without an answer."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection = http.client.HTTPConnection(*self._place, timeout=TIMEOUT)
+        connection = specs.one_connection(self._url, TIMEOUT, name=self._name)
         self.asked += 1
         try:
             connection.request(method, path, headers={**self._host, **named})

@@ -49,7 +49,16 @@ class Target:
     @property
     def host(self) -> str | None:
         """What requests ask for: one of its names; None: the address itself will do."""
-        return self.stack.drill.host or self.stack.host
+        return self.stack.drill.host or self.stack.host or self._routed
+
+    @property
+    def _routed(self) -> str | None:
+        """The name by which its first published service is told apart from others."""
+        for service in self.stack.services.values():
+            if service.http and service.route is not None:
+                host = service.route.host
+                return host if host is not None and "*" not in host else None
+        return None
 
     @property
     def production(self) -> bool:

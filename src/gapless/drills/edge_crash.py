@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gapless import errors
-from gapless.drills import base, blow, generator, mix, toll, traffic
+from gapless.drills import base, blow, mix, toll, traffic
 from gapless.drills import state as states
 from gapless.drills.base import Outcome, Target
 from gapless.drills.stage import Stage
@@ -101,19 +101,16 @@ def run(stage: Stage) -> Outcome:
     chosen = mix.choose(stage.target, before, stage.options)
     mix.check(chosen)
     wanted = stage.options.rounds or ROUNDS
-    each = max(1, (stage.options.requests or REQUESTS) // wanted)
     spec = chosen.spec(chosen.closed(), traffic.LONGEST, keep_failures=1000)
     crashes: list[Crash] = []
+
+    def blow() -> bool:
+        crashes.append(strike(stage, chosen))
+        stage.say(crashes[-1].told())
+        return crashes[-1].full is not None
+
     began = time.monotonic()
-    with generator.Load(spec) as load:
-        load.until(requests=each, seconds=spec.timeout)
-        for _ in range(wanted):
-            crashes.append(strike(stage, chosen))
-            stage.say(crashes[-1].told())
-            if crashes[-1].full is None:
-                break
-            load.until(requests=load.requests + each, seconds=spec.timeout)
-        measured = load.finish(spec.timeout + 5.0)
+    measured = traffic.between(spec, wanted, stage.options.requests or REQUESTS, blow)
     whole = measured.total()
     found = Traffic(
         requests=whole.requests,

@@ -148,22 +148,22 @@ def run(stage: Stage) -> Outcome:
 def own(stage: Stage, chosen: mix.Mix) -> Part:
     """Restarts by hand, one after the other, under load."""
     rounds = stage.options.rounds or ROUNDS
-    each = max(1, (stage.options.requests or REQUESTS) // rounds)
     before = stage.look()
     edge = asking.Asking(stage.paths.run, stage.paths.stack)
     streams = (*chosen.closed(), *chosen.slowly())
     spec = chosen.spec(streams, traffic.LONGEST, sockets=chosen.sockets())
     workers = [worker(edge)]
-    waited = waiters.Waited()
-    with generator.Load(spec) as load:
-        load.until(requests=each, sockets=sum(s.clients for s in spec.sockets), seconds=20.0)
-        for _ in range(rounds):
-            with waiters.waiting(chosen) as idle:
-                stage.must("/v1/restart", services=["edge"])
-                workers.append(worker(edge))
-                waited += idle.ask()
-            load.until(requests=load.requests + each, seconds=spec.timeout)
-        measured = load.finish(spec.timeout + 5.0)
+    asked = []
+
+    def restart() -> bool:
+        with waiters.waiting(chosen) as idle:
+            stage.must("/v1/restart", services=["edge"])
+            workers.append(worker(edge))
+            asked.append(idle.ask())
+        return True
+
+    measured = traffic.between(spec, rounds, stage.options.requests or REQUESTS, restart)
+    waited = sum(asked, start=waiters.Waited())
     after = stage.settle()
     pids = (before.edge_pid, after.edge_pid)
     part = _part("the stack", measured, len(set(workers)) - 1, rounds, pids)

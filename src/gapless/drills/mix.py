@@ -36,6 +36,15 @@ class Mix:
     body: int = 64
     timeout: float = 30.0
 
+    def connection(self, source: str | None = None) -> http.client.HTTPConnection:
+        """For single questions, not open yet; ``source``: from which of our addresses."""
+        return specs.one_connection(self.url, self.timeout, source, self.host)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What each of its requests says: who is asked for."""
+        return {"Host": self.host} if self.host else {}
+
     def describe(self) -> str:
         """For people: ``GET /a /b, POST /c, slow /d, Socket.IO /e``."""
         parts = [f"GET {' '.join(self.get)}"]
@@ -153,11 +162,10 @@ def check(mix: Mix) -> None:
     if mix.slow:
         wanted.append(("GET", mix.slow))
     for method, path in wanted:
-        connection = specs.one_connection(mix.url, mix.timeout)
-        headers = {"Host": mix.host} if mix.host else {}
+        connection = mix.connection()
         body = b"x" * mix.body if method == "POST" else None
         try:
-            connection.request(method, path, body, headers)
+            connection.request(method, path, body, mix.headers)
             status = connection.getresponse().status
         except (OSError, http.client.HTTPException) as error:
             raise errors.MissingSubject(
@@ -174,9 +182,9 @@ def check(mix: Mix) -> None:
 
 def ask(chosen: Mix, path: str, source: str | None = None) -> tuple[int, dict[str, str], bytes]:
     """One GET from an address of ours; status, headers and body. Raises OSError, HTTPException."""
-    connection = specs.one_connection(chosen.url, chosen.timeout, source)
+    connection = chosen.connection(source)
     try:
-        connection.request("GET", path, headers={"Host": chosen.host} if chosen.host else {})
+        connection.request("GET", path, headers=chosen.headers)
         answer = connection.getresponse()
         headers = {name.lower(): value for name, value in answer.getheaders()}
         return answer.status, headers, answer.read()

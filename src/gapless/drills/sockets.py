@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import importlib
 import random
+import socket
 from typing import Any
 
 import aiohttp
@@ -53,15 +54,13 @@ class Crowd:
         told = False
         host, port = self._spec.target()
         secure = specs.client_context(self._spec.url)
-        base = f"http{'s' if secure else ''}://{host}:{port}"
-        headers = {"Host": self._spec.host} if self._spec.host else {}
+        name = self._spec.host or (f"[{host}]" if ":" in host else host)
+        base = f"http{'s' if secure else ''}://{name}:{port}"
         while not self._stopping.is_set():
             jar = aiohttp.CookieJar(unsafe=True)  # unsafe: the host may be an IP address
             try:
-                reached = aiohttp.TCPConnector(ssl=secure or True)
-                async with aiohttp.ClientSession(
-                    cookie_jar=jar, headers=headers, connector=reached
-                ) as session:
+                reached = aiohttp.TCPConnector(ssl=secure or True, resolver=_Here(host))
+                async with aiohttp.ClientSession(cookie_jar=jar, connector=reached) as session:
                     notice = await hold(session, base, path, told)
             except (aiohttp.ClientError, OSError, TimeoutError, ConnectionError):
                 self._tally.refused += 1
@@ -94,21 +93,21 @@ class Crowd:
     ) -> bool | None:
         """Hold one WebSocket. True: ended with notice; False: without; None: we are leaving."""
         async with asyncio.timeout(PATIENCE):
-            socket = await session.ws_connect(base + path)
+            channel = await session.ws_connect(base + path)
         self._arrived(told)
-        async with socket:
-            ended = asyncio.create_task(self._drain(socket))
+        async with channel:
+            ended = asyncio.create_task(self._drain(channel))
             leaving = asyncio.create_task(self._stopping.wait())
             await asyncio.wait({ended, leaving}, return_when=asyncio.FIRST_COMPLETED)
             leaving.cancel()
             if not ended.done():
                 ended.cancel()
                 return None
-            return socket.close_code not in ABNORMAL
+            return channel.close_code not in ABNORMAL
 
-    async def _drain(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _drain(self, channel: aiohttp.ClientWebSocketResponse) -> None:
         with contextlib.suppress(aiohttp.ClientError, OSError):
-            async for _ in socket:
+            async for _ in channel:
                 pass
 
     async def _socketio(
@@ -144,6 +143,25 @@ class Crowd:
         notice = ended.result() if ended.done() else None
         await client.disconnect()
         return notice
+
+
+class _Here(aiohttp.abc.AbstractResolver):
+    """Every name is one address: that of the edge, by whichever name it is asked."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[aiohttp.abc.ResolveResult]:
+        return [
+            aiohttp.abc.ResolveResult(
+                hostname=host, host=self._address, port=port, family=family, proto=0, flags=0
+            )
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
 
 
 def library() -> Any:

@@ -7,7 +7,7 @@ import http.client
 import ipaddress
 import socket
 import ssl
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field
@@ -86,17 +86,30 @@ def client_context(url: str) -> ssl.SSLContext | None:
 
 
 def one_connection(
-    url: str, timeout: float, source: str | None = None
+    url: str, timeout: float, source: str | None = None, name: str | None = None
 ) -> http.client.HTTPConnection:
-    """For a single question outside the load; ``source``: from which of our addresses."""
+    """For a single question outside the load; ``source``: from which of our addresses.
+
+    ``name``: whom TLS asks for, where that is not the address.
+    """
     host, port = own_address(url)
     context = client_context(url)
     where = None if source is None else (source, 0)
     if context is None:
         return http.client.HTTPConnection(host, port, timeout=timeout, source_address=where)
-    return http.client.HTTPSConnection(
-        host, port, timeout=timeout, context=context, source_address=where
-    )
+    return _Named(name or host, context, host, port, timeout=timeout, source_address=where)
+
+
+class _Named(http.client.HTTPConnection):
+    """By TLS, to an address, for a name."""
+
+    def __init__(self, name: str, context: ssl.SSLContext, *where: Any, **how: Any) -> None:
+        super().__init__(*where, **how)
+        self._name, self._context = name, context
+
+    def connect(self) -> None:
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)
 
 
 def own_address(url: str) -> tuple[str, int]:

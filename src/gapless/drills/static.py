@@ -98,16 +98,14 @@ def on_stack(stage: Stage) -> Outcome:
     files = tuple(chosen(stage, before))
     if not files:
         raise errors.MissingSubject("the folders that this stack publishes hold no file to ask for")
-    client = asked.Client(mix.edge_url(before), stage.target.stack.drill.host)
+    client = asked.Client(mix.edge_url(before), stage.target.host)
     seen = counted(stage)
     wrong = [fault for one in files for fault in asked.faults(client, one)]
     for path in stage.target.stack.edge.static:
         wrong += asked.open_doors(client, path)
     stage.say(f"{client.asked} questions about {len(files)} files: {len(wrong)} wrong answers")
     wanted = stage.options.requests or REQUESTS
-    load = mix.Mix(
-        mix.edge_url(before), tuple(one.path for one in files), host=stage.target.stack.drill.host
-    )
+    load = mix.Mix(mix.edge_url(before), tuple(one.path for one in files), host=stage.target.host)
     stage.later("release", lambda: rollback.back(stage, before))
 
     def change(number: int) -> int:

@@ -189,8 +189,8 @@ def fresh_cookies(chosen: mix.Mix, tries: int) -> tuple[str, set[str]]:
 
 
 def _cookies(chosen: mix.Mix, send: Mapping[str, str]) -> dict[str, str]:
-    connection = specs.one_connection(chosen.url, chosen.timeout)
-    headers = {"Host": chosen.host} if chosen.host else {}
+    connection = chosen.connection()
+    headers = chosen.headers
     if send:
         headers["Cookie"] = "; ".join(f"{key}={value}" for key, value in send.items())
     try:

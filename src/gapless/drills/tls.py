@@ -98,11 +98,10 @@ def subject(target: Target, state: State) -> str:
 
 def run(stage: Stage) -> Outcome:
     before = stage.settle()
-    stack = stage.target.stack
     chosen = mix.choose(stage.target, before, stage.options)
     mix.check(chosen)
     host, port = specs.own_address(chosen.url)
-    names = _names(stack)
+    names = _names(stage.target)
     server = handshakes.Server(host, port, names[0])
     stage.say("handshakes: protocol by cipher by curve")
     cells = tuple(handshakes.matrix(server))
@@ -150,9 +149,9 @@ def run(stage: Stage) -> Outcome:
     return Outcome(NAME, reasons, table.traffic, detail)
 
 
-def _names(stack: Stack) -> list[str | None]:
-    """Whom to ask for; a stack without domains is asked for by its address alone."""
-    return [name for name in stack.domains if not name.startswith("*")] or [None]
+def _names(target: Target) -> list[str | None]:
+    """Whom to ask for; a stack without any name is asked for by its address alone."""
+    return [name for name in target.stack.domains if not name.startswith("*")] or [target.host]
 
 
 # -- what changes ---------------------------------------------------------------------------------
@@ -201,9 +200,9 @@ class _Held:
     """One connection that is used again and again, and never replaced."""
 
     def __init__(self, chosen: mix.Mix) -> None:
-        self._connection = specs.one_connection(chosen.url, chosen.timeout)
+        self._connection = chosen.connection()
         self._path = chosen.get[0]
-        self._headers = {"Host": chosen.host} if chosen.host else {}
+        self._headers = chosen.headers
         self._connection.connect()
         self._connection.auto_open = False
 
@@ -292,10 +291,9 @@ def _plain(stage: Stage, chosen: mix.Mix) -> _Plain:
 
 
 def _headers(chosen: mix.Mix) -> dict[str, str]:
-    connection = specs.one_connection(chosen.url, chosen.timeout)
+    connection = chosen.connection()
     try:
-        headers = {"Host": chosen.host} if chosen.host else {}
-        connection.request("GET", chosen.get[0], headers=headers)
+        connection.request("GET", chosen.get[0], headers=chosen.headers)
         answer = connection.getresponse()
         answer.read()
         return {name.lower(): value for name, value in answer.headers.items()}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from gapless.drills import figures, generator, mix
+from gapless.drills import spec as specs
 from gapless.drills.stage import Stage
 from gapless.drills.verdict import Traffic
 
@@ -29,6 +30,24 @@ def capacity(chosen: mix.Mix) -> dict[str, float]:
     measured = generator.measure(chosen.spec(chosen.closed(), CAPACITY))
     whole = measured.phases.get("start", {})
     return mix.rates({name: one.requests for name, one in whole.items()}, measured.seconds)
+
+
+def between(
+    spec: specs.Spec, rounds: int, requests: int, blow: Callable[[], bool]
+) -> figures.Measured:
+    """A blow again and again, with its share of the requests before, between and after.
+
+    ``blow`` says whether it is worth going on. Raises WorkFailed.
+    """
+    each = max(1, requests // rounds)
+    sockets = sum(group.clients for group in spec.sockets)
+    with generator.Load(spec) as load:
+        load.until(requests=each, sockets=sockets, seconds=spec.timeout)
+        for _ in range(rounds):
+            if not blow():
+                break
+            load.until(requests=load.requests + each, seconds=spec.timeout)
+        return load.finish(spec.timeout + 5.0)
 
 
 def under_load(stage: Stage, chosen: mix.Mix, wanted: int, round_: Round) -> Measurement:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gapless import errors
-from gapless.drills import spec
 from gapless.drills.mix import Mix
 
 CLIENTS = 8
@@ -57,7 +56,7 @@ class Waiters:
 def waiting(chosen: Mix) -> Iterator[Waiters]:
     """Clients that have had an answer each. Raises WorkFailed."""
     with contextlib.ExitStack() as opened:
-        made = [spec.one_connection(chosen.url, chosen.timeout) for _ in range(CLIENTS)]
+        made = [chosen.connection() for _ in range(CLIENTS)]
         for connection in made:
             opened.callback(connection.close)
             try:
@@ -72,6 +71,5 @@ def waiting(chosen: Mix) -> Iterator[Waiters]:
 
 
 def _ask(connection: http.client.HTTPConnection, chosen: Mix) -> None:
-    headers = {"Host": chosen.host} if chosen.host else {}
-    connection.request("GET", chosen.get[0], headers=headers)
+    connection.request("GET", chosen.get[0], headers=chosen.headers)
     connection.getresponse().read()

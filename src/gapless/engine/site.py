@@ -95,7 +95,7 @@ class Site:
 
     def public_bind(self, stack: Stack) -> str:
         """Where the edge itself listens. Behind the front that is a loopback address for those
-        on this machine, who need no host name there: drills, and the stack's other services."""
+        on this machine, who need no host name there: the stack's other services."""
         return f"127.0.0.1:{self.port('edge')}" if stack.edge.shared else stack.edge.listen
 
     def tls_bind(self, stack: Stack) -> str:
@@ -335,9 +335,10 @@ class Site:
         return str(tree / cwd if cwd else tree)
 
     def local_url(self, stack: Stack) -> str:
-        """A stack's edge as this machine reaches it, whatever names resolve to."""
+        """The stack's public address as this machine reaches it, whatever names resolve to: of
+        its edge, or of the front, which has to be asked for one of the stack's names."""
         secure = stack.tls is not None
-        bind = self.tls_bind(stack) if secure else self.public_bind(stack)
+        bind = stack.edge.tls_listen if secure else stack.edge.listen
         host, _, port = bind.rpartition(":")
         host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
         return f"http{'s' if secure else ''}://{host}:{port}"
