@@ -14,7 +14,7 @@ import pytest
 from tests.edge import stand
 
 from gapless.drills import spec
-from gapless.edge import binary, config, haproxy, keeper
+from gapless.edge import binary, config, haproxy, keeper, shared
 
 
 @pytest.fixture
@@ -48,6 +48,31 @@ async def test_who_connects_while_it_is_dead_waits_for_the_next(place: stand.Sta
         with client:
             assert b" 200 " in await asyncio.to_thread(client.recv, 1000)
     assert not (place.root / "run" / config.HEIR_SOCKET).exists()
+
+
+async def test_who_comes_through_the_front_waits_likewise() -> None:
+    async with stand.standing(started=False, shared=shared.Shared(("a",))) as made:
+        made.edge = haproxy.HAProxyEdge(made.root / "home", made.root / "run", "demo", keep=True)
+        app = await made.app("a")
+        door = str(made.root / "run" / shared.SOCKET)
+        for _ in range(2):  # the second one has inherited what it gives
+            await made.start((made.member(app),))
+            await made.edge.look()
+            await killed(made)
+            clients = [socket.socket(socket.AF_UNIX) for _ in range(20)]
+            for client in clients:
+                client.settimeout(20.0)
+                client.connect(door)
+                client.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 1234 80\r\n")
+                client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            await made.start((made.member(app),))
+            for client in clients:
+                with client:
+                    assert b" 200 " in await asyncio.to_thread(client.recv, 1000)
+            await killed(made)
+        made.edge.let_go()
+        with pytest.raises(ConnectionRefusedError), socket.socket(socket.AF_UNIX) as client:
+            client.connect(door)
 
 
 async def test_the_next_one_reloads_and_is_followed_likewise(place: stand.Stand) -> None:

@@ -25,7 +25,7 @@ from gapless.model.process import Address
 
 STACK = "_front"
 """No stack can be called that: its place beside theirs, and its name in descriptions."""
-FORMAT = 2
+FORMAT = 3
 """Of the text: a front of an older one is reloaded, one of a newer one is left alone."""
 TABLE = "hosts.map"
 TEXT = "front.cfg"
@@ -248,7 +248,8 @@ def _tls(config: Config, address: str) -> list[str]:
         f"frontend {own}",
         *_bind(config, address),
         "mode tcp",
-        "tcp-request inspect-delay 5s",
+        # As long as an edge waits for a request: who has connected may be very busy.
+        "tcp-request inspect-delay 10s",
         f"{rule} reject unless {{ req.ssl_hello_type 1 }}",
         f"{rule} set-var(txn.host) req.ssl_sni,lower",
         *_looked_up(rule, own),

@@ -2,8 +2,8 @@
 
 HAProxy gives copies to whoever may steer it (``expose-fd listeners``), and takes them from
 whoever answers at ``-x``: so does one of its processes inherit from another, and we pass on from
-the one that has died to the next. Only addresses of the network are kept: at a Unix socket that
-nobody serves, we ourselves would wait.
+the one that has died to the next. Kept are addresses of the network, and where the front comes in:
+at another Unix socket that nobody serves, we ourselves would wait.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gapless.edge import words
+from gapless.edge import shared, words
 
 ASK = b"_getsocks\n"
 BATCH = 252
@@ -55,7 +55,7 @@ class Keeper:
         """
         fresh: tuple[Kept, ...] = ()
         with contextlib.suppress(OSError, ValueError):
-            fresh = ask(stats)
+            fresh = ask(stats, lasting)
         self.drop()
         self.worker, self.kept = worker, fresh
 
@@ -123,10 +123,22 @@ def at(kept: Iterable[Kept], address: str) -> tuple[Kept, ...]:
     return tuple(one for one in kept if _name(one.handle) == wanted)
 
 
-def _name(handle: int) -> tuple[str, int]:
+def of_network(handle: int) -> bool:
+    """Whether a listening socket is one of IPv4 or IPv6."""
+    return isinstance(_name(handle), tuple)
+
+
+def lasting(handle: int) -> bool:
+    """Whether others come to it, who are to wait while its HAProxy is dead."""
+    name = _name(handle)
+    return isinstance(name, tuple) or Path(name).name.startswith(shared.DOORS)
+
+
+def _name(handle: int) -> tuple[str, int] | str:
+    """Host and port, or the path of a Unix socket (as it was bound: HAProxy renames it then)."""
     with socket.socket(fileno=os.dup(handle)) as one:
-        host, port, *_ = one.getsockname()
-        return host, port
+        name = one.getsockname()
+        return name[:2] if isinstance(name, tuple) else os.fsdecode(name)
 
 
 def given(stats: Path, addresses: Iterable[str]) -> tuple[Kept, ...]:
@@ -140,8 +152,8 @@ def given(stats: Path, addresses: Iterable[str]) -> tuple[Kept, ...]:
     return wanted
 
 
-def ask(stats: Path, *, everything: bool = False) -> tuple[Kept, ...]:
-    """Copies of the sockets of the network, or of all. Raises OSError, ValueError."""
+def ask(stats: Path, worth: Callable[[int], bool] = of_network) -> tuple[Kept, ...]:
+    """Copies of the sockets that are worth it. Raises OSError, ValueError."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(str(stats))
@@ -162,17 +174,11 @@ def ask(stats: Path, *, everything: bool = False) -> tuple[Kept, ...]:
         raise ValueError(f"{len(found)} of {count} sockets")
     kept = []
     for one in found:
-        if everything or of_network(one.handle):
+        if worth(one.handle):
             kept.append(one)
         else:
             os.close(one.handle)
     return tuple(kept)
-
-
-def of_network(handle: int) -> bool:
-    """Whether a listening socket is one of IPv4 or IPv6."""
-    with socket.socket(fileno=os.dup(handle)) as one:
-        return one.family in (socket.AF_INET, socket.AF_INET6)
 
 
 def split(words: bytes) -> list[bytes]:

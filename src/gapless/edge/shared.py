@@ -10,6 +10,7 @@ from gapless.model.front import Claim
 
 SOCKET = "front.sock"
 TLS_SOCKET = "front-tls.sock"
+DOORS = (SOCKET, TLS_SOCKET)
 _NAME = "front"
 """Begins the name of a listener that only the front can reach."""
 

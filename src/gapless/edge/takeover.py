@@ -42,7 +42,7 @@ def taking(home: Path, run: Path, program: Path, taken: Sequence[keeper.Kept]) -
 
 def _own(stats: Path) -> tuple[keeper.Kept, ...]:
     try:
-        return keeper.ask(stats, everything=True)
+        return keeper.ask(stats, lambda _: True)
     except (OSError, ValueError) as error:
         raise talk.refused("_getsocks", str(error)) from None
 
