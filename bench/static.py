@@ -23,9 +23,8 @@ from pathlib import Path
 
 from bench import machine
 from gapless.drills import ports
-from gapless.edge import binary, config, files, render, staticconf, staticserver
+from gapless.edge import binary, config, files, render, static, staticconf, staticserver
 from gapless.edge.answers import Answers
-from gapless.edge.static import Static
 from gapless.model.answers import HEADERS, REMOVED
 from gapless.model.process import Address
 
@@ -99,7 +98,7 @@ def start(home: Path, children: list[subprocess.Popen[bytes]]) -> tuple[Side, Si
     (run / "static").mkdir(parents=True)
     address = Address(socket=str(run / "static" / "s"))
     server = staticserver.StaticServer(home / "static", address)
-    mount = staticconf.Mount("/static", str(home / "files"), ("r1", "r0", "r2"))
+    mount = staticconf.Mount("/static", str(home / "files"), ("r1", "r0", "r2"), lasting=True)
     wanted = staticconf.Files((mount,), workers=2)
     children.append(subprocess.Popen(server.process(wanted).argv))
     asyncio.run(server.await_config(staticconf.digest(wanted)))
@@ -113,10 +112,11 @@ def start(home: Path, children: list[subprocess.Popen[bytes]]) -> tuple[Side, Si
         maxconn=2000,
         threads=2,
         answers=Answers(tuple(HEADERS.items()), REMOVED, compress=True),
-        static=Static(("/static",), str(run / "static" / "s")),
+        static=static.Static(("/static",), str(run / "static" / "s")),
     )
     files.prepare(home / "edge", run, edge)
     files.write(run / config.STATE_FILE, files.NO_STATE)
+    files.write(run / config.FILES_MAP, static.entry(staticconf.digest(wanted)))
     text = home / "edge.cfg"
     text.write_text(render.text(edge))
     children.append(subprocess.Popen([str(binary.find()), "-f", str(text)]))

@@ -99,6 +99,8 @@ class Edge:
     maintenance: bool = False
     held_until: float | None = None
     """Requests wait there until then (seconds since 1970); None: they pass."""
+    files: str = ""
+    """Digest of the files that it may keep in memory, as it was told last; "": none."""
     stopping_at: float | None = None
     """When it was told to stop; None once it has."""
     servers: Mapping[str, EdgeServer] = field(default_factory=dict)

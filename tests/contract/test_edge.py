@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from tests.edge import stand
 
-from gapless.edge import base, config
+from gapless.edge import base, config, static
 from gapless.errors import EdgeRefused
 from gapless.model.desired import Hold
 from gapless.testing.edge import Desk, FakeEdge
@@ -246,6 +246,20 @@ async def test_hold_is_seen_and_kept(bench: Bench, edge: Any) -> None:
     assert (await edge.look()).held_until == hold.until
     await edge.hold(None)
     assert (await edge.look()).held_until is None
+
+
+async def test_which_files_are_served_is_seen_and_kept(bench: Bench, edge: Any) -> None:
+    served, other = "0123456789abcdef", "fedcba9876543210"
+    publishing = replace(bench.config, static=static.Static(("/static",), "/nowhere"))
+    await edge.reload(publishing, ())
+    assert (await edge.look()).files == ""
+    await edge.serve(other)
+    await edge.serve(served)
+    assert (await bench.edge().look()).files == served
+    await edge.reload(replace(publishing, allow=("192.0.2.1",)), ())
+    assert (await edge.look()).files == served
+    await edge.serve("")
+    assert (await edge.look()).files == ""
 
 
 async def test_members_are_there_from_the_first_moment(bench: Bench) -> None:

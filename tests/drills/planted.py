@@ -341,6 +341,18 @@ def counts_no_guess() -> None:
     vars(private)["_who"] = who
 
 
+def keeps_by_name() -> None:
+    """An edge that keeps files in memory by their path, whatever is served meanwhile."""
+    sound = static._way
+
+    def way(*args: Any) -> list[str]:
+        lines = [re.sub(r"(cache-store static) if .*", r"\1", line) for line in sound(*args)]
+        at = next(n for n, line in enumerate(lines) if "cache-use" in line)
+        return [*lines[:at], f"http-request set-header Host {static.HOST}", *lines[at:]]
+
+    vars(static)["_way"] = way
+
+
 PARTS = {
     "counts-no-guess": counts_no_guess,
     "reads-paths-as-sent": reads_paths_as_sent,
@@ -354,6 +366,7 @@ PARTS = {
     "forgets-its-window": forgets_its_window,
     "forgets-old-files": forgets_old_files,
     "files-last": files_last,
+    "keeps-by-name": keeps_by_name,
     "bad-edge": bad_edge,
     "bad-hold": bad_hold,
 }

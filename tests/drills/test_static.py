@@ -18,6 +18,7 @@ FILES = replace(conftest.QUICK, replicas=1, watch="200ms", drain="1s", static=Tr
 PLANTED = [
     ("forgets-old-files", "a page of the old release found no file of its own"),
     ("files-last", "did not go to files"),
+    ("keeps-by-name", "found no file of its own (the new page, after deploy 1)"),
 ]
 
 

@@ -18,9 +18,8 @@ from tests.edge import stand
 from tests.real.test_edge_answers import raw
 
 from gapless import observed
-from gapless.edge import staticconf, staticserver
+from gapless.edge import static, staticconf, staticserver
 from gapless.edge.answers import Answers
-from gapless.edge.static import Static
 from gapless.model.process import Address
 
 HASHED = "app-5d41402abc4b.js"
@@ -58,6 +57,7 @@ class Served:
             assert len(old) >= self.files.workers
             self.child.send_signal(signal.SIGHUP)
         await self.server.await_config(staticconf.digest(self.files), old)
+        await self.place.edge.serve(staticconf.digest(self.files))
 
     def _spawn(self, argv: tuple[str, ...]) -> None:
         self.child = subprocess.Popen(argv)
@@ -72,7 +72,7 @@ class Served:
             return answer.status, answer.headers, await answer.read()
 
     def mount(self, *folders: str, path: str = "/static", **other: Any) -> staticconf.Mount:
-        return staticconf.Mount(path, str(self.root), folders, **other)
+        return staticconf.Mount(path, str(self.root), folders, **{"lasting": True, **other})
 
     async def served(self) -> int:
         """Requests that services got."""
@@ -87,7 +87,7 @@ async def serving(*paths: str) -> AsyncIterator[Served]:
         folder = stood.root / "run" / "static"
         folder.mkdir()
         address = Address(socket=str(folder / "s"))
-        wanted = Static(tuple(sorted(paths or ("/static",))), str(folder / "s"))
+        wanted = static.Static(tuple(sorted(paths or ("/static",))), str(folder / "s"))
         # Where we are root, its workers are not.
         stood.root.chmod(0o711)
         stood.config = replace(stood.config, static=wanted, answers=Answers(compress=True))
@@ -273,6 +273,64 @@ async def test_old_files_stay_and_new_ones_come_first() -> None:
         assert (await served.ask(f"/static/{HASHED}"))[0] in (200, 404)
         assert (await served.ask("/static/"))[2] == b"two"
         assert await served.served() == 0
+
+
+async def test_the_edge_keeps_any_file_of_what_is_served() -> None:
+    """``Age`` says that an answer came from memory; nothing else of it differs."""
+    async with serving() as served:
+        served.write("r1/site.css", SCRIPT)
+        served.write("r1/photo.png", b"p" * 100_000)
+        for name in ("site.css", "photo.png"):
+            await served.serve(served.mount("r1"))
+            path, kept = f"/static/{name}", ("ETag", "Last-Modified", "Cache-Control", "Vary")
+            (_, first, body), (_, again, same) = [await served.ask(path) for _ in range(2)]
+            assert ("Age" in first, "Age" in again, body) == (False, True, same)
+            assert [first.get(one) for one in kept] == [again.get(one) for one in kept]
+            assert first["Cache-Control"] == "no-cache"
+            assert first["Content-Type"] == again["Content-Type"]
+            for one in (first, again):
+                assert static.KEEP not in one
+            for tag in (first["ETag"], f"W/{first['ETag']}"):
+                status, headers, body = await served.ask(path, If_None_Match=tag)
+                assert (status, body, headers["ETag"]) == (304, b"", first["ETag"])
+                assert (headers["Cache-Control"], "Age" in headers) == ("no-cache", True)
+            status, headers, body = await served.ask(path, "HEAD")
+            assert (status, body, headers["Content-Length"]) == (200, b"", first["Content-Length"])
+            status, headers, body = await served.ask(path, Range="bytes=1-3")
+            assert (status, len(body), static.KEEP in headers) == (206, 3, False)
+        assert (await served.ask("/static/none.css"))[1]["Cache-Control"] == "no-store"
+        _, headers, body = await served.ask("/static/site.css", Accept_Encoding="gzip")
+        assert ("Age" in headers, gzip.decompress(body).decode()) == (True, SCRIPT)
+
+
+async def test_it_keeps_nothing_of_other_files() -> None:
+    async with serving("/static", "/up") as served:
+        served.write("r1/a.css", "old")
+        served.write("r2/a.css", "new")
+        served.write("up/me.png", b"me")
+        served.write("up/app-5d41402abc4b.js", SCRIPT)
+        up = served.mount("up", path="/up", lasting=False)
+        await served.serve(served.mount("r1"), up)
+        told = staticconf.digest(served.files)
+
+        async def ask(path: str) -> tuple[bytes, bool]:
+            _, headers, body = await served.ask(path)
+            return body, "Age" in headers
+
+        assert [await ask("/static/a.css") for _ in range(2)] == [(b"old", False), (b"old", True)]
+        # Files that may change are asked for each time, and it is said that one has.
+        assert [await ask("/up/me.png") for _ in range(2)] == [(b"me", False)] * 2
+        assert [(await ask("/up/app-5d41402abc4b.js"))[1] for _ in range(2)] == [False, True]
+        await served.serve(served.mount("r2"), up)
+        assert [await ask("/static/a.css") for _ in range(2)] == [(b"new", False), (b"new", True)]
+        # An edge that has been told of other files than are served, or of none, keeps nothing.
+        for wrong in (told, ""):
+            await served.place.edge.serve(wrong)
+            path = f"/static/a.css?{wrong}"
+            assert [await ask(path) for _ in range(2)] == [(b"new", False)] * 2
+        await served.serve(served.mount("r1"), up)
+        # What was kept under this very name before is of just these files.
+        assert await ask("/static/a.css") == (b"old", True)
 
 
 async def test_one_page_apps_and_times() -> None:

@@ -87,6 +87,17 @@ class ReloadStatic(_StaticStep):
 
 
 @dataclass(frozen=True, slots=True)
+class TellFiles(_StaticStep):
+    """Tell the edge which files are served: what it has in memory of others is no more sent."""
+
+    config: str
+
+    @property
+    def text(self) -> str:
+        return "static tell edge"
+
+
+@dataclass(frozen=True, slots=True)
 class StopStatic(_StaticStep):
     @property
     def text(self) -> str:

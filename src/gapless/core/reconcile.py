@@ -136,6 +136,8 @@ def _static(agenda: plan.Agenda, world: World) -> None:
         agenda.wait("the server of files answers")
     elif seen.config != world.static_config:
         agenda.do(plan.ReloadStatic(world.static_config, cause="its folders change"))
+    elif not world.static_told:
+        agenda.do(plan.TellFiles(world.static_config, cause="other files are served"))
 
 
 def _over(hold: Hold, world: World, soon: float = 0.0) -> bool:

@@ -201,6 +201,8 @@ def _apply_edge(world: World, step: plan.Step) -> World:
             return _observe(world, static=Static("running", config=world.static_config))
         case plan.StopStatic():
             return _observe(world, static=Static())
+        case plan.TellFiles(config=config):
+            edge = replace(edge, files=config)
         case plan.SetMaintenance(on=on):
             edge = replace(edge, maintenance=on)
         case plan.SetHold(hold=hold):

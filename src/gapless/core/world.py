@@ -177,8 +177,14 @@ class World:
 
     @property
     def static_ready(self) -> bool:
-        """Whether the files that pages are about to ask for are there."""
-        return not self.static_config or self.observed.static.config == self.static_config
+        """Whether the files that pages are about to ask for are there, and no others."""
+        wanted = self.static_config
+        return not wanted or (self.observed.static.config == wanted and self.static_told)
+
+    @property
+    def static_told(self) -> bool:
+        """Whether an edge that runs, with the routes that it is to have, keeps these files only."""
+        return not self.edge_ready or self.observed.edge.files == self.static_config
 
     @property
     def claim(self) -> Claim | None:

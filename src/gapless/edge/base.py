@@ -99,6 +99,12 @@ class Edge(Protocol):
     async def hold(self, wanted: Hold | None) -> None:
         """Requests wait until then at most, whatever becomes of us; None: all may go."""
 
+    async def serve(self, digest: str) -> None:
+        """What the server of files serves is of that digest, and may be kept in memory as such.
+
+        "": it is not known, and nothing is kept. Only for an edge that publishes folders.
+        """
+
     async def reload(
         self, config: Config, members: tuple[Member, ...], giver: Path | None = None
     ) -> None:

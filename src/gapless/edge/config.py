@@ -33,12 +33,14 @@ STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor-"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 11
+FORMAT = 12
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
 MAINTENANCE_LIST = "edge-maintenance.acl"
 HOLD_MAP = "edge-hold.map"
+FILES_MAP = "edge-files.map"
+"""Holds which files are served now: what is kept in memory is kept under that name."""
 HOLD_SCRIPT = "edge-hold.lua"
 MAINTENANCE_PAGE = "edge-maintenance.html"
 PAGE_LIMIT = 14_000

@@ -59,7 +59,7 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
             f"edge: {config.run_dir} cannot be its run directory",
             hint="use a path without commas",
         )
-    for name in (conf.MAINTENANCE_LIST, conf.RETIRED_LIST, conf.HOLD_MAP):
+    for name in (conf.MAINTENANCE_LIST, conf.RETIRED_LIST, conf.HOLD_MAP, conf.FILES_MAP):
         if not (run / name).exists():
             write(run / name, "")
     if config.tls is not None:

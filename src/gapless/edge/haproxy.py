@@ -25,6 +25,7 @@ from gapless.edge import (
     limits,
     rotation,
     securing,
+    static,
     sums,
     takeover,
     talk,
@@ -157,8 +158,8 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             return starting
         acl = str(self.run / conf.MAINTENANCE_LIST)
         try:
-            looks = [wire.switch_look(acl), wire.hold_look(str(self.run / conf.HOLD_MAP))]
-            answer = await self._ask([wire.INFO, *looks, wire.SERVERS])
+            maps = [wire.map_look(str(self.run / n)) for n in (conf.HOLD_MAP, conf.FILES_MAP)]
+            answer = await self._ask([wire.INFO, wire.switch_look(acl), *maps, wire.SERVERS])
         except talk.SilentError:
             if calm is None:
                 return starting
@@ -182,6 +183,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             public=self._public(info.digest),
             maintenance=wire.is_on(answer),
             held_until=hold.until(answer, time.time()),
+            files=static.told(answer),
             servers=found,
             uneasy=self._breaker.uneasy(time.monotonic()),
         )
@@ -220,9 +222,16 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         """
         path = self.run / conf.HOLD_MAP
         files.write(path, hold.text(wanted))
-        await self._order(wire.hold(str(path), None if wanted is None else hold.entry(wanted)))
+        entry = None if wanted is None else hold.entry(wanted)
+        await self._order(wire.only_entry(str(path), entry))
         for pid in (await self._known_workers()).old:
-            await self._through_master(pid, *wire.hold(str(path), None))
+            await self._through_master(pid, *wire.only_entry(str(path), None))
+
+    async def serve(self, digest: str) -> None:
+        """For new requests from now on; kept in a file for the next worker."""
+        path = self.run / conf.FILES_MAP
+        files.write(path, static.entry(digest))
+        await self._order(wire.only_entry(str(path), digest or None))
 
     async def reload(
         self,

@@ -49,7 +49,8 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
     blocks.append(_nowhere())
     socket = words.quote(f"unix@{config.run_dir}/{limits.SOCKET}", what="the run directory")
     blocks += limits.sections(config.counted, None if config.standalone else socket)
-    blocks += static.backend(config.static, answers.compression(config.answers))
+    known = words.argument(f"{config.run_dir}/{conf.FILES_MAP}")
+    blocks += static.backend(config.static, answers.compression(config.answers), known)
     for backend in config.backends:
         if backend.private_bind is not None:
             blocks.append(_private(config, backend, backend.private_bind))
@@ -134,6 +135,8 @@ def manners(patience: float) -> list[str]:
 def _public(config: Config) -> list[str]:
     lines = [
         f"frontend {conf.PUBLIC}",
+        # Backends say it where it is right: files are to go in as few pieces as possible.
+        "no option http-no-delay",
         f"bind {words.quote(words.bind(config.listen))}",
         *_binds(config),
         *shared.binds(config.shared, config.run_dir, tls=config.tls is not None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,12 +18,16 @@ PACKED = (
 )
 """Endings of such names."""
 HOST = "files"
-"""What the server of files is called as: a client's own word for the host stays at the edge."""
+"""What the server of files is called as while nobody has said which files it serves; then by the
+digest of its configuration. A client's own word for the host stays at the edge."""
+KEEP = "Gapless-Keep"
+"""The header with which it says that an answer is of just that configuration, and will not change
+while that is in force."""
 CACHE_MEGABYTES = 64
 CACHE_OBJECT = 256 * 1024
 """Bytes of the largest file that is kept: larger ones are as fast without."""
 CACHE_SECONDS = 60
-"""For so long; only names that are immutable are kept at all."""
+"""For so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +64,11 @@ def last_rule(static: Static) -> list[str]:
     return [f"use_backend {DATA} if packed", f"use_backend {BACKEND}"]
 
 
-def backend(static: Static, compression: Sequence[str]) -> list[list[str]]:
-    """Sections: what is kept in memory, and the way to the server of files."""
+def backend(static: Static, compression: Sequence[str], known: str) -> list[list[str]]:
+    """Sections: what is kept in memory, and the way to the server of files.
+
+    ``known``: the map that says which files are served, as an argument.
+    """
     if not static.paths:
         return []
     cache = [
@@ -70,22 +78,46 @@ def backend(static: Static, compression: Sequence[str]) -> list[list[str]]:
         f"max-age {CACHE_SECONDS}",
         "process-vary on",
     ]
+    way = _way(static, known)
     filters = ["filter compression", *compression] if compression else []
     return [
         cache,
-        [f"backend {BACKEND}", "filter cache static", *filters, *_way(static)],
-        [f"backend {DATA}", "filter cache static", *_way(static)],
+        [f"backend {BACKEND}", "filter cache static", *filters, *way],
+        [f"backend {DATA}", "filter cache static", *way],
     ]
 
 
-def _way(static: Static) -> list[str]:
-    stored = "{ res.hdr(Cache-Control) -m sub immutable }"
+def _way(static: Static, known: str) -> list[str]:
+    """The cache is keyed by host and path, so by the files that are served, and by the path.
+
+    Whoever still answers for other files than those that the request was for says so, or rather
+    does not say ``KEEP``, and nothing is kept of it.
+    """
+    kept = "{ var(txn.keep) -m found }"
+    host = words.quote(f"%[str(on),map({known},{HOST})]")
     return [
+        "no option http-no-delay",
         # A reload of nginx ends idle connections, also when a request is under way on one.
         "option http-server-close",
-        f"http-request set-header Host {HOST}",
+        f"http-request set-header Host {host}",
         "http-request disable-l7-retry unless METH_GET",
         "http-request cache-use static if !{ req.hdr(Range) -m found }",
-        f"http-response cache-store static if {stored}",
+        f"http-response set-var(txn.keep) res.hdr({KEEP})",
+        f"http-response del-header {KEEP}",
+        f"http-response cache-store static if {kept}",
+        # What clients have to ask about each time says so only here: it would not be kept.
+        "http-after-response set-header Cache-Control no-cache"
+        " unless { res.hdr(Cache-Control) -m found }",
         f"server files {words.quote(f'unix@{static.socket}', what='a socket')}",
     ]
+
+
+def entry(digest: str) -> str:
+    """The map as a file, for a worker that starts. ``digest``: of what is served; "": unknown."""
+    return f"on {digest}\n" if digest else ""
+
+
+def told(answer: str) -> str:
+    """Parse the answer to ``show map``: the digest that the edge has been told; "": none."""
+    found = re.search(r"^0x[0-9a-f]+ on ([0-9a-f]{16})$", answer, re.MULTILINE)
+    return found[1] if found else ""

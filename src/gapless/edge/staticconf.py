@@ -22,7 +22,7 @@ from gapless.edge import static
 LOOK = "look"
 """The host that answers with the digest of the configuration in force."""
 YEAR = 31_536_000
-FORMAT = 1
+FORMAT = 2
 """Of the text that ``text`` makes of one value: another one needs a reload too."""
 
 HASHED = (
@@ -89,6 +89,7 @@ class Mount:
     """``folders`` lie below ``root`` (absolute), the first that has a file serves it.
 
     ``cache``: seconds for names without a hash; ``YEAR`` and more: immutable; None: ask each time.
+    ``lasting``: no file of these folders changes while they are served, so the edge may keep any.
     """
 
     path: str
@@ -97,6 +98,7 @@ class Mount:
     index: str = "index.html"
     fallback: str | None = None
     cache: float | None = None
+    lasting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +129,11 @@ def text(files: Files, socket: str, home: str) -> str:
         "http {",
         *_settings(home),
         *_maps(mounts),
+        *_keeps(files, mounts),
         *_look(files, socket),
         "server {",
-        f"listen {quote(f'unix:{socket}')};",
+        # Also what it is called is of its configuration: see _keeps.
+        f"listen {quote(f'unix:{socket}')} default_server;",
         f"server_name {static.HOST};",
         r'if ($uri ~ "/\.(?!well-known/)") { return 404; }',
         "error_page 403 404 = @none;",
@@ -137,7 +141,7 @@ def text(files: Files, socket: str, home: str) -> str:
         "location / { return 404; }" if not any(m.path == "/" for m in mounts) else "",
     ]
     for number, mount in enumerate(mounts):
-        lines += _mount(mount, f"$cache{number}")
+        lines += _mount(mount, number)
     return "\n".join([*(line for line in lines if line), "}", "}", ""])
 
 
@@ -188,10 +192,21 @@ def _maps(mounts: Sequence[Mount]) -> list[str]:
     forever = f'"public, max-age={YEAR}, immutable"'
     lines.append(f'map $uri $hashed {{ default ""; "~{_HASHED_FILE}" {forever}; }}')
     for number, mount in enumerate(mounts):
-        other = '"no-cache"'
+        other = '""'  # no header: the edge adds it on the way out, and may keep the file
         if mount.cache is not None:
             other = f'"public, max-age={int(mount.cache)}"' if mount.cache < YEAR else forever
         lines.append(f'map $hashed $cache{number} {{ "" {other}; default $hashed; }}')
+    return lines
+
+
+def _keeps(files: Files, mounts: Sequence[Mount]) -> list[str]:
+    """Whether the edge may keep an answer: it has asked by the name of these very files, and the
+    one that was found cannot change. So it never keeps what another worker of ours, older or
+    newer, has said."""
+    lines = [f'map $host $asked {{ default ""; {digest(files)} 1; }}']
+    for number, mount in enumerate(mounts):
+        found = "default $asked;" if mount.lasting else 'default ""; ~immutable$ $asked;'
+        lines.append(f"map $cache{number} $keep{number} {{ {found} }}")
     return lines
 
 
@@ -208,10 +223,14 @@ def _look(files: Files, socket: str) -> list[str]:
     ]
 
 
-def _mount(mount: Mount, cache: str) -> list[str]:
+def _mount(mount: Mount, number: int) -> list[str]:
     prefix = "" if mount.path == "/" else mount.path
     stem = re.escape(prefix)
     root = quote(mount.root)
+    said = [
+        f"add_header Cache-Control $cache{number};",
+        f"add_header {static.KEEP} $keep{number};",
+    ]
     lines = [f"location {quote(f'{prefix}/')} {{", f"root {root};"]
     lines.append(f"disable_symlinks on {quote(f'from={mount.root}')};")
     if prefix:
@@ -221,17 +240,17 @@ def _mount(mount: Mount, cache: str) -> list[str]:
     page = {"text/html": TEXT["text/html"]}
     last = [] if mount.fallback is None else [_below(mount.fallback)]
     lines += _place(
-        mount, rf"^{stem}(?<rel>/(?:.*/)?)$", [f"${{rel}}{index[1:]}"], last, cache, page
+        mount, rf"^{stem}(?<rel>/(?:.*/)?)$", [f"${{rel}}{index[1:]}"], last, said, page
     )
     for kind, ends in TEXT.items():
         found = rf"^{stem}(?<rel>/.*\.(?:{'|'.join(ends)}))$"
-        lines += _place(mount, found, ["$rel"], [], cache, {kind: ends})
+        lines += _place(mount, found, ["$rel"], [], said, {kind: ends})
     if last:
-        lines += _place(mount, rf"^{stem}(?<rel>/(?:.*/)?[^./]+)$", ["$rel"], last, cache, page)
+        lines += _place(mount, rf"^{stem}(?<rel>/(?:.*/)?[^./]+)$", ["$rel"], last, said, page)
     entries = " ".join(f'"{_below(folder)}$rel"' for folder in mount.folders)
     lines += [
         rf'location ~ "^{stem}(?<rel>/.*)$" {{',
-        f"add_header Cache-Control {cache};",
+        *said,
         f"try_files {entries} =404;",
         "}",
     ]
@@ -243,10 +262,13 @@ def _place(
     found: str,
     names: Sequence[str],
     last: Sequence[str],
-    cache: str,
+    said: Sequence[str],
     types: Mapping[str, Sequence[str]],
 ) -> list[str]:
-    """Names of one type, each looked for as a client can take it. ``last``: else these."""
+    """Names of one type, each looked for as a client can take it. ``last``: else these.
+
+    ``said``: the headers of all of them.
+    """
     ends = [f"${end}" for end in ENCODED.values()]
     ways = [*ends, ""]
     folders = [_below(folder) for folder in mount.folders]
@@ -257,7 +279,7 @@ def _place(
     return [
         f'location ~ "{found}" {{',
         _types(known),
-        f"add_header Cache-Control {cache};",
+        *said,
         "add_header Content-Encoding $coding;",
         "add_header Vary Accept-Encoding;",
         f"try_files {tried} =404;",

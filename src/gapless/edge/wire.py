@@ -158,13 +158,13 @@ def switch_look(path: str) -> str:
     return command("show", "acl", path)
 
 
-def hold_look(path: str) -> str:
-    """Asks whether, and until when, requests are held: see ``hold.until``."""
+def map_look(path: str) -> str:
+    """Asks for the one entry of a map: see ``hold.until``, ``static.told``."""
     return command("show", "map", path)
 
 
-def hold(path: str, value: str | None) -> list[str]:
-    """Let requests wait as ``hold.entry`` says; None: let them go."""
+def only_entry(path: str, value: str | None) -> list[str]:
+    """Make a map hold that value alone (None: nothing), as ``hold.entry`` says it, or a digest."""
     cleared = command("clear", "map", path)
     return [cleared] if value is None else [cleared, command("add", "map", path, "on", value)]
 

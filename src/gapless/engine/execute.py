@@ -291,6 +291,8 @@ class Executor:
                 await self.site.edge.maintenance(on)
             case plan.SetHold(hold=hold):
                 await self.site.edge.hold(hold)
+            case plan.TellFiles(config=digest):
+                await self.site.edge.serve(digest)
             case plan.RemoveServer(backend=backend, name=name):
                 await self.site.edge.leave(backend, name)
                 await self.site.edge.remove(backend, name)

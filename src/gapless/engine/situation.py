@@ -265,7 +265,15 @@ class Situation:
                 if own.store is None:
                     folders.append(_tree(number, own.dir))
             mounts.append(
-                staticconf.Mount(path, root, tuple(folders), table.index, table.fallback, cache)
+                staticconf.Mount(
+                    path,
+                    root,
+                    tuple(folders),
+                    table.index,
+                    table.fallback,
+                    cache,
+                    lasting=table.store is None,
+                )
             )
         return staticconf.Files(tuple(mounts), min(os.cpu_count() or 1, 4))
 

@@ -38,6 +38,7 @@ class Desk:
     running: config.Config | None = None
     maintenance: bool = False
     hold: Hold | None = None
+    files: str = ""
     pid: int = 1
     servers: dict[Key, _Server] = field(default_factory=dict)
     in_flight: dict[Key, int] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class FakeEdge:
             public=running.public,
             maintenance=self.desk.maintenance,
             held_until=None if self.desk.hold is None else self.desk.hold.until,
+            files=self.desk.files,
             servers={name: self._server((b, name)) for b, name in self.desk.servers},
         )
 
@@ -195,6 +197,11 @@ class FakeEdge:
         """As said; its time is over when whoever tests says so."""
         self._config()
         self.desk.hold = wanted
+
+    async def serve(self, digest: str) -> None:
+        """As said."""
+        self._config()
+        self.desk.files = digest
 
     async def reload(
         self,
