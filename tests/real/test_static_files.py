@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import os
+import re
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Mapping
@@ -137,6 +138,56 @@ async def test_what_clients_get() -> None:
         assert (status, headers["Location"]) == (308, "/static/?a=b")
         assert (await served.ask("/static/site.css", "POST"))[0] == 405
         assert await served.served() == 0
+
+
+async def test_a_folder_without_its_slash() -> None:
+    """As nginx does it, and with a place that is right under any name of the site."""
+    async with serving("/static", "/app", "/") as served:
+        served.write("r1/docs/old/index.html", "old")
+        served.write("r2/docs/index.html", "docs")
+        served.write("r2/v1.2/a b/index.html", "deep")
+        served.write("r2/pictures/a.png", "a")
+        served.write("app/index.html", "shell")
+        served.write("app/help/index.html", "help")
+        served.write("home/about/index.html", "about")
+        (served.root / "r2/out").symlink_to(served.root / "r2/docs")
+        await served.serve(
+            served.mount("r2", "r1"),
+            served.mount("app", path="/app", fallback="index.html"),
+            served.mount("home", path="/"),
+        )
+        for path in (
+            "/static/docs",
+            "/static/docs?a=b%20c&d=/../",
+            "/static/docs/old",
+            "/static/v1.2/a%20b",
+            "/app/help",
+        ):
+            bare, mark, query = path.partition("?")
+            assert await raw(served.place, path) == (301, f"{bare}/{mark}{query}"), path
+        _, _, body = await served.ask("/static/v1.2/a%20b/")
+        assert body == b"deep"
+        for path in ("/static/pictures", "/static/out", "/static/docs/index.html/", "/static/no"):
+            assert (await served.ask(path))[0] == 404, path
+        assert (await served.ask("/app/pages"))[2] == b"shell"
+        # Whoever writes the path writes the place: it must not become another site's, and the
+        # server of files does not count on the edge for that.
+        for path in ("//static/docs", "//x.example/..%2fabout", "/%5cx.example/../about", "/about"):
+            answer = await direct(served, path)
+            found = re.search(rb"\nLocation: *(\S*)", answer)
+            assert found is None or re.fullmatch(rb"/[^/\\].*", found[1]), (path, answer)
+        assert found is not None
+        answer = await direct(served, "/static/docs%0d%0aX-Evil:%201")
+        assert answer.startswith(b"HTTP/1.1 404 ")
+
+
+async def direct(served: Served, path: str) -> bytes:
+    """What the server of files itself answers."""
+    reader, writer = await asyncio.open_unix_connection(served.server.socket)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), stand.PATIENCE)
+    writer.close()
+    return answer
 
 
 async def test_what_clients_do_not_get() -> None:

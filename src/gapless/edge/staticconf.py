@@ -22,7 +22,7 @@ from gapless.edge import static
 LOOK = "look"
 """The host that answers with the digest of the configuration in force."""
 YEAR = 31_536_000
-FORMAT = 2
+FORMAT = 3
 """Of the text that ``text`` makes of one value: another one needs a reload too."""
 
 HASHED = (
@@ -189,6 +189,7 @@ def _maps(mounts: Sequence[Mount]) -> list[str]:
         lines.append(f'map $http_accept_encoding ${end} {{ default ""; "~*{taken}" ".{end}"; }}')
     codings = " ".join(rf'"~\.{end}$" {name};' for name, end in ENCODED.items())
     lines.append(f'map $uri $coding {{ default ""; {codings} }}')
+    lines.append(f'map $request_uri $slashed {{ default ""; "{_SLASHED}" "$plain/$query"; }}')
     forever = f'"public, max-age={YEAR}, immutable"'
     lines.append(f'map $uri $hashed {{ default ""; "~{_HASHED_FILE}" {forever}; }}')
     for number, mount in enumerate(mounts):
@@ -210,6 +211,9 @@ def _keeps(files: Files, mounts: Sequence[Mount]) -> list[str]:
     return lines
 
 
+_SLASHED = r"~^(?<plain>/(?![/\\\\])[^?]*)(?<query>(?:\?.*)?)$"
+"""A path as the client wrote it, and with a slash: decoded it might hold anything, and one that
+begins with two slashes would lead to another host."""
 _HASHED_FILE = rf"(?:{HASHED})(?:\.(?:br|gz))?$"
 
 
@@ -226,65 +230,67 @@ def _look(files: Files, socket: str) -> list[str]:
 def _mount(mount: Mount, number: int) -> list[str]:
     prefix = "" if mount.path == "/" else mount.path
     stem = re.escape(prefix)
-    root = quote(mount.root)
+    place = [f"root {quote(mount.root)};", f"disable_symlinks on {quote(f'from={mount.root}')};"]
     said = [
         f"add_header Cache-Control $cache{number};",
         f"add_header {static.KEEP} $keep{number};",
     ]
-    lines = [f"location {quote(f'{prefix}/')} {{", f"root {root};"]
-    lines.append(f"disable_symlinks on {quote(f'from={mount.root}')};")
+    page = _typed({"text/html": TEXT["text/html"]})
+    shell = [] if mount.fallback is None else _ways(mount, _below(mount.fallback))
+    folder, lost = f"@folder{number}", f"@shell{number}" if shell else "=404"
+    lines = [f"location {quote(f'{prefix}/')} {{", *place]
     if prefix:
         whole = f'return 308 "{prefix}/$is_args$args";'
         lines.insert(0, f"location = {quote(prefix)} {{ {whole} }}")
-    index = _below(mount.index)
-    page = {"text/html": TEXT["text/html"]}
-    last = [] if mount.fallback is None else [_below(mount.fallback)]
-    lines += _place(
-        mount, rf"^{stem}(?<rel>/(?:.*/)?)$", [f"${{rel}}{index[1:]}"], last, said, page
-    )
+    inside = [*_ways(mount, f"${{rel}}{_below(mount.index)[1:]}"), *shell]
+    lines += _place(rf"^{stem}(?<rel>/(?:.*/)?)$", [*page, *said], inside)
     for kind, ends in TEXT.items():
         found = rf"^{stem}(?<rel>/.*\.(?:{'|'.join(ends)}))$"
-        lines += _place(mount, found, ["$rel"], [], said, {kind: ends})
-    if last:
-        lines += _place(mount, rf"^{stem}(?<rel>/(?:.*/)?[^./]+)$", ["$rel"], last, said, page)
-    entries = " ".join(f'"{_below(folder)}$rel"' for folder in mount.folders)
-    lines += [
-        rf'location ~ "^{stem}(?<rel>/.*)$" {{',
-        *said,
-        f"try_files {entries} =404;",
-        "}",
-    ]
-    return [*lines, "}"]
+        lines += _place(found, [*_typed({kind: ends}), *said], _ways(mount, "$rel"))
+    if shell:
+        found = rf"^{stem}(?<rel>/(?:.*/)?[^./]+)$"
+        lines += _place(found, [*page, *said], _ways(mount, "$rel"), lost)
+    plain = [f"{_below(one)}$rel" for one in mount.folders]
+    lines += [*_place(rf"^{stem}(?<rel>/.*)$", said, plain, folder), "}"]
+    slash = _slash(mount)
+    lines += [f"location {folder} {{", *place, *slash, "return 404;", "}"]
+    if shell:
+        lines += [f"location {lost} {{", *place, *slash, *page, *said, _try(shell), "}"]
+    return lines
 
 
 def _place(
-    mount: Mount,
-    found: str,
-    names: Sequence[str],
-    last: Sequence[str],
-    said: Sequence[str],
-    types: Mapping[str, Sequence[str]],
+    found: str, settings: Sequence[str], tried: Sequence[str], otherwise: str = "=404"
 ) -> list[str]:
-    """Names of one type, each looked for as a client can take it. ``last``: else these.
+    return [f'location ~ "{found}" {{', *settings, _try(tried, otherwise), "}"]
 
-    ``said``: the headers of all of them.
-    """
-    ends = [f"${end}" for end in ENCODED.values()]
-    ways = [*ends, ""]
-    folders = [_below(folder) for folder in mount.folders]
-    entries = [f"{folder}{name}{way}" for folder in folders for name in names for way in ways]
-    entries += [f"{folder}{name}{way}" for folder in folders for name in last for way in ways]
-    known = {kind: (*names_, *ENCODED.values()) for kind, names_ in types.items()}
-    tried = " ".join(f'"{entry}"' for entry in entries)
+
+def _try(tried: Sequence[str], otherwise: str = "=404") -> str:
+    entries = " ".join(f'"{entry}"' for entry in tried)
+    return f"try_files {entries} {otherwise};"
+
+
+def _ways(mount: Mount, name: str) -> list[str]:
+    """A name in each folder, as a client can take it, the better ones first."""
+    ends = [*(f"${end}" for end in ENCODED.values()), ""]
+    return [f"{_below(folder)}{name}{end}" for folder in mount.folders for end in ends]
+
+
+def _typed(types: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is said of names of these types, encoded or not."""
     return [
-        f'location ~ "{found}" {{',
-        _types(known),
-        *said,
+        _types({kind: (*ends, *ENCODED.values()) for kind, ends in types.items()}),
         "add_header Content-Encoding $coding;",
         "add_header Vary Accept-Encoding;",
-        f"try_files {tried} =404;",
-        "}",
     ]
+
+
+def _slash(mount: Mount) -> list[str]:
+    """A folder that has a page is found with a slash: the page's own links count on it."""
+    root = quote(mount.root).strip('"')
+    pages = [f'"{root}{_below(one)}${{rel}}{_below(mount.index)}"' for one in mount.folders]
+    found = [f"if (-f {page}) {{ return 301 $slashed; }}" for page in pages]
+    return ['if ($slashed = "") { return 404; }', *found]
 
 
 def _below(folder: str) -> str:
