@@ -19,8 +19,10 @@ from tests.edge import stand
 from tests.real.test_edge_answers import raw
 
 from gapless import observed
-from gapless.edge import static, staticconf, staticserver
+from gapless.core import capacity
+from gapless.edge import config, static, staticconf, staticserver
 from gapless.edge.answers import Answers
+from gapless.engine import machine
 from gapless.model.process import Address
 
 HASHED = "app-5d41402abc4b.js"
@@ -91,7 +93,13 @@ async def serving(*paths: str) -> AsyncIterator[Served]:
         wanted = static.Static(tuple(sorted(paths or ("/static",))), str(folder / "s"))
         # Where we are root, its workers are not.
         stood.root.chmod(0o711)
-        stood.config = replace(stood.config, static=wanted, answers=Answers(compress=True))
+        limits = replace(machine.limits(), aside=static.DESCRIPTORS)
+        stood.config = replace(
+            stood.config,
+            static=wanted,
+            answers=Answers(compress=True),
+            maxconn=capacity.at_edge(limits),
+        )
         await stood.start()
         server = staticserver.StaticServer(stood.root / "files", address)
         root = stood.root / "releases"
@@ -382,6 +390,36 @@ async def test_it_keeps_nothing_of_other_files() -> None:
         await served.serve(served.mount("r1"), up)
         # What was kept under this very name before is of just these files.
         assert await ask("/static/a.css") == (b"old", True)
+
+
+async def test_large_files_pass_without_a_copy() -> None:
+    """And with one where more want them than there are pipes."""
+    async with serving() as served:
+        content = os.urandom(2 << 20)
+        served.write("r1/film.mp4", content)
+        await served.serve(served.mount("r1"))
+        before = await spliced(served)
+        _, headers, body = await served.ask("/static/film.mp4")
+        assert (headers["Content-Type"], body) == ("video/mp4", content)
+        assert await spliced(served) - before > len(content) // 2
+        many = [served.ask("/static/film.mp4") for _ in range(static.PIPES + 16)]
+        assert {(status, body == content) for status, _, body in await asyncio.gather(*many)} == {
+            (200, True)
+        }
+        status, _, body = await served.ask("/static/film.mp4", Range="bytes=1000000-")
+        assert (status, body) == (206, content[1_000_000:])
+
+
+async def spliced(served: Served) -> int:
+    """Bytes that the edge has passed on without looking at them."""
+    place = f"{served.place.config.run_dir}/{config.STATS_SOCKET}"
+    reader, writer = await asyncio.open_unix_connection(place)
+    writer.write(b"show info\n")
+    answer = await asyncio.wait_for(reader.read(), stand.PATIENCE)
+    writer.close()
+    found = re.search(rb"TotalSplicedBytesOut: (\d+)", answer)
+    assert found is not None
+    return int(found[1])
 
 
 async def test_one_page_apps_and_times() -> None:

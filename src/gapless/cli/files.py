@@ -28,7 +28,7 @@ def check(session: Session, production: bool) -> None:
         raise errors.UsageError("check --production: not implemented in this version")
     from gapless import stackfile
     from gapless.core import capacity
-    from gapless.engine import machine, target
+    from gapless.engine import situation, target
     from gapless.engine.paths import Paths
     from gapless.engine.secrets import Secrets
     from gapless.stackfile import onsite
@@ -45,7 +45,7 @@ def check(session: Session, production: bool) -> None:
     if problems:
         raise errors.InvalidStack(problems)
     closed = _closed_ports(loaded.stack)
-    limits = machine.limits(loaded.stack.edge.max_connections)
+    limits = situation.limits(loaded.stack)
     kept = _kept_limits(loaded.stack)
     if session.json:
         out.as_json(

@@ -30,6 +30,8 @@ class Limits:
     ports: int
     memory: int
     asked: int | None = None
+    aside: int = 0
+    """Descriptors that the edge sets aside for something else."""
 
 
 def by_descriptors(descriptors: int | None) -> int:
@@ -41,13 +43,18 @@ def by_descriptors(descriptors: int | None) -> int:
 
 def at_edge(limits: Limits) -> int:
     """What the edge is set up for: the file's figure, if that is possible."""
-    possible = by_descriptors(limits.descriptors)
+    possible = _possible(limits)
     return min(limits.asked or possible, possible)
+
+
+def _possible(limits: Limits) -> int:
+    known = limits.descriptors
+    return by_descriptors(None if known is None else known - limits.aside)
 
 
 def lines(limits: Limits) -> list[str]:
     """What the machine can hold and how to raise it, for people."""
-    possible = by_descriptors(limits.descriptors)
+    possible = _possible(limits)
     holds = at_edge(limits)
     if holds < possible:
         why = f"[edge] max_connections; {possible:,} are possible"
@@ -61,7 +68,7 @@ def lines(limits: Limits) -> list[str]:
         f"{limits.ports:,} from one client address"
     ]
     if limits.descriptors is not None and possible < WISHED:
-        wanted = 2 * WISHED + RESERVED
+        wanted = 2 * WISHED + RESERVED + limits.aside
         text.append(
             f"for {WISHED:,}: LimitNOFILE={wanted} in the systemd unit, or"
             f' "* hard nofile {wanted}" in /etc/security/limits.conf and a new login'

@@ -93,6 +93,7 @@ def _global(config: Config) -> list[str]:
             *bodies.for_global(_path(config, bodies.SCRIPT), [one.body for one in config.backends]),
         ),
         *limits.for_global(config.counted, _owner(config), alone=config.standalone),
+        *static.for_global(config.static),
         # Sockets on an old worker end with it: this long after a reload at the latest.
         "hard-stop-after 24h",
         *([] if config.tls is None else tls.global_lines(config.tls)),

@@ -24,10 +24,16 @@ KEEP = "Gapless-Keep"
 """The header with which it says that an answer is of just that configuration, and will not change
 while that is in force."""
 CACHE_MEGABYTES = 64
-CACHE_OBJECT = 256 * 1024
-"""Bytes of the largest file that is kept: larger ones are as fast without."""
+CACHE_OBJECT = 512 * 1024
+"""Bytes of the largest file that is kept: to copy larger ones costs as much as to ask nginx."""
 CACHE_SECONDS = 60
 """For so long."""
+PIPES = 64
+"""Larger files go from nginx to so many clients at a time without a copy, to others with one."""
+PIPE = 256 * 1024
+"""Bytes of one: what nginx writes at once at most."""
+DESCRIPTORS = 2 * PIPES
+"""That the pipes take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,12 @@ class Static:
 
     paths: tuple[str, ...] = ()
     socket: str = ""
+
+
+def for_global(static: Static) -> list[str]:
+    """Lines of the section ``global``."""
+    # Unless it is told how many, HAProxy sets a pipe aside for every fourth connection.
+    return [f"maxpipes {PIPES}", f"tune.pipesize {PIPE}"] if static.paths else []
 
 
 def rules(static: Static, services: Sequence[str]) -> list[str]:
@@ -83,7 +95,7 @@ def backend(static: Static, compression: Sequence[str], known: str) -> list[list
     return [
         cache,
         [f"backend {BACKEND}", "filter cache static", *filters, *way],
-        [f"backend {DATA}", "filter cache static", *way],
+        [f"backend {DATA}", "option splice-response", "filter cache static", *way],
     ]
 
 

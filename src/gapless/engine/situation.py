@@ -12,7 +12,7 @@ from gapless import errors
 from gapless.core import capacity
 from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.edge import config as edge_config
-from gapless.edge import shared, staticconf
+from gapless.edge import shared, static, staticconf
 from gapless.engine import claims, clock, machine
 from gapless.engine.site import Site
 from gapless.model import front
@@ -29,7 +29,13 @@ EDGE = "edge"
 
 def max_connections(stack: Stack) -> int:
     """Connections the edge may hold: two descriptors each, within the hard limit."""
-    return capacity.at_edge(machine.limits(stack.edge.max_connections))
+    return capacity.at_edge(limits(stack))
+
+
+def limits(stack: Stack) -> capacity.Limits:
+    """What the machine allows an edge of that stack."""
+    aside = static.DESCRIPTORS if stack.edge.static else 0
+    return replace(machine.limits(stack.edge.max_connections), aside=aside)
 
 
 def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
@@ -328,10 +334,12 @@ def _tree(number: int, folder: str) -> str:
 
 
 def _with_static(config: edge_config.Config, target: edge_config.Config) -> edge_config.Config:
-    """With the target's paths of files as well."""
+    """With the target's paths of files as well, and with room for what they need."""
     paths = tuple(sorted({*config.static.paths, *target.static.paths}))
     socket = config.static.socket or target.static.socket
-    return replace(config, static=replace(config.static, paths=paths, socket=socket))
+    both = replace(config.static, paths=paths, socket=socket)
+    fewer = min(config.maxconn, target.maxconn) if paths and not config.static.paths else None
+    return replace(config, static=both, maxconn=config.maxconn if fewer is None else fewer)
 
 
 def _with_backends(
