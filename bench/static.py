@@ -221,6 +221,7 @@ def wrk(side: Side, path: str, seconds: int) -> tuple[float, float]:
     count = re.search(r"([0-9]+) requests in", said)
     assert rate, said
     assert count, said
+    assert count[1] != "0", said
     return float(rate[1]), (side.spent() - before) * 1e6 / int(count[1])
 
 
