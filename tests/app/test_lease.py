@@ -144,6 +144,22 @@ async def test_many_at_once_and_one_leads(kept: Callable[[], Store]) -> None:
         assert next(lease.token or 0 for lease in leases if lease.leading) > token
 
 
+async def test_the_end_comes_where_a_driver_swallows_the_cancellation() -> None:
+    asked = asyncio.Event()
+
+    class Deaf(lease_redis.Redis):
+        async def acquire(self, name: str, holder: str, ttl: float) -> int | None:
+            asked.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ConnectionError("broken off") from None
+            return None
+
+    async with Lease("deaf", Deaf(None), ttl=30):
+        await asked.wait()
+
+
 def test_threads_lead_one_after_the_other(blocking: Callable[[], BlockingStore]) -> None:
     second = BlockingLease("threads", blocking(), ttl=TTL)
     with BlockingLease("threads", blocking(), ttl=TTL) as first:

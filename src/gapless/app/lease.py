@@ -108,12 +108,15 @@ class Lease(_Belief):
         self._store = store
         self._keeper: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._ending = False
 
     async def __aenter__(self) -> Lease:
+        self._ending = False
         self._keeper = asyncio.create_task(self._keep())
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ending = True  # a driver may take the cancellation for a fault of its connection
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait({self._keeper})
@@ -158,7 +161,7 @@ class Lease(_Belief):
             raise self._lost()
 
     async def _keep(self) -> None:
-        while True:
+        while not self._ending:
             asked = _now()
             try:
                 async with asyncio.timeout(self.ttl):
