@@ -35,7 +35,8 @@ def seen(*, ever_ready: bool) -> Replica:
         (PROBED, False, 101.0, True),
         (PROBED, True, 101.0, False),
         (WORKER, True, 101.0, True),  # ready since it exists, for nobody can ask it
-        (WORKER, True, 105.0, False),
+        (WORKER, True, 139.0, True),
+        (WORKER, True, 140.0, False),
         (None, False, 101.0, False),
     ],
 )

@@ -52,15 +52,16 @@ def start_deadline(replica: Replica, service: Service) -> float:
 def boots(replica: Replica, service: Service | None, now: float) -> bool:
     """Whether it has no clients yet, and so leaves the processor to those that serve.
 
-    One without a probe is ready as soon as it exists, which says nothing of having booted: it
-    counts as booting for the watch window. One that runs out of time boots like everybody else: a
-    machine that is never idle would starve it.
+    One that runs out of time boots like everybody else: a machine that is never idle would starve
+    it. One without a probe is ready as soon as it exists, which says nothing of having booted, and
+    cannot fail by being late: it gives way for all of its time to start.
     """
-    if service is None or now >= replica.started_at + GIVES_WAY * service.start:
+    if service is None:
         return False
     if service.http or service.ready is not None:
-        return not replica.ever_ready
-    return now < replica.started_at + service.watch
+        limit = replica.started_at + GIVES_WAY * service.start
+        return not replica.ever_ready and now < limit
+    return now < start_deadline(replica, service)
 
 
 def late(replica: Replica, service: Service, now: float) -> bool:
