@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from gapless.model.desired import Desired
 
 
 @pytest.fixture
-def paths(tmp_path: Path) -> Paths:
-    made = Paths("chat", tmp_path / "chat", tmp_path / "run")
-    made.make()
-    return made
+def paths() -> Iterator[Paths]:
+    # Short: a test's own folder is too long a path for sockets.
+    with tempfile.TemporaryDirectory(prefix="gl-", dir="/tmp") as name:
+        made = Paths("chat", Path(name) / "chat", Path(name) / "run")
+        made.make()
+        yield made
 
 
 def test_it_is_remembered_and_processes_are_the_rule(paths: Paths) -> None:

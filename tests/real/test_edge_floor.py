@@ -127,9 +127,10 @@ async def test_a_holder_of_its_cookie_is_not_sent_to_one_that_is_out(place: stan
     apps = await three(place, "ab")
     apps[0].status = 500
     async with client() as own:
-        answers = [await ask(own, place.url, "token-a") for _ in range(30)]
-    assert Counter(status for status, _, _ in answers)[500] == judging.ERROR_LIMIT
-    assert {name for _, name, _ in answers[judging.ERROR_LIMIT :]} == {"b"}
+        for _ in range(judging.ERROR_LIMIT):
+            assert await ask(own, place.url, "token-a") == (500, "a", False)
+        # Not many more: it comes back in time, for its checks are good.
+        assert (await ask(own, place.url, "token-a"))[:2] == (200, "b")
 
 
 async def test_a_dead_one_is_served_neither_with_nor_without_the_floor(
