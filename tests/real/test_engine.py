@@ -12,6 +12,7 @@ from tests.real.standing import Load, Standing, open_folder, standing
 
 from gapless import errors
 from gapless.engine import clock, durable
+from gapless.runtimes.process import priority
 
 
 @pytest.fixture
@@ -173,6 +174,35 @@ async def test_the_next_controller_believes_old_workers_to_be_well(
     await stack.begin()
     await stack.do("wait")
     assert stack.pids("work") == before
+
+
+WEIGHT = "cat /proc/self/autogroup"
+GIVES_WAY = f"""
+[service.work]
+run = ["/bin/sh", "-c", "{WEIGHT}; trap '{WEIGHT}; exit' TERM; while :; do sleep 0.1; done"]
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no autogroups here")
+async def test_a_worker_gives_way_when_it_begins_beside_others_and_when_it_ends(
+    stack: Standing,
+) -> None:
+    stack.write(replicas=1, more=GIVES_WAY)
+    await stack.do("up")
+    stack.version("good", 2)
+    await stack.do("deploy")
+    logs = stack.controller.site.paths.state / "logs"
+
+    def weights(release: int) -> list[int]:
+        (log,) = logs.glob(f"work.1@r{release}.log")
+        return [int(line.split()[-1]) for line in log.read_text().splitlines()]
+
+    async with asyncio.timeout(60):
+        while len(weights(1)) < 2:
+            await stack.controller.round_done()
+    normal, gentle = priority.NORMAL, priority.BACKGROUND
+    assert weights(1) == [normal, gentle]  # there was nobody to give way to at first
+    assert weights(2) == [gentle]
 
 
 async def test_a_controller_lost_in_a_deploy_is_undone_by_the_next(stack: Standing) -> None:

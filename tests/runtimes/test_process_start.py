@@ -13,7 +13,7 @@ from tests.runtimes.process_bench import dead, find, until
 from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Exit, Process
 from gapless.runtimes.machine import accounts, addresses, files, proc
-from gapless.runtimes.process import ProcessRuntime, launcher
+from gapless.runtimes.process import ProcessRuntime, launcher, priority
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="dropping privileges needs root")
@@ -173,6 +173,24 @@ async def test_use_counts_the_children_too(runtime: ProcessRuntime) -> None:
     idle = (await runtime.usage(["b"]))["b"]
     assert use.cpu_seconds > idle.cpu_seconds
     assert use.memory > idle.memory
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="the kernel has no autogroups"
+)
+async def test_it_gives_way_as_long_as_it_is_told(runtime: ProcessRuntime) -> None:
+    await runtime.start(Process("a", ("sleep", "600"), background=True))
+    found = await find(runtime, "a")
+
+    def nice() -> str:
+        return Path(f"/proc/{found.pid}/autogroup").read_text().split()[-1]
+
+    assert nice() == str(priority.BACKGROUND)
+    await runtime.background("a", False)
+    assert nice() == str(priority.NORMAL)
+    await runtime.background("a", True)
+    assert nice() == str(priority.BACKGROUND)
+    await runtime.background("nobody", True)
 
 
 # -- addresses ------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ class Controller:
             if not marks.background or not found.alive:
                 continue
             if not states.boots(found, self.site.table(found.id), clock.now()):
-                await self.site.runtime.foreground(str(found.id))
+                await self.site.runtime.background(str(found.id), False)
                 marks.background = False
 
     async def _act(self, steps: tuple[plan.Step, ...]) -> bool:

@@ -53,9 +53,7 @@ class Executor:
             case plan.ShutSockets(counts=counts):
                 await self._shut(dict(counts))
             case plan.Signal(id=id):
-                self.site.notebook.of(str(id)).signalled_at = clock.now()
-                self.site.notebook.save()
-                await self.site.runtime.signal(str(id), "TERM")
+                await self._end(id)
             case plan.Kill(id=id):
                 self.site.notebook.of(str(id)).killed_at = clock.now()
                 self.site.notebook.save()
@@ -81,6 +79,17 @@ class Executor:
         process = self.site.replica(step.id, step.generation)
         await self.site.runtime.start(replace(process, background=self.gentle))
         self._tell_limits(step.id)
+
+    async def _end(self, id: ReplicaId) -> None:
+        marks = self.site.notebook.of(str(id))
+        marks.signalled_at = clock.now()
+        marks.background = False  # it is not called to the foreground any more
+        self.site.notebook.save()
+        service = self.site.table(id)
+        if service is None or not service.http:
+            # Sixteen Celery processes that end at once are felt by everybody who waits for a page.
+            await self.site.runtime.background(str(id), True)
+        await self.site.runtime.signal(str(id), "TERM")
 
     def _tell_limits(self, id: ReplicaId) -> None:
         """Say it, once, where a limit that the file asks for is not kept."""

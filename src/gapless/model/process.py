@@ -93,7 +93,7 @@ class Process:
     log: str | None = None
     """Whose log it goes on with; None: its own."""
     background: bool = False
-    """True: it gives way to what serves until it is called to the foreground."""
+    """True: it gives way to what serves until ``Runtime.background`` says otherwise."""
     stop: Literal["TERM", "INT"] = "TERM"
     """The signal that asks it to end (PostgreSQL's fast shutdown is INT)."""
     memory_limit: int | None = None

@@ -71,8 +71,8 @@ class Runtime(Protocol):
     def ended(self) -> AsyncIterator[str]:
         """Ids of programs as they end: the wake-up call of the loop."""
 
-    async def foreground(self, id: str) -> None:
-        """End its giving way (``Process.background``). Where nothing can give way: no effect."""
+    async def background(self, id: str, on: bool) -> None:
+        """Whether it gives way from now on. Where nothing can give way: no effect."""
 
     def log(self, id: str) -> Path:
         """Where its output is. The file outlives the program."""

@@ -70,9 +70,9 @@ class MixedRuntime:
         await self._side(id).forget(id)
         self._packed.discard(id)
 
-    async def foreground(self, id: str) -> None:
-        """See ``Runtime.foreground``."""
-        await self._side(id).foreground(id)
+    async def background(self, id: str, on: bool) -> None:
+        """See ``Runtime.background``."""
+        await self._side(id).background(id, on)
 
     async def usage(self, ids: Sequence[str]) -> Mapping[str, base.Usage]:
         """See ``Runtime.usage``."""

@@ -133,8 +133,8 @@ class FakeRuntime:
         elif running.program.on_term is not None:
             self.machine.end(self.stack, id, running.program.on_term)
 
-    async def foreground(self, id: str) -> None:
-        """See ``Runtime.foreground``; nothing here is slow."""
+    async def background(self, id: str, on: bool) -> None:
+        """See ``Runtime.background``; nothing here is slow."""
 
     async def forget(self, id: str) -> None:
         """See ``Runtime.forget``."""

@@ -368,11 +368,11 @@ class DockerRuntime:
         if self._is_alive(id):
             await self.client.kill(self._entries[id].container.key, f"SIG{signal}")
 
-    async def foreground(self, id: str) -> None:
-        """See ``Runtime.foreground``."""
+    async def background(self, id: str, on: bool) -> None:
+        """See ``Runtime.background``."""
         if self._is_alive(id):
             key = self._entries[id].container.key
-            await self.client.update(key, {"CpuShares": spec.SHARES})
+            await self.client.update(key, {"CpuShares": spec.shares(on)})
 
     async def forget(self, id: str) -> None:
         """See ``Runtime.forget``. A dead container holds no process any more, of whatever kind."""

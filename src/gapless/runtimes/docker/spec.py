@@ -27,6 +27,11 @@ LOG = {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "3"}}
 not UTF-8 into U+FFFD, as every reader does later; ``local`` loses the ends of long lines."""
 
 
+def shares(background: bool) -> int:
+    """The weight of cpu of what gives way, or does not."""
+    return BACKGROUND if background else SHARES
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """Whose containers they are: ``home`` tells stacks of one name under different roofs apart."""
@@ -138,7 +143,7 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
             "Tmpfs": {} if process.image else {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
             "LogConfig": LOG,
             "Mounts": _mounts(process),
-            "CpuShares": BACKGROUND if process.background else SHARES,
+            "CpuShares": shares(process.background),
             **_limits(process),
         },
     }

@@ -287,12 +287,13 @@ class ProcessRuntime:
         else:
             _send(entry.handle, signal)
 
-    async def foreground(self, id: str) -> None:
-        """See ``Runtime.foreground``."""
+    async def background(self, id: str, on: bool) -> None:
+        """See ``Runtime.background``."""
         self._adopt_all()
         entry = self._entries.get(id)
         if entry is not None and self._found(entry).alive:
-            priority.set_group(entry.record.pid, priority.NORMAL)
+            nice = priority.BACKGROUND if on else priority.NORMAL
+            priority.set_group(entry.record.pid, nice)
 
     async def forget(self, id: str) -> None:
         """See ``Runtime.forget``. What a dead program left running is killed, all of it.
