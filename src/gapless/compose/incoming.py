@@ -75,8 +75,7 @@ def _roles(draft: Draft) -> None:
     for name in draft.project.services:
         if name in draft.roles:
             continue
-        items = draft.items(name)
-        if "image" not in items and "build" not in items:
+        if not services.startable(draft, name):
             draft.roles[name] = "lost"
         else:
             draft.roles[name] = "job" if _ends(draft, name) else "service"
@@ -114,7 +113,7 @@ def _tree(
             made["data"][written] = stores.table(draft, known[name])
         elif role == "lost":
             for node in draft.items(name).values():
-                draft.ledger.rest(node, "refused", "the service has neither image nor build")
+                draft.ledger.rest(node, "refused", "the service has no image or build to run")
     for name, role in draft.roles.items():
         if role == "job":
             made["job"][draft.names[name]] = _job(draft, name, made["job"][draft.names[name]])

@@ -157,7 +157,8 @@ class _Loader:
             try:
                 scalar.text = variables.resolve(pieces, environ)
             except variables.Missing:
-                scalar.text, scalar.kind = "", "missing"
+                scalar.text = variables.resolve(pieces, environ, lenient=True)
+                scalar.kind = "missing"
 
     def _shaped(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pydantic
@@ -13,6 +14,7 @@ from gapless.compose import draft as drafts
 from gapless.compose import fates, health, sizes, stores, variables, volumes
 from gapless.compose.draft import MOUNTED, Draft, Told
 from gapless.compose.forms import text
+from gapless.compose.ledger import Ledger
 from gapless.compose.tree import Map, Node, Scalar, Seq, scalars
 from gapless.model import image as images
 
@@ -36,6 +38,16 @@ def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Tabl
             draft.ledger.rest(node, "emulated", "gapless reads no extensions of services")
     _environment(draft, service, made, known)
     return made
+
+
+def startable(draft: Draft, service: str) -> bool:
+    """Whether it has an image, or a build, that the stack file can name."""
+    made: Table = {}
+    aside = replace(draft, ledger=Ledger())
+    for key in ("image", "build"):
+        if key in draft.items(service):
+            _WRITERS[key](aside, service, draft.items(service)[key], made)
+    return bool(made)
 
 
 def _image(draft: Draft, service: str, node: Node, made: Table) -> None:
@@ -71,6 +83,8 @@ def _build(draft: Draft, service: str, node: Node, made: Table) -> None:
             _arguments(draft, inner, found)
         else:
             ledger.refused(inner, "the build has no such choice: say it in the Dockerfile")
+    if "context" in node.items and "context" not in found:
+        return
     found.setdefault("context", ".")
     made["build"] = found["context"] if set(found) == {"context"} else found
 
@@ -302,7 +316,7 @@ def _variable(
     if plain and (drafts.secretive(name) or (found is not None and found.password)):
         held = draft.secret(name, plain, told.place, service)
         return name, f"${{secret.{held}}}", "kept", f"the secret {held}: gapless secret set {held}"
-    if told.raw is not None and drafts.secretive(name):
+    if isinstance(told.node, Scalar) and told.node.kind == "missing" and drafts.secretive(name):
         held = draft.secret(name, None, "", service)
         return name, f"${{secret.{held}}}", "kept", f"the secret {held}: gapless secret set {held}"
     return name, drafts.template(draft, told.raw, plain, secrets=True), "kept", ""

@@ -187,6 +187,9 @@ _ROLES = (
 )
 
 
+_STEM = re.compile(r"(HOST(NAME)?|SERVER|ADDR(ESS)?|UR[IL]|DSN)$", re.I)
+
+
 def _part(told: Told, plain: str, store: Store, draft: Draft, user: str) -> str | None:
     name = draft.names[store.service]
     if _password(told, store):
@@ -211,7 +214,7 @@ def _part(told: Told, plain: str, store: Store, draft: Draft, user: str) -> str 
 def _prefixed(told: Told, store: Store, draft: Draft, user: str) -> bool:
     """Whether it begins as the variable does that holds the store's address (``DB_HOST``)."""
     stems = [
-        one.name.rpartition("_")[0]
+        _STEM.sub("", one.name)
         for one in draft.told[user].values()
         if drafts.speaks_of(one, store.service)
     ]

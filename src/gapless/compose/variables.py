@@ -46,9 +46,14 @@ def split(text: str) -> tuple[Piece, ...]:
     return pieces
 
 
-def resolve(pieces: tuple[Piece, ...], environ: Mapping[str, str]) -> str:
-    """The value with variables replaced; those that are not set are empty. Raises Missing."""
-    return "".join(piece if isinstance(piece, str) else _value(piece, environ) for piece in pieces)
+def resolve(pieces: tuple[Piece, ...], environ: Mapping[str, str], *, lenient: bool = False) -> str:
+    """The value with variables replaced; those that are not set are empty.
+
+    Raises Missing for one that must be there; ``lenient``: that one is empty too.
+    """
+    return "".join(
+        piece if isinstance(piece, str) else _value(piece, environ, lenient) for piece in pieces
+    )
 
 
 def names(pieces: tuple[Piece, ...]) -> tuple[str, ...]:
@@ -60,17 +65,17 @@ def names(pieces: tuple[Piece, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _value(variable: Variable, environ: Mapping[str, str]) -> str:
+def _value(variable: Variable, environ: Mapping[str, str], lenient: bool) -> str:
     value = environ.get(variable.name)
     operator = variable.operator
     there = bool(value) if operator.startswith(":") else value is not None
     match operator.lstrip(":"):
         case "-" if not there:
-            return resolve(variable.rest, environ)
-        case "?" if not there:
+            return resolve(variable.rest, environ, lenient=lenient)
+        case "?" if not there and not lenient:
             raise Missing(variable.name, resolve(variable.rest, environ))
         case "+":
-            return resolve(variable.rest, environ) if there else ""
+            return resolve(variable.rest, environ, lenient=lenient) if there else ""
     return value or ""
 
 
