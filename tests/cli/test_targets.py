@@ -9,6 +9,7 @@ from pathlib import Path
 import click.testing
 import pytest
 
+from gapless import stackfile
 from gapless.cli import main, session
 
 FILE = """\
@@ -108,3 +109,45 @@ def test_a_page_that_is_not_there(run: Run, tmp_path: Path) -> None:
     done = run("render", "nginx", *INSTEAD)
     assert done.exit_code == 2
     assert "maintenance_page" in done.stderr
+
+
+PACKED = """\
+gapless = 1
+name = "shop"
+
+[service.web]
+image = "ghcr.io/me/web:1"
+port = 8000
+replicas = 2
+env = { DATABASE_URL = "${db.url}" }
+
+[data.db]
+type = "postgres"
+"""
+
+
+def test_a_compose_file_has_its_losses_on_top_and_comes_back(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "gapless.toml").write_text(PACKED)
+    done = run("render", "compose", "-o", "out")
+    assert done.exit_code == 0, done.output
+    text = (tmp_path / "out" / "compose.yaml").read_text()
+    assert "# emulated  deploys: with a gap" in text.partition("\nname:")[0]
+    assert "emulated  deploys" in done.stdout
+    again = run("import", "out/compose.yaml", "-o", "again.toml")
+    assert again.exit_code == 0, again.output
+    before, after = (
+        stackfile.load(tmp_path / name).stack for name in ("gapless.toml", "again.toml")
+    )
+    assert after.model_copy(update={"source": "."}).model_dump() == before.model_dump()
+
+
+def test_what_compose_cannot_do_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "gapless.toml").write_text(PACKED.replace("replicas = 2", 'drain = "60s"'))
+    done = run("render", "compose", "-o", "out")
+    assert done.exit_code == 4
+    assert "refused   service.web.drain" in done.stdout
+    assert not (tmp_path / "out").exists()
+    assert run("render", "compose", "-o", "out", "--allow-loss").exit_code == 0
+    assert run("render", "compose", "--listen", "*:80").exit_code == 2
+    document = json.loads(run("render", "compose", "--json").stdout)
+    assert (document["files"], "mode" in document) == ({}, False)

@@ -27,7 +27,7 @@ def run(folder: Path, names: list[str]) -> incoming.Imported:
         path = folder / name
         return path.read_text("utf-8") if path.is_file() else None
 
-    whole = project.load(names, read, {"HOME": "/root"}, frozenset())
+    whole = project.load(names, read, {"HOME": "/root", "DOMAIN": "example.com"}, frozenset())
     result = incoming.convert(whole, read, folder.name)
     complete(result, whole)
     return result

@@ -35,36 +35,14 @@ WORDS = st.sampled_from(
      "[::1]:80:80", "127.0.0.1::80", "x" * 300, "A=b", "=", "\x7f", "a\nb", "NONE", "CMD", "<<"]
 )  # fmt: skip
 SCALARS = st.one_of(WORDS, st.none(), st.booleans(), st.integers(-5, 70000), st.floats(), st.text())
+NAMES = st.sampled_from(
+    ["source", "target", "type", "test", "resources", "limits", "condition", "file", "service",
+     "path", "context", "published", "interval", "replicas", "memory"]
+)  # fmt: skip
 VALUES = st.recursive(
     SCALARS,
     lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(
-            st.one_of(
-                WORDS,
-                st.sampled_from(
-                    [
-                        "source",
-                        "target",
-                        "type",
-                        "test",
-                        "resources",
-                        "limits",
-                        "condition",
-                        "file",
-                        "service",
-                        "path",
-                        "context",
-                        "published",
-                        "interval",
-                        "replicas",
-                        "memory",
-                    ]
-                ),  # fmt: skip
-            ),
-            inner,
-            max_size=3,
-        ),
+        st.lists(inner, max_size=3), st.dictionaries(st.one_of(WORDS, NAMES), inner, max_size=3)
     ),
     max_leaves=5,
 )

@@ -83,7 +83,7 @@ def test_what_must_be_set_is_asked_for_when_it_is_needed() -> None:
 
 @pytest.mark.parametrize("value", ["'$'", "'${'", "'${A'", "'a$ b'", '"${1}"'])
 def test_a_variable_that_is_none_has_its_line(value: str) -> None:
-    with pytest.raises(InvalidStack, match="compose.yaml:3: "):
+    with pytest.raises(InvalidStack, match=r"compose.yaml:3: "):
         imported(f"services:\n  web:\n    image: {value}\n")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gapless import errors
-from gapless.cli import out
+from gapless.cli import out, targets
 from gapless.cli.session import FILE, Session
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from gapless.compose.ledger import Line
 
 KINDS = ("kept", "emulated", "refused")
-EXTRA = "pip install 'gapless[compose]'"
 
 
 @click.command("import")
@@ -80,11 +79,7 @@ def _made(files: Sequence[str], folder: Path, profiles: Iterable[str]) -> Import
     try:
         from gapless.compose import incoming, project
     except ModuleNotFoundError as error:
-        if error.name != "yaml":
-            raise
-        raise errors.EnvironmentFault(
-            "import: Compose files need PyYAML, which is not installed", hint=EXTRA
-        ) from None
+        raise targets.lacks(error) from None
     names = [os.path.relpath(Path(name).absolute(), folder) for name in files]
 
     def read(name: str) -> str | None:

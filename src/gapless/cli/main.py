@@ -27,7 +27,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "show": ("files", "The file as understood, with the origin of each value."),
         "schema": ("files", "JSON Schema of the file."),
         "docs": ("files", "Reference of the file's keys."),
-        "render": ("targets", "Files for nginx or HAProxy of your own."),
+        "render": ("targets", "Files for nginx, HAProxy or Compose."),
     },
     "Run": {
         "up": ("lifecycle", "Start the controller and the stack."),

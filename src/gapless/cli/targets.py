@@ -1,4 +1,4 @@
-"""``gapless render``: files for another balancer, in front of the edge or instead of it."""
+"""``gapless render``: files for another balancer, or for Compose."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from gapless.cli.session import Session
 
 if TYPE_CHECKING:
     from gapless.model.stack import Stack
+    from gapless.stackfile import Loaded
     from gapless.targets.ask import Ask
     from gapless.targets.keys import Line
 
-TARGETS = ("nginx", "haproxy")
+TARGETS = ("nginx", "haproxy", "compose")
 
 
 @click.command()
@@ -53,7 +54,7 @@ TARGETS = ("nginx", "haproxy")
 @click.option("--allow-loss", is_flag=True, help="Write the files although something is refused.")
 @click.pass_obj
 def render(session: Session, /, target: str, **given: Any) -> int:
-    """Files for a balancer of your own (nginx, haproxy), and what it keeps of this stack's file.
+    """Files for a balancer of your own (nginx, haproxy) or for Compose, and what they keep.
 
     The report says what is kept, emulated and refused. Exit: 0 done, 4 something was refused
     and nothing was written.
@@ -63,18 +64,54 @@ def render(session: Session, /, target: str, **given: Any) -> int:
 
     loaded = stackfile.load(session.file, session.overlay)
     stack = loaded.stack
+    if target == "compose":
+        return _compose(session, loaded, given)
     wanted = balance.of_stack(stack, _ask(session, stack, target, given))
     files = nginx.files(wanted) if target == "nginx" else haproxy.files(wanted)
     http = [name for name, service in stack.services.items() if service.http]
     lines = keys.report(
         "nginx" if target == "nginx" else "haproxy", wanted, keys.said(loaded.tree, http)
     )
+    return _told(session, target, given, files, lines, wanted.front)
+
+
+def _compose(session: Session, loaded: Loaded, given: Mapping[str, Any]) -> int:
+    asked = ("upstreams", "listen", "tls_listen", "cert", "key", "at")
+    if any(given[name] for name in asked):
+        raise errors.UsageError("render compose takes -o and --allow-loss alone")
+    try:
+        from gapless.compose import outgoing
+    except ModuleNotFoundError as error:
+        raise lacks(error) from None
+    lines = outgoing.report(loaded.stack, loaded.tree)
+    files = {"compose.yaml": outgoing.text(loaded.stack, lines)}
+    return _told(session, "compose", given, files, lines, None)
+
+
+def lacks(error: ModuleNotFoundError) -> Exception:
+    """The fault for a library of an extra that is not there."""
+    if error.name != "yaml":
+        return error
+    return errors.EnvironmentFault(
+        "Compose files need PyYAML, which is not installed", hint="pip install 'gapless[compose]'"
+    )
+
+
+def _told(
+    session: Session,
+    target: str,
+    given: Mapping[str, Any],
+    files: Mapping[str, str],
+    lines: Sequence[Line],
+    front: bool | None,
+) -> int:
+    """Write and report; the exit code. ``front`` None: it is no balancer."""
     refused = [line for line in lines if line.kind == "refused"]
     written = given["allow_loss"] or not refused
     if written and given["output"] is not None:
         _write(given["output"], files)
     if session.json:
-        out.as_json(_document(target, wanted.front, files if written else {}, lines))
+        out.as_json(_document(target, front, files if written else {}, lines))
         return 0 if written else errors.Refused.exit_code
     _print(given["output"], _first(files) if written else "", lines)
     if not written:
@@ -144,11 +181,11 @@ def _write(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _document(
-    target: str, front: bool, files: Mapping[str, str], lines: Sequence[Line]
+    target: str, front: bool | None, files: Mapping[str, str], lines: Sequence[Line]
 ) -> dict[str, Any]:
     return {
         "target": target,
-        "mode": "front" if front else "instead",
+        **({} if front is None else {"mode": "front" if front else "instead"}),
         "files": dict(files),
         **{
             kind: [{"key": line.key, "text": line.text} for line in lines if line.kind == kind]

@@ -13,7 +13,7 @@ from gapless.compose import dotenv, variables
 from gapless.compose.forms import text
 from gapless.compose.ledger import Ledger
 from gapless.compose.project import Project, Reader
-from gapless.compose.tree import Leaf, Map, Node, Scalar, Seq, line_of
+from gapless.compose.tree import Leaf, Map, Node, Scalar, Seq, line_of, scalars
 from gapless.model.stack import RESERVED
 from gapless.stackfile import init
 
@@ -212,6 +212,9 @@ def template(draft: Draft, raw: str | None, plain: str, *, secrets: bool) -> str
 def _piece(draft: Draft, piece: variables.Variable, secrets: bool) -> str:
     project = draft.project
     value = project.environ.get(piece.name)
+    if secrets and told_secret(piece):
+        place = project.known.get(piece.name, "")
+        return f"${{secret.{draft.secret(piece.name, value, place)}}}"
     if secretive(piece.name) and secrets and piece.operator.lstrip(":") != "+":
         if value is None and piece.operator.lstrip(":") == "-":
             now = variables.resolve((piece,), project.environ)
@@ -227,6 +230,21 @@ def _piece(draft: Draft, piece: variables.Variable, secrets: bool) -> str:
     if piece.operator.lstrip(":") == "+" or re.search(r"[{}]", now):
         return escape(now)
     return f"${{env.{piece.name}:-{now}}}"
+
+
+def told_secret(piece: variables.Variable) -> bool:
+    """Whether a variable says itself that it is one: ``${X:?secret}``."""
+    return piece.operator.endswith("?") and piece.rest == ("secret",)
+
+
+def asked(node: Node) -> list[str]:
+    """The variables that a value and all below it ask for."""
+    return [
+        name
+        for scalar in scalars(node)
+        if scalar.raw is not None
+        for name in variables.names(variables.split(scalar.raw))
+    ]
 
 
 def named(name: str) -> bool:

@@ -27,6 +27,9 @@ def write(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
     if off or words == ["NONE"] or not words:
         ledger.rest(node, "kept", "no check")
         return
+    if any(drafts.secretive(name) for name in drafts.asked(node)):
+        ledger.rest(node, "refused", "a secret in a command would show in the process list")
+        return
     if any(MOUNTED in word for word in words):
         ledger.rest(node, "refused", f"there are no files in {MOUNTED}: secrets are variables")
         return
@@ -47,10 +50,16 @@ def write(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
 
 def _test(draft: Draft, test: Node | None) -> list[str]:
     if isinstance(test, Scalar):
-        return ["CMD-SHELL", drafts.escape(draft.value(test, "healthcheck.test"))] * bool(test.text)
+        return ["CMD-SHELL", _word(draft, test)] * bool(test.text)
     if isinstance(test, Seq):
-        return [drafts.escape(draft.value(item, "healthcheck.test")) for item in test.items]
+        return [_word(draft, item) for item in test.items]
     return []
+
+
+def _word(draft: Draft, node: Node) -> str:
+    if not isinstance(node, Scalar):
+        return ""
+    return drafts.template(draft, node.raw, node.text, secrets=False)
 
 
 def _probe(
@@ -59,7 +68,7 @@ def _probe(
     asked = ports.asked(test)
     port = draft.ports.get(service)
     if asked is not None and port is not None and int(asked["port"] or 80) == port:
-        path = asked["path"] or "/"
+        path = _whole(words) or asked["path"] or "/"
         if _PATH.fullmatch(path) and re.search(r"\b(curl|wget)\b", " ".join(words)):
             return {"path": path}
     if words[0] == "CMD":
@@ -71,6 +80,15 @@ def _probe(
     if not command or not command[0] or any("\0" in word for word in command):
         return None
     return {"command": command}
+
+
+def _whole(words: list[str]) -> str | None:
+    """The path of an address that is a word of its own, whatever characters it has."""
+    if words[0] == "CMD":
+        for word in words[1:]:
+            if found := re.fullmatch(r"https?://[^/\s]+(/.*)?", word):
+                return found[1] or "/"
+    return None
 
 
 def _timing(

@@ -184,8 +184,7 @@ def _published(
     listen, public = proxies.listens(draft, front)
     main = None if front.services else _main(draft, http)
     edge: dict[str, Any] = {}
-    hosts = [p.host for places in front.places.values() for p in places[:1] if p.host]
-    domains = sorted({host for host in hosts if _domain(host)}) if front.tls else []
+    domains = _domains(front)
     if main is not None:
         first = _first(draft, main)
         listen = proxies.address(first) if first is not None and first.published else None
@@ -207,6 +206,20 @@ def _published(
     for port in public:
         _edge_port(draft, port, listen, secure=bool(domains))
     return edge, domains
+
+
+def _domains(front: Front) -> list[str]:
+    """The names that certificates are got for; where there is one, routes need not repeat it."""
+    if not front.tls:
+        return []
+    hosts = [p.host for places in front.places.values() for p in places[:1] if p.host]
+    found = list(dict.fromkeys(h for h in (*front.domains, *hosts) if _domain(h)))
+    if len(found) == 1:
+        for name, places in front.places.items():
+            front.places[name] = [
+                Place(None, place.path) if place.host == found[0] else place for place in places
+            ]
+    return found
 
 
 def _main(draft: Draft, http: list[str]) -> str | None:

@@ -33,6 +33,7 @@ class Front:
     places: dict[str, list[Place]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
     sticky: set[str] = field(default_factory=set)
+    domains: list[str] = field(default_factory=list)
     tls: bool = False
     redirected: bool = False
 
@@ -132,6 +133,9 @@ def _rule(draft: Draft, name: str, rule: str, node: Node, front: Front) -> None:
     if not (hosts or paths) or not known:
         draft.ledger.refused(node, "a route is a host and a path: say route")
         return
+    if len(hosts) > 1:
+        front.domains += [host for host in hosts if host not in front.domains]
+        hosts = []
     made = [Place(host, path) for host in hosts or [None] for path in paths or ["/"]]
     places = front.places.setdefault(name, [])
     fresh = [place for place in made if place not in places]

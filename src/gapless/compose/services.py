@@ -137,7 +137,7 @@ def _words(draft: Draft, service: str, node: Node, made: Table, key: str) -> Non
         words = [
             drafts.template(draft, item.raw, item.text, secrets=False) for item in scalars(node)
         ]
-    if any(drafts.secretive(name) for name in _asked(node)):
+    if any(drafts.secretive(name) for name in drafts.asked(node)):
         draft.ledger.refused(node, "a secret in a command would show in the process list")
         return
     if not words or not words[0] or any("\0" in word for word in words):
@@ -148,15 +148,6 @@ def _words(draft: Draft, service: str, node: Node, made: Table, key: str) -> Non
         return
     made[key] = words
     draft.ledger.kept(node)
-
-
-def _asked(node: Node) -> list[str]:
-    return [
-        name
-        for scalar in scalars(node)
-        if scalar.raw is not None
-        for name in variables.names(variables.split(scalar.raw))
-    ]
 
 
 def _command(draft: Draft, service: str, node: Node, made: Table) -> None:
@@ -323,7 +314,10 @@ def _variable(
 
 
 def _secret_variable(raw: str) -> bool:
-    return any(drafts.secretive(name) for name in variables.names(variables.split(raw)))
+    pieces = variables.split(raw)
+    return any(drafts.secretive(name) for name in variables.names(pieces)) or any(
+        isinstance(piece, variables.Variable) and drafts.told_secret(piece) for piece in pieces
+    )
 
 
 def _passed(draft: Draft, service: str, told: Told) -> tuple[str | None, str, str, str]:

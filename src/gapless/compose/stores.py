@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from gapless.compose import draft as drafts
 from gapless.compose.draft import Draft, Told
 from gapless.compose.forms import text
-from gapless.compose.tree import Map, Node, Seq
+from gapless.compose.tree import Map, Node, Scalar, Seq
 
 POSTGRES = frozenset({"postgres", "postgresql"})
 REDIS = frozenset({"redis", "valkey"})
@@ -92,7 +92,7 @@ def _store(draft: Draft, name: str) -> Store | None:
     told = draft.told[name]
 
     def first(*names: str) -> str:
-        values = (told[one].text for one in names if one in told)
+        values = (_worth(told[one]) for one in names if one in told)
         return next((value for value in values if value), "")
 
     number = re.match(r"[0-9]{1,4}", tag)
@@ -127,7 +127,13 @@ def _of_kind(told: Told, store: Store) -> bool:
 def _password(told: Told, store: Store) -> bool:
     if not drafts.secretive(told.name):
         return False
-    return bool(store.password) and told.text == store.password
+    return bool(store.password) and _worth(told) == store.password
+
+
+def _worth(told: Told) -> str:
+    """What tells a value from others: itself, or the variable that nobody has set yet."""
+    missing = isinstance(told.node, Scalar) and told.node.kind == "missing"
+    return (told.raw if missing else told.text) or ""
 
 
 def reference(told: Told, stores: dict[str, Store], draft: Draft, user: str) -> str | None:
@@ -313,10 +319,13 @@ def _settings(draft: Draft, store: Store) -> Iterator[tuple[str, str]]:
     form = r"[a-z][a-z0-9-]*" if store.kind == "redis" else r"[a-z_][a-z0-9_]*(\.[a-z0-9_]+)?"
     for name, value in _flags(draft, store.service):
         ours = name in _OURS[store.kind]
-        if re.fullmatch(form, name) and not ours and value and "$" not in value:
+        usual = _USUAL.get(name) == value
+        if re.fullmatch(form, name) and not ours and not usual and value and "$" not in value:
             yield name, value
 
 
+_USUAL = {"appendonly": "yes", "appendfsync": "everysec", "maxmemory-policy": "noeviction"}
+"""Settings that a store of gapless has anyway."""
 _OURS = {
     "redis": frozenset(
         {"port", "bind", "protected-mode", "dir", "daemonize", "logfile", "requirepass",

@@ -42,7 +42,7 @@ def _volume(draft: Draft, item: Map, made: dict[str, Any]) -> None:
         ledger.refused(item, f'is no place in a container: "{target}"')
         return
     if kind == "volume":
-        written = f"${{{_store(draft, source)}.path}}"
+        written = f"${{{_store(draft, source)}.path}}{_below(item)}"
         _options(draft, item, "volume")
     else:
         written = _here(draft, source)
@@ -68,7 +68,7 @@ def _options(draft: Draft, item: Map, key: str) -> None:
             continue
         if isinstance(inner, Map):
             for word, value in inner.items.items():
-                if word == "create_host_path":
+                if word == "create_host_path" or (word == "subpath" and _below(item)):
                     draft.ledger.kept(value)
                 elif word == "nocopy":
                     draft.ledger.emulated(value, "what the image has there is not copied")
@@ -78,6 +78,14 @@ def _options(draft: Draft, item: Map, key: str) -> None:
                     draft.ledger.refused(value, "volumes have no such choice")
         elif name == "consistency":
             draft.ledger.kept(inner)
+
+
+def _below(item: Map) -> str:
+    """The part of a volume that is mounted: ``/a/b``."""
+    options = item.items.get("volume")
+    asked = text(options.items.get("subpath")).strip("/") if isinstance(options, Map) else ""
+    fits = asked and ".." not in asked.split("/") and re.fullmatch(r"[^\0${}]+", asked)
+    return f"/{asked}" if fits and "//" not in asked else ""
 
 
 def _fault(written: str) -> str | None:

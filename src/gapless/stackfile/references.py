@@ -71,6 +71,11 @@ def scan(text: str) -> Iterator[Reference | Malformed]:
             yield _reference(found)
 
 
+def positions(text: str) -> Iterator[re.Match[str]]:
+    """Where a text has placeholders, and ``$${``, which is none."""
+    return _MARK.finditer(text)
+
+
 def of(texts: Iterable[str]) -> tuple[Reference, ...]:
     """The sound placeholders of some texts, each once, in order."""
     found = (piece for text in texts for piece in scan(text))
