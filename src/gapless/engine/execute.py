@@ -53,7 +53,7 @@ class Executor:
             case plan.ShutSockets(counts=counts):
                 await self._shut(dict(counts))
             case plan.Signal(id=id):
-                await self._end(id)
+                await self._end(id, observed)
             case plan.Kill(id=id):
                 self.site.notebook.of(str(id)).killed_at = clock.now()
                 self.site.notebook.save()
@@ -80,13 +80,12 @@ class Executor:
         await self.site.runtime.start(replace(process, background=self.gentle))
         self._tell_limits(step.id)
 
-    async def _end(self, id: ReplicaId) -> None:
+    async def _end(self, id: ReplicaId, observed: Observed) -> None:
         marks = self.site.notebook.of(str(id))
         marks.signalled_at = clock.now()
         marks.background = False  # it is not called to the foreground any more
         self.site.notebook.save()
-        service = self.site.table(id)
-        if service is None or not service.http:
+        if not any(r.id == id and r.server and r.server.in_flight for r in observed.replicas):
             # Sixteen Celery processes that end at once are felt by everybody who waits for a page.
             await self.site.runtime.background(str(id), True)
         await self.site.runtime.signal(str(id), "TERM")
