@@ -25,7 +25,9 @@ PROGRAMS = ("sh", "sleep", "cat", "echo", "id", "ls", "head", "seq", "env", "tru
 """What the image can do."""
 FOLDERS = ("dev", "etc", "proc", "sys", "tmp", "run", "var")
 NAME = "gapless-test"
-LEFT_OUT = {"test", "__pycache__", "ensurepip", "lib2to3", "site-packages", "dist-packages"}
+WHEELS = Path("/usr/share/python-wheels")
+"""What Debian's Python makes environments with."""
+LEFT_OUT = {"test", "__pycache__", "lib2to3", "site-packages", "dist-packages"}
 """Of Python's own library: what nobody asks for here."""
 
 
@@ -90,8 +92,8 @@ def _archive(programs: Iterable[str], *, python: bool) -> bytes:
     if python:
         wanted["bin/python3"] = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         library = Path(sysconfig.get_path("stdlib"))
-        for path in sorted(library.rglob("*")):
-            if path.is_file() and not LEFT_OUT & set(path.relative_to(library).parts):
+        for path in sorted((*library.rglob("*"), *WHEELS.glob("*.whl"))):
+            if path.is_file() and not LEFT_OUT & set(path.parts):
                 wanted[str(path).lstrip("/")] = str(path)
     for file in list(wanted.values()):
         if os.access(file, os.X_OK) or file.endswith(".so"):

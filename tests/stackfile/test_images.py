@@ -42,6 +42,24 @@ def test_an_image_needs_no_command_and_has_many_replicas_at_one_port() -> None:
     assert references.dependencies(stack)["web"] == ("media",)
 
 
+def test_what_is_built_has_a_dockerfile_or_a_base(tmp_path: Path) -> None:
+    (tmp_path / "backend").mkdir()
+    loaded = stackfile.parse(TEXT)
+
+    def found() -> list[str]:
+        problems = onsite.problems(loaded, tmp_path, secrets=(), environ=(), containers=True)
+        return [problem.message for problem in problems]
+
+    assert len(found()) == 1 and "backend/Dockerfile is not a file: say { base" in found()[0]
+    (tmp_path / "backend" / "Dockerfile").touch()
+    assert found() == []
+    head = 'gapless = 1\nname = "a"\n[service.web]\nbuild = { base = "python:3" }\n'
+    assert stackfile.parse(f'{head}run = "serve"\ncwd = "in"\n').stack.services["web"].derived
+    assert said(f'{head}run = "serve"\ncwd = "/in"\n') == [
+        "6: [service.web] cwd: must lie within the source folder"
+    ]
+
+
 def test_without_containers_it_is_refused_with_its_line(tmp_path: Path) -> None:
     loaded = stackfile.parse(TEXT)
     found = onsite.problems(loaded, tmp_path, secrets=(), environ=())
@@ -98,5 +116,4 @@ type = "files"
         ("service.web.ready", "a command is not implemented in this version for an image"),
         ("service.web", "${api.url}"),
         ("service.web", "${db.url}"),
-        ("service.api.build", "is not implemented in this version"),
     ]

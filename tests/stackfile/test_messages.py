@@ -45,6 +45,14 @@ ADDED: list[tuple[str, list[str]]] = [
         "image = 'x'\nvolumes = { '/a' = '${b.path}' }",
         ['7: [service.web] volumes./a: ${b.path}: nothing is named "b" (have: web)'],
     ),
+    (
+        "build = { base = 'a', target = 'b' }",
+        ["6: [service.web] build: target is of a Dockerfile, and base goes without"],
+    ),
+    (
+        "build = { base = 'a' }\nuser = '1'",
+        ["7: [service.web] user is of images of others"],
+    ),
     ("gpu = 1", ['6: [service.web] "gpu" is not implemented in this version']),
     ("live = 'x'", ['6: [service.web] live: must start with "/", got "x"']),
     ("live = { after = 3 }", ["6: [service.web] live: needs either path or command"]),

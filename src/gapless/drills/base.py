@@ -45,6 +45,8 @@ class Target:
     file: Path
     overlay: str | None
     stack: stacks.Stack
+    on: str | None = None
+    """Where it is brought up; None: where it ran before."""
 
     @property
     def host(self) -> str | None:

@@ -14,16 +14,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from gapless import errors, stackfile
 from gapless.drills import ports, probe_app, stage
 from gapless.drills.base import Options, Target
+from gapless.engine import target
 from gapless.engine.client import Client
 from gapless.engine.paths import Paths
 from gapless.engine.releases import owned
+from gapless.model import stack as stacks
+from gapless.stackfile import checks
 
 FILE = "gapless.toml"
 LEDGER = "ledger"
@@ -54,6 +57,8 @@ class Settings:
     """Whether it publishes a folder: see ``publish``."""
     edge: str = ""
     """More lines of the table ``[edge]``."""
+    base: str = ""
+    """The image that it runs on top of, in containers; empty: it is a program of the machine."""
     ledger: bool = False
     """Whether it keeps a record of what it did: see ``probe_app``, ``Scratch.ledger``."""
 
@@ -92,7 +97,8 @@ def stack(
     folder.mkdir(parents=True, exist_ok=True)
     source.write(folder, name)
     loaded = stackfile.load(folder / FILE)
-    made = Scratch(Target(folder / FILE, None, loaded.stack), options, paths, say)
+    on = target.DOCKER if checks.packed(loaded.stack) else None
+    made = Scratch(Target(folder / FILE, None, loaded.stack, on), options, paths, say)
     try:
         made.up()
         made.settle()
@@ -102,12 +108,28 @@ def stack(
             sweep(folder, paths)
 
 
+def alike(settings: Settings, whose: stacks.Stack) -> Settings:
+    """The same beside a stack: in containers, where that makes its own images of a base."""
+    tables = (*whose.services.values(), *whose.jobs.values())
+    bases = [table.build.base for table in tables if table.build is not None and table.build.base]
+    # A container takes longer to start than a program does.
+    return replace(settings, base=bases[0], start="60s") if bases else settings
+
+
 def write_source(folder: Path, name: str, settings: Settings) -> None:
     """The stack file and the probe service beside it."""
     shutil.copyfile(probe_app.__file__, folder / "probe_app.py")
     sticky = 'sticky = "cookie"\n' if settings.sticky else ""
     scale = f"scale = {settings.scale}\n" if settings.scale else ""
-    env = f'env = {{ PROBE_LEDGER = "${{{LEDGER}.path}}/runs" }}\n' if settings.ledger else ""
+    python = "python3" if settings.base else interpreter()
+    run = f'run = ["{python}", "probe_app.py", "--socket", "${{socket}}"]'
+    if settings.base:
+        run += f'\nbuild = {{ base = "{settings.base}" }}'
+    kept = f"${{{LEDGER}.path}}"
+    ledger = "/ledger" if settings.base else kept
+    env = f'env = {{ PROBE_LEDGER = "{ledger}/runs" }}\n' if settings.ledger else ""
+    if settings.ledger and settings.base:
+        env += f'volumes = {{ "{ledger}" = "{kept}" }}\n'
     static = 'static = { "/assets" = "assets" }\n' if settings.static else ""
     data = f'[data.{LEDGER}]\ntype = "files"\n' if settings.ledger else ""
     surge = f'"{settings.surge}"' if isinstance(settings.surge, str) else settings.surge
@@ -116,7 +138,7 @@ gapless = 1
 name = "{name}"
 
 [service.web]
-run = ["{interpreter()}", "probe_app.py", "--socket", "${{socket}}"]
+{run}
 replicas = {settings.replicas}
 ready = {{ path = "/ready", every = "{settings.every}" }}
 start = "{settings.start}"

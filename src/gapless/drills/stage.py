@@ -114,8 +114,9 @@ class Stage:
         argv = [*CLI, "-f", str(self.target.file)]
         if self.target.overlay:
             argv += ["--for", self.target.overlay]
+        where = [] if self.target.on is None else ["--target", self.target.on]
         done = subprocess.run(
-            [*argv, "up", "-d"], capture_output=True, text=True, check=False, timeout=300
+            [*argv, "up", "-d", *where], capture_output=True, text=True, check=False, timeout=300
         )
         # A controller that finds a half-done deploy undoes it first, and ``up`` may say so and
         # end: it was started all the same.

@@ -23,6 +23,7 @@ from gapless.engine.certificates.keeper import Keeper
 from gapless.engine.front import Front
 from gapless.engine.journal import Journal
 from gapless.engine.paths import Paths
+from gapless.engine.releases import recipe
 from gapless.model.data import Data
 from gapless.model.desired import Generation
 from gapless.model.process import Address, Mount, Process, ReplicaId
@@ -249,12 +250,16 @@ class Site:
             source = self.releases.get(release).tree / given  # an absolute one is itself
             mounts.append(Mount(str(source), place, writable=not volume.read_only))
         entrypoint = table.entrypoint
+        cwd = table.cwd
+        if table.derived:
+            cwd = f"{recipe.HOME}/{cwd}" if cwd else recipe.HOME
         return replace(
             process,
             image=self.releases.get(release).images[name],
             entrypoint=None if entrypoint is None else self._argv(stack, entrypoint, own),
             user=table.user,
-            cwd=table.cwd,
+            sealed=table.derived,
+            cwd=cwd,
             mounts=tuple(mounts),
         )
 

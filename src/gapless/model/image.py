@@ -29,6 +29,7 @@ def _inside(value: str) -> str:
 
 
 Inside = Annotated[str, AfterValidator(_inside)]
+ImageName = Annotated[str, Field(pattern=IMAGE_FORM, max_length=400)]
 
 
 class Build(Model):
@@ -44,6 +45,17 @@ class Build(Model):
         default_factory=dict
     )
     """Arguments of the build; they are no place for secrets."""
+    base: ImageName | None = None
+    """Instead of a Dockerfile: the image that the source folder and setup go on top of, say
+    "python:3.12-slim"."""
+
+    @model_validator(mode="after")
+    def _one_recipe(self) -> Self:
+        given = [key for key in Build.model_fields if key in self.model_fields_set - {"base"}]
+        if self.base is not None and given:
+            faults = [f"{key} is of a Dockerfile, and base goes without" for key in given]
+            raise ValueError("; ".join(faults))
+        return self
 
 
 def _source(value: str) -> str:
@@ -100,11 +112,11 @@ class Program(Model):
     run: Command = ()
     """The command: a list, or a string split as shell words; no shell runs it. With an image it
     may be absent: then the image's own."""
-    image: Annotated[str, Field(pattern=IMAGE_FORM, max_length=400)] | None = None
+    image: ImageName | None = None
     """The image that it runs in, say "ghcr.io/me/web:1" (needs --target docker)."""
     build: BuildField | None = None
-    """A folder with a Dockerfile, or { context, dockerfile, target, args }: the image is made of
-    it (needs --target docker)."""
+    """A folder with a Dockerfile, or { context, dockerfile, target, args }, or { base } for an
+    image of source and setup: it is built (needs --target docker)."""
     entrypoint: Command | None = None
     """Instead of the image's own entrypoint."""
     user: Annotated[str, Field(pattern=USER_FORM)] | None = None
@@ -119,13 +131,21 @@ class Program(Model):
         """Whether an image is what runs: each replica has a network and a file system to itself."""
         return self.image is not None or self.build is not None
 
+    @property
+    def derived(self) -> bool:
+        """Whether its image is made of the source folder and setup."""
+        return self.build is not None and self.build.base is not None
+
     @model_validator(mode="after")
     def _startable(self) -> Self:
-        if self.packed:
+        if self.packed and not self.derived:
             return self
         if not self.run:
             raise ValueError('key "run" is missing')
-        given = [key for key in ("entrypoint", "user", "volumes") if key in self.model_fields_set]
+        foreign, fault = ["entrypoint", "user"], "is of images of others"
+        if not self.derived:
+            foreign, fault = [*foreign, "volumes"], "needs image or build"
+        given = [key for key in foreign if key in self.model_fields_set]
         if given:
-            raise ValueError("; ".join(f"{key} needs image or build" for key in given))
+            raise ValueError("; ".join(f"{key} {fault}" for key in given))
         return self

@@ -106,6 +106,8 @@ class Process:
     """Instead of the image's own; ``argv`` follows it, or is empty for the image's own command."""
     user: str | None = None
     """Who runs it within its image, as the image's people are called; None: the image's own."""
+    sealed: bool = False
+    """True: its image is of our making, and asks for no right and no place to write but /tmp."""
     mounts: tuple[Mount, ...] = ()
     """What it finds of the machine, where it would not see that of itself."""
 

@@ -213,12 +213,19 @@ def _below(path: str, prefix: str) -> bool:
     return prefix == "/" or bare == prefix or bare.startswith(f"{prefix}/")
 
 
+def _elsewhere(table: Tree) -> bool:
+    """Whether its files are an image's own."""
+    build = table.get("build")
+    derived = isinstance(build, dict) and "base" in build
+    return "image" in table or ("build" in table and not derived)
+
+
 def _services(tree: Tree, report: Report) -> None:
     for kind in ("service", "job"):
         for name, table in mentions.tables(tree, kind):
             owner: Path = (kind, name)
             cwd = table.get("cwd")
-            packed = "image" in table or "build" in table  # then it is a place in the container
+            packed = _elsewhere(table)  # then it is a place in the container
             if (
                 isinstance(cwd, str)
                 and not packed

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path as File
 
 from gapless.errors import Problem
+from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.model.tls import GivenCertificate
 from gapless.stackfile import checks, mentions, packed
@@ -32,8 +33,10 @@ def problems(
     _folders(loaded, folder, report)
     for path in () if containers else checks.packed(loaded.stack):
         report.add(path, f"{checks.CONTAINERS}; {checks.WITHOUT}", key=False)
-    for path, fault in packed.problems(loaded.stack) if containers else ():
-        report.add(path, fault, key=False)
+    if containers:
+        for path, fault in packed.problems(loaded.stack):
+            report.add(path, fault, key=False)
+        _recipes(loaded.stack, folder, report)
     for name in checks.missing_secrets(loaded.stack, {*secrets, *environ}):
         report.add(
             _asked(loaded.stack, name),
@@ -62,11 +65,12 @@ def _folders(loaded: Loaded, folder: File, report: Report) -> None:
     if not _is_dir(source):
         report.add(("source",), f"{source} is not a directory")
         return
-    owners = [("service", name, s.cwd) for name, s in stack.services.items() if not s.packed]
-    owners += [("job", name, job.cwd) for name, job in stack.jobs.items() if not job.packed]
-    for kind, name, cwd in owners:
-        if cwd is not None and not _is_dir(source / cwd):
-            report.add((kind, name, "cwd"), f"{source / cwd} is not a directory")
+    owners: dict[Path, Service | Job] = {("service", name): s for name, s in stack.services.items()}
+    owners |= {("job", name): job for name, job in stack.jobs.items()}
+    for owner, table in owners.items():
+        own = table.derived or not table.packed
+        if own and table.cwd is not None and not _is_dir(source / table.cwd):
+            report.add((*owner, "cwd"), f"{source / table.cwd} is not a directory")
     page = stack.edge.maintenance_page
     if page is not None and not _is_file(source / page):
         report.add(("edge", "maintenance_page"), f"{source / page} is not a file")
@@ -79,6 +83,18 @@ def _folders(loaded: Loaded, folder: File, report: Report) -> None:
     binary = stack.edge.binary
     if binary is not None and "/" in binary and not _is_file(folder / binary):
         report.add(("edge", "binary"), f"{folder / binary} is not a file")
+
+
+def _recipes(stack: Stack, folder: File, report: Report) -> None:
+    """The Dockerfiles of what is built."""
+    builds = {("service", name, "build"): s.build for name, s in stack.services.items()}
+    builds |= {("job", name, "build"): job.build for name, job in stack.jobs.items()}
+    for path, build in builds.items():
+        if build is not None and build.base is None:
+            recipe = folder / stack.source / build.context / (build.dockerfile or "Dockerfile")
+            if not _is_file(recipe):
+                without = "say { base = IMAGE } to do without"
+                report.add(path, f"{recipe} is not a file: {without}")
 
 
 def _is_dir(path: File) -> bool:

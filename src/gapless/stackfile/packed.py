@@ -23,8 +23,6 @@ def problems(stack: Stack) -> tuple[tuple[Path, str], ...]:
 
 def _of(stack: Stack, path: Path, table: Service | Job) -> Iterator[tuple[Path, str]]:
     texts = references.texts(stack, table)
-    if table.build is not None:
-        yield (*path, "build"), "is not implemented in this version: build it, and say image"
     user = (table.user or "0").partition(":")[0]
     if not user.isdigit() and any("${socket}" in text for text in texts):
         yield (*path, "user"), "must be a number, since ${socket} lies in a directory of its own"

@@ -1,4 +1,4 @@
-"""Images of a release: found or pulled when it is made, and then the same for ever.
+"""Images of a release: found, pulled or built when it is made, and then the same for ever.
 
 A release names an image by its content; a tag that moves on changes no release. A tag of our own
 (``gapless/STACK-HOME:NAME-rN``) keeps what a release needs from being cleared away as unused.
@@ -6,11 +6,18 @@ A release names an image by its content; a tag that moves on changes no release.
 
 from __future__ import annotations
 
+import json
 import re
+from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gapless.engine.releases import context, environments, library, recipe
+from gapless.engine.releases.work import in_thread
 from gapless.errors import Refused, RuntimeFault
+from gapless.model.image import Build
 from gapless.model.stack import Stack
 
 if TYPE_CHECKING:
@@ -18,13 +25,39 @@ if TYPE_CHECKING:
     from gapless.runtimes.docker.client import Client
     from gapless.runtimes.docker.spec import Owner
 
+LAST = 20
+"""Lines of a build that failed which an error keeps."""
 _TAG = re.compile(r"[a-z0-9-]+-r([0-9]+)")
+_READ = (".txt", ".in")
+"""What pip reads of a source by itself."""
 
 
 def named(stack: Stack) -> dict[str, str]:
-    """Service or job to the image that the file names for it."""
-    tables = {**stack.services, **stack.jobs}
-    return {name: table.image for name, table in tables.items() if table.image is not None}
+    """Service or job to the image that the file names for it, or for what it is built on."""
+    found = {}
+    for name, table in {**stack.services, **stack.jobs}.items():
+        image = table.image or (table.build.base if table.build is not None else None)
+        if image is not None:
+            found[name] = image
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """``images``: what runs, by service or job; ``given``: of those the contents that the source
+    does not tell: of images that the file names."""
+
+    images: Mapping[str, str]
+    given: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a release is built from: its tree, and the paths of its files."""
+
+    number: int
+    tree: Path
+    files: Collection[str]
 
 
 class Images:
@@ -32,31 +65,78 @@ class Images:
 
     def __init__(self, client: Client, owner: Owner) -> None:
         self._client = client
+        self._labels = owner.labels
         self._repository = f"gapless/{owner.stack}-{owner.home}"
 
     async def known(self, stack: Stack) -> Mapping[str, str]:
-        """Contents of those that are here now; "" for one that would have to be pulled."""
+        """Contents of those that the file names and that are here now; "" for one that would
+        have to be pulled."""
         return {name: await self._content(image) for name, image in named(stack).items()}
 
-    async def take(self, stack: Stack, number: int, progress: Progress) -> Mapping[str, str]:
-        """Contents of all, pulled where they are not here, and kept for release ``number``.
+    async def take(self, stack: Stack, source: Source, progress: Progress) -> Taken:
+        """Contents of all, pulled or built, and kept for a release.
 
         Raises Refused, naming the service and saying what the engine says.
         """
-        found = {}
-        for name, image in named(stack).items():
+        given: dict[str, str] = {}
+        found: dict[str, str] = {}
+        built: dict[str, str] = {}
+        for name, table in {**stack.services, **stack.jobs}.items():
             try:
-                content = await self._content(image)
-                if not content:
-                    progress(f"{name}: pulling {image}")
-                    await self._client.pull(image)
-                    content = await self._content(image)
-                await self._client.tag(content, self._repository, f"{name}-r{number}")
+                if (image := named(stack).get(name)) is not None:
+                    given[name] = found[name] = await self._given(name, image, progress)
+                if table.build is not None:
+                    # Services that are built alike are one image.
+                    alike = table.build.model_dump_json()
+                    if alike not in built:
+                        base = given.get(name, "")
+                        built[alike] = await self._build(
+                            stack, name, table.build, base, source, progress
+                        )
+                    found[name] = built[alike]
+                if name in found:
+                    tag = f"{name}-r{source.number}"
+                    await self._client.tag(found[name], self._repository, tag)
             except RuntimeFault as fault:
-                raise Refused(f"{name}: image {image}: {fault.message}") from None
-            progress(f"{name}: {image} is {content.removeprefix('sha256:')[:12]}")
-            found[name] = content
-        return found
+                what = "build" if table.build is not None else f"image {table.image}"
+                raise Refused(f"{name}: {what}: {fault.message}", **fault.detail) from None
+        return Taken(found, given)
+
+    async def _given(self, name: str, image: str, progress: Progress) -> str:
+        content = await self._content(image)
+        if not content:
+            progress(f"{name}: pulling {image}")
+            try:
+                await self._client.pull(image)
+            except RuntimeFault as fault:
+                raise RuntimeFault(
+                    f"{image} is not here, and no registry gave it: {fault}"
+                ) from None
+            content = await self._content(image)
+        progress(f"{name}: {image} is {_short(content)}")
+        return content
+
+    async def _build(
+        self, stack: Stack, name: str, build: Build, base: str, source: Source, progress: Progress
+    ) -> str:
+        if base:
+            made = await in_thread(lambda: _derived(stack, base, source))
+        else:
+            made = _dockered(build, source)
+        progress(f"{name}: building its image")
+        tag = f"{self._repository}:{name}-r{source.number}"
+        last: deque[str] = deque(maxlen=LAST)
+        with await in_thread(lambda: context.archive(made.folders, made.files)) as archive:
+            try:
+                told = self._client.build(archive, tag, query=made.query, labels=self._labels)
+                async for line in told:
+                    last.append(line)
+                    progress(line)
+            except RuntimeFault as fault:
+                raise RuntimeFault(fault.message, lines=list(last)) from None
+        content = await self._content(tag)
+        progress(f"{name}: its image is {_short(content)}")
+        return content
 
     async def release(self, kept: Collection[int]) -> None:
         """Let go of what only releases had that are not kept any more."""
@@ -68,3 +148,43 @@ class Images:
     async def _content(self, image: str) -> str:
         about = await self._client.image(image)
         return "" if about is None else str(about["Id"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What the engine is sent (see ``context.archive``), and the choices of its ``build``."""
+
+    folders: Mapping[str, Path]
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+def _dockered(build: Build, source: Source) -> _Recipe:
+    """A folder with a Dockerfile of its own."""
+    query = {"dockerfile": build.dockerfile or "Dockerfile"}
+    if build.target is not None:
+        query["target"] = build.target
+    if build.args:
+        query["buildargs"] = json.dumps(build.args)
+    return _Recipe({"": source.tree / build.context}, query=query)
+
+
+def _derived(stack: Stack, base: str, source: Source) -> _Recipe:
+    """Source and setup on top of an image."""
+    read = environments.inputs(source.tree, list(source.files), stack.setup)
+    contents = {path: (source.tree / path).read_bytes() for path in read}
+    texts = {
+        path: content.decode(errors="replace")
+        for path, content in contents.items()
+        if path.endswith(_READ)
+    }
+    first = bool(stack.setup) and recipe.apart(stack.setup, texts)
+    files = {f"{recipe.INPUTS}/{path}": content for path, content in contents.items() if first}
+    lent = library.files() if environments.may_be_python(stack.setup) else {}
+    files |= {f"{recipe.LENDING}/{path}": content for path, content in lent.items()}
+    files["Dockerfile"] = recipe.dockerfile(base, stack.setup, inputs_first=first).encode()
+    return _Recipe({recipe.SOURCE: source.tree}, files)
+
+
+def _short(content: str) -> str:
+    return content.removeprefix("sha256:")[:12]

@@ -20,6 +20,7 @@ from gapless import stackfile
 from gapless.engine import durable
 from gapless.engine.paths import Paths
 from gapless.engine.releases import owned, select, snapshot, stamps
+from gapless.engine.releases.images import Source, Taken
 from gapless.engine.releases.prepare import Environments
 from gapless.engine.releases.release import Release, publish, read, user
 from gapless.engine.releases.setup import Progress
@@ -130,13 +131,14 @@ class Releases:
     def _plan(self, stack: Stack, folder: Path, images: Mapping[str, str]) -> Preview:
         root, entries = self._select(stack, folder)
         digests = snapshot.digest(root, entries)
-        reuses = self.environments.reusable(stack, digests, root)
+        here = _here(stack)
+        reuses = self.environments.reusable(here, digests, root)
         return Preview(
             digest=_digest(stack, digests, images),
             files=len(digests),
             size=sum(entry.size for entry in entries),
             reuses=reuses,
-            commands=() if reuses is not None else stack.setup,
+            commands=() if reuses is not None else here.setup,
         )
 
     # -- building -----------------------------------------------------------------------------
@@ -188,11 +190,12 @@ class Releases:
         progress(
             f"{home.name}: {len(digests)} files, {_size(sum(entry.size for entry in entries))}"
         )
-        images: Mapping[str, str] = {}
+        taken = Taken({}, {})
         if self.images is not None:
             await self.images.release({one.number for one in self.list()} | set(self._damaged))
-            images = await self.images.take(stack, int(home.name[1:]), progress)
-        venv, env = await self.environments.prepare(stack, digests, tree, progress)
+            source = Source(int(home.name[1:]), tree, digests.keys())
+            taken = await self.images.take(stack, source, progress)
+        venv, env = await self.environments.prepare(_here(stack), digests, tree, progress)
         before = max(self.list(), key=lambda release: release.number, default=None)
         await in_thread(lambda: stamps.settle(stack.edge.static, tree, before))
         await in_thread(lambda: owned.seal(tree, self._shared_group()))
@@ -200,7 +203,7 @@ class Releases:
             number=int(home.name[1:]),
             created_at=time.time(),
             by=user(),
-            digest=_digest(stack, digests, images),
+            digest=_digest(stack, digests, taken.given),
             source=snapshot.total(digests),
             env=env,
             tree=tree,
@@ -209,7 +212,7 @@ class Releases:
             overlay=overlay,
             services=tuple(stack.services),
             note=note,
-            images=images,
+            images=taken.images,
         )
 
     def _select(self, stack: Stack, folder: Path) -> tuple[Path, Sequence[select.Entry]]:
@@ -269,6 +272,13 @@ class Releases:
             return [path for path in folder.glob("r*") if path.name not in kept]
         except OSError as error:
             raise EnvironmentFault(f"{folder}: cannot be used: {error.strerror}") from None
+
+
+def _here(stack: Stack) -> Stack:
+    """The same without setup, where nothing on the machine asks for what that makes."""
+    tables = (*stack.services.values(), *stack.jobs.values())
+    asked = stack.edge.static or not all(table.packed for table in tables)
+    return stack if asked else stack.model_copy(update={"setup": ()})
 
 
 def _digest(stack: Stack, digests: snapshot.Digests, images: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ import base64
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 import aiodocker
 import aiohttp
@@ -186,6 +186,24 @@ class Client:
         with _faults():
             await docker.images.pull(image, timeout=None)
 
+    async def build(
+        self, archive: IO[bytes], name: str, *, query: Mapping[str, str], labels: Mapping[str, str]
+    ) -> AsyncIterator[str]:
+        """Make an image of what is in a tar file, and name it; lines of what is done, as they
+        come. ``query``: more choices of the engine's ``build``.
+
+        Raises RuntimeFault with the words of the step that failed.
+        """
+        asked = {"t": name, "rm": "1", "forcerm": "1", "labels": json.dumps(labels), **query}
+        async with self._stream("build", "POST", asked, sent=archive) as answer:
+            async for line in _lines(answer):
+                told = json.loads(line)
+                if "error" in told:
+                    raise RuntimeFault(f"docker: {told['error'].strip()}")
+                for text in told.get("stream", "").splitlines():
+                    if text.strip():
+                        yield text.rstrip()
+
     async def tag(self, content: str, repository: str, tag: str) -> None:
         """One more name for an image."""
         query = {"repo": repository, "tag": tag}
@@ -228,14 +246,20 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def _stream(
-        self, path: str, method: str, query: Mapping[str, str]
+        self, path: str, method: str, query: Mapping[str, str], sent: IO[bytes] | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse | None]:
-        """An answer that is read piece by piece, for as long as it takes; None: not there."""
+        """An answer that is read piece by piece, for as long as it takes; None: not there.
+
+        ``sent``: a tar file; sending it may take as long as it takes.
+        """
         docker = await self.engine()
+        headers = {} if sent is None else {"Content-Type": "application/x-tar"}
         with _faults():
             try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    answer = await docker._do_query(path, method, params=query, timeout=None)
+                async with asyncio.timeout(ANSWER_SECONDS if sent is None else None):
+                    answer = await docker._do_query(
+                        path, method, params=query, data=sent, headers=headers, timeout=None
+                    )
             except json.JSONDecodeError:
                 # An error in answer to HEAD has no body, where the library looks for one.
                 yield None
@@ -253,6 +277,18 @@ class Client:
 
 class Conflict(RuntimeFault):
     """What is asked does not fit the state that things are in."""
+
+
+async def _lines(answer: aiohttp.ClientResponse | None) -> AsyncIterator[bytes]:
+    """However long they are."""
+    rest = b""
+    if answer is not None:
+        async for piece in answer.content.iter_any():
+            *whole, rest = (rest + piece).split(b"\n")
+            for line in whole:
+                yield line
+    if rest:
+        yield rest
 
 
 def _pairs(labels: Mapping[str, str]) -> list[str]:

@@ -170,7 +170,7 @@ class DockerRuntime:
             number = process.user.partition(":")[0]
             return process.user, int(number) if number.isdigit() and os.geteuid() == 0 else None
         listens = process.address is not None and process.address.socket is not None
-        if process.image is not None and not listens:
+        if process.image is not None and not process.sealed and not listens:
             return "", None
         uid = self.identity_uid(process.identity or accounts.SHARED)
         return (f"{os.getuid()}:{os.getgid()}" if uid is None else f"{uid}:{uid}"), uid

@@ -122,6 +122,7 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
     own that goes with the container, and what that takes. The engine never restarts it: that is
     the plan's to decide.
     """
+    foreign = _foreign(process)
     return {
         "Image": place.image,
         **_program(process),
@@ -137,10 +138,10 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
             "NetworkMode": place.network,
             "GroupAdd": [str(group) for group in place.groups],
             "CapDrop": ["ALL"],
-            "CapAdd": list(BEGINNING) if process.image and not _unprivileged(place.user) else [],
+            "CapAdd": list(BEGINNING) if foreign and not _unprivileged(place.user) else [],
             "SecurityOpt": ["no-new-privileges:true"],
-            "ReadonlyRootfs": process.image is None,
-            "Tmpfs": {} if process.image else {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
+            "ReadonlyRootfs": not foreign,
+            "Tmpfs": {} if foreign else {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
             "LogConfig": LOG,
             "Mounts": _mounts(process),
             "CpuShares": shares(process.background),
@@ -174,8 +175,12 @@ def _unprivileged(user: str) -> bool:
     return number.isdigit() and int(number) > 0
 
 
+def _foreign(process: Process) -> bool:
+    return process.image is not None and not process.sealed
+
+
 def _environment(process: Process) -> dict[str, str]:
-    if process.image is not None:
+    if _foreign(process):
         return dict(process.env)
     base = {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, "LANG": "C.UTF-8"}
     if process.identity is not None:
