@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from gapless.compose import nginxconf, ports, stores
+from gapless.compose import caddyfile, nginxconf, ports, stores
 from gapless.compose.draft import Draft
 from gapless.compose.forms import rebased, text
 from gapless.compose.tree import Map, Node, Seq
@@ -156,36 +156,65 @@ def _said(place: Place) -> str:
 def _written(draft: Draft, name: str, kind: str, front: Front) -> None:
     """nginx and its like: replaced where each rule of their file is understood."""
     files = list(_files(draft, name, kind))
-    readable = [(node, content) for node, content in files if content is not None]
-    if "build" in draft.items(name) or not readable:
+    if "build" in draft.items(name) or not files or any(content is None for _, content in files):
         if kind != "nginx" or files:
             draft.warned.append(
                 f"{name} is {kind}, and stays: its configuration is not here to be read"
             )
         return
-    if kind != "nginx":
+    if kind == "haproxy":
         draft.warned.append(f"{name} is {kind}, and stays: its rules are not read in this version")
         return
+    reader = nginxconf.read if kind == "nginx" else caddyfile.read
+    read = [reader(content or "") for _, content in files]
+    rules = [rule for found in read for rule in found or ()]
     known = set(draft.project.services)
-    rules = [rule for _, content in readable for rule in nginxconf.read(content)]
-    if not rules or any(rule.service not in known for rule in rules):
-        draft.warned.append(f"{name} is nginx, and stays: it does more than pass requests on")
+    if None in read or not rules or not _settled(front, rules, known):
+        draft.warned.append(f"{name} is {kind}, and stays: it does more than pass requests on")
         return
     draft.roles[name] = "edge"
     front.services.append(name)
-    for rule in rules:
-        front.ports.setdefault(rule.service, rule.port)
-        places = front.places.setdefault(rule.service, [])
-        for host in rule.hosts or (None,):
-            if (place := Place(host, rule.path)) not in places:
-                places.append(place)
+    # Caddy gets certificates by itself for every name that it is told.
+    front.tls |= kind == "caddy" and any(rule.hosts for rule in rules)
     for key, node in draft.items(name).items():
         if key not in ("ports", "volumes"):
-            draft.ledger.rest(node, "emulated", "the edge is there instead of nginx")
+            draft.ledger.rest(node, "emulated", f"the edge is there instead of {kind}")
     for node, _ in files:
         draft.ledger.kept(node, "its rules are routes of the services now")
     if (volumes := draft.items(name).get("volumes")) is not None:
-        draft.ledger.rest(volumes, "emulated", "the edge is there instead of nginx")
+        draft.ledger.rest(volumes, "emulated", f"the edge is there instead of {kind}")
+
+
+def _settled(front: Front, rules: list[nginxconf.Rule], known: set[str]) -> bool:
+    """Put rules into the front; False, and nothing is put, where routes cannot say the same.
+
+    A service has one route: the rule of it that the others lie below. What each rule passes on
+    must then reach its service by the longest path, as it does there.
+    """
+    first: dict[str, nginxconf.Rule] = {}
+    for rule in sorted(rules, key=lambda rule: len(rule.path)):
+        held = first.setdefault(rule.service, rule)
+        if rule.service not in known or (held.hosts, held.port) != (rule.hosts, rule.port):
+            return False
+    for rule in rules:
+        found = [
+            one
+            for one in first.values()
+            if (len(one.hosts) != 1 or one.hosts[0] in rule.hosts)
+            and f"{rule.path.rstrip('/')}/".startswith(f"{one.path.rstrip('/')}/")
+        ]
+        longest = max((len(one.path.rstrip("/")) for one in found), default=0)
+        named = [one for one in found if len(one.path.rstrip("/")) == longest]
+        named = [one for one in named if len(one.hosts) == 1] or named
+        if [one.service for one in named] != [rule.service]:
+            return False
+    for service, rule in first.items():
+        front.ports.setdefault(service, rule.port)
+        host = rule.hosts[0] if len(rule.hosts) == 1 else None
+        front.places.setdefault(service, []).append(Place(host, rule.path))
+        if host is None:
+            front.domains += [one for one in rule.hosts if one not in front.domains]
+    return True
 
 
 _CONFIGS = {
