@@ -190,6 +190,59 @@ secrets:
     assert made.kind("services.web.secrets[1].target") == "refused"
 
 
+def test_a_secret_is_not_written_wherever_it_stands() -> None:
+    made = imported(
+        """\
+services:
+  db:
+    image: mssql
+    environment: {SA_PASSWORD: example_123}
+    healthcheck: {test: sqlcmd -U sa -P example_123}
+    command: [run, "--password=${SA_PW:-x}", more]
+  app:
+    build: {args: [A=$SA_TOKEN, B=a-example_123, C=c]}
+    command: "serve --key example_123"
+    environment: {CONNECT: "Server=db;Password=example_123", LEVEL: info}
+  look:
+    image: look
+    healthcheck: {test: "curl http://localhost:80/health?key=example_123"}
+    ports: ["80:80"]
+""",
+        environ={"SA_TOKEN": "example_456"},
+    )
+    assert "example_" not in made.result.text
+    for key in (
+        "db.healthcheck.test", "db.command[1]", "app.command", "app.build.args[0]",
+        "app.build.args[1]", "look.healthcheck.test",
+    ):  # fmt: skip
+        assert made.kind(f"services.{key}") == "refused"
+    app = made.stack.services["app"]
+    assert app.build is not None
+    assert (app.build.args, app.env, app.secrets) == ({"C": "c"}, {"LEVEL": "info"}, ("CONNECT",))
+    assert made.kind("services.app.environment.CONNECT") == "kept"
+
+
+def test_a_secret_that_is_a_word_does_not_hide_every_word() -> None:
+    made = imported(
+        """\
+services:
+  db:
+    image: postgis/postgis
+    environment: {POSTGRES_PASSWORD: postgres, POSTGRES_USER: postgres}
+    healthcheck: {test: pg_isready -U postgres}
+  app:
+    image: app
+    environment: {APP_PASSWORD: example}
+    command: [serve, --example-file, examples.yaml]
+  sql: {image: sql, command: mysqladmin ping -pexample}
+"""
+    )
+    services = made.stack.services
+    assert services["db"].ready is not None
+    assert services["app"].run == ("serve", "--example-file", "examples.yaml")
+    assert made.kind("services.sql.command") == "refused"
+
+
 TRAEFIK = """\
 services:
   proxy:
@@ -255,6 +308,31 @@ def test_nginx_is_replaced_where_all_of_it_is_understood() -> None:
     assert made.line("services.proxy.volumes[0]").text == "its rules are routes of the services now"
 
 
+def test_nginx_passes_on_below_one_path_what_several_rules_say() -> None:
+    more = """\
+events { worker_connections 1024; }
+http {
+  include mime.types;
+  server { listen 80; server_name a.example.com; client_max_body_size 10m;
+    location /static { proxy_pass http://web:3000; } location / { proxy_pass http://web:3000; } }
+  server { listen 80 default_server; location / { proxy_pass http://api:9000; } }
+}
+"""
+    made = imported(NGINX, {"nginx.conf": more})
+    web, api = (made.stack.services[name].route for name in ("web", "api"))
+    assert web is not None and (web.host, web.path) == ("a.example.com", "/")
+    assert api is not None and (api.host, api.path) == (None, "/")
+
+
+def test_nginx_stays_where_one_of_its_files_is_not_understood() -> None:
+    volumes = '["./nginx.conf:/etc/nginx/conf.d/default.conf:ro", "./b:/etc/nginx/conf.d/b.conf"]'
+    text = NGINX.replace('["./nginx.conf:/etc/nginx/conf.d/default.conf:ro"]', volumes)
+    assert text != NGINX
+    for other in ({}, {"b": "server { location /b { root /srv; } }"}):
+        assert "proxy" in imported(text, {"nginx.conf": CONF, **other}).stack.services
+    assert "proxy" not in imported(text, {"nginx.conf": CONF, "b": "gzip on;"}).stack.services
+
+
 @pytest.mark.parametrize(
     "conf",
     [
@@ -263,6 +341,12 @@ def test_nginx_is_replaced_where_all_of_it_is_understood() -> None:
         CONF.replace("http://api;", "http://api/v1/;"),
         CONF.replace("http://web:3000", "http://nobody:1"),
         CONF.replace("listen 80;", "listen 80; root /srv;"),
+        CONF.replace("listen 80;", "listen 80; auth_request /login;"),
+        CONF.replace("listen 80;", "listen 443 ssl;"),
+        CONF.replace("location /api", "location = /api"),
+        CONF.replace("location /api", "location /web { proxy_pass http://api; } location /api"),
+        CONF.replace("server api:9000 max_fails=3;", "ip_hash; server api:9000;"),
+        "deny all;" + CONF,
         "server { location / { root /srv; } }",
         "server {",
         "}}}",
@@ -272,6 +356,62 @@ def test_nginx_stays_where_it_does_more(conf: str | None) -> None:
     made = imported(NGINX, {} if conf is None else {"nginx.conf": conf})
     assert set(made.stack.services) == {"proxy", "web", "api"}
     assert "proxy is nginx, and stays" in " ".join(made.result.warned)
+
+
+CADDY = """\
+services:
+  front:
+    image: caddy:2
+    ports: ["80:80", "443:443"]
+    volumes: ["./Caddyfile:/etc/caddy/Caddyfile", "certs:/data"]
+  web: {image: web}
+  api: {image: api}
+volumes: {certs: }
+"""
+SITE = """\
+{
+    email me@example.com
+}
+# ours
+shop.example.com {
+    encode gzip
+    handle /api/* {
+        reverse_proxy api:9000
+    }
+    reverse_proxy web:3000
+}
+"""
+
+
+def test_caddy_is_replaced_where_all_of_it_is_understood() -> None:
+    made = imported(CADDY, {"Caddyfile": SITE})
+    routes = {name: (s.port, s.route and s.route.path) for name, s in made.stack.services.items()}
+    assert routes == {"web": (3000, "/"), "api": (9000, "/api")}
+    assert (made.stack.domains, made.stack.tls) == (("shop.example.com",), "auto")
+    assert made.kind("services.front.ports[1]") == "kept"
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        None,
+        SITE.replace("encode gzip", "basic_auth { }"),
+        SITE.replace("api:9000", "api:9000 other:9000"),
+        SITE.replace("handle", "handle_path"),
+        SITE.replace("/api/*", "/api"),
+        SITE.replace("encode gzip", "tls internal"),
+        SITE.replace("shop.example.com", "http://shop.example.com"),
+        SITE.replace("reverse_proxy web:3000", "reverse_proxy /x/* api:9000"),
+        SITE.replace("web:3000", "nobody:3000"),
+        SITE.removesuffix("}\n"),
+        ":80 {\n  root * /srv\n  file_server\n}\n",
+        "import x",
+    ],
+)
+def test_caddy_stays_where_it_does_more(site: str | None) -> None:
+    made = imported(CADDY, {} if site is None else {"Caddyfile": site})
+    assert set(made.stack.services) == {"front", "web", "api"}
+    assert "front is caddy, and stays" in " ".join(made.result.warned)
 
 
 def test_health_limits_and_updates() -> None:

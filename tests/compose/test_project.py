@@ -14,6 +14,7 @@ def test_anchors_and_merges() -> None:
         """\
 x-app: &app
   image: app:1
+  tty: true
   environment: &env {A: one, B: two}
 services:
   web:
@@ -29,7 +30,9 @@ services:
     services = made.stack.services
     assert services["web"].env == {"A": "one", "B": "two"}
     assert services["worker"].env == {"A": "one", "B": "three"}
-    assert made.line("services.worker.environment.<<").line == 11
+    assert made.line("services.worker.environment.<<").line == 12
+    # Of all that an alias brings along the worst counts.
+    assert made.kind("services.web.<<") == "emulated"
     assert made.kind("x-app.image") == "emulated"
 
 

@@ -6,5 +6,6 @@
 ``ledger``     what became of each key: kept, emulated, refused
 ``fates``      the keys of a service that have no equivalent
 ``services``   services and jobs; ``ports``, ``stores``, ``told``, ``proxies`` what they need
+``hidden``     values of secrets wherever else they stand
 ``incoming``   a project as a stack file
 """

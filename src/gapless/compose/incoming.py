@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gapless.compose import draft as drafts
-from gapless.compose import ports, proxies, services, stores, volumes
+from gapless.compose import hidden, ports, proxies, services, stores, volumes
 from gapless.compose.draft import Draft, Secret
 from gapless.compose.forms import rebased, text
 from gapless.compose.ledger import Ledger, Line
@@ -104,21 +104,7 @@ def _ends(draft: Draft, name: str) -> bool:
 def _tree(
     draft: Draft, front: Front, known: Mapping[str, stores.Store], folder: str
 ) -> dict[str, Any]:
-    made: dict[str, dict[str, Any]] = {"service": {}, "job": {}, "data": {}}
-    for name, role in draft.roles.items():
-        written = draft.names[name]
-        if role in ("service", "job"):
-            made[role][written] = services.table(draft, name, known)
-        elif role == "data":
-            made["data"][written] = stores.table(draft, known[name])
-        elif role == "lost":
-            for node in draft.items(name).values():
-                draft.ledger.rest(node, "refused", "the service has no image or build to run")
-    for name, role in draft.roles.items():
-        if role == "job":
-            made["job"][draft.names[name]] = _job(draft, name, made["job"][draft.names[name]])
-    for store in draft.files.values():
-        made["data"][store] = {"type": "files"}
+    made = _tables(draft, known)
     edge, domains = _published(draft, front, made["service"])
     tree: dict[str, Any] = {"gapless": 1, "name": _name(draft, folder)}
     if domains:
@@ -133,6 +119,30 @@ def _tree(
     if edge:
         tree["edge"] = edge
     return tree
+
+
+def _tables(draft: Draft, known: Mapping[str, stores.Store]) -> dict[str, dict[str, Any]]:
+    """Services, jobs and stores, by kind and name."""
+    made: dict[str, dict[str, Any]] = {"service": {}, "job": {}, "data": {}}
+    for name, role in draft.roles.items():
+        written = draft.names[name]
+        if role in ("service", "job"):
+            made[role][written] = services.table(draft, name, known)
+        elif role == "data":
+            made["data"][written] = stores.table(draft, known[name])
+        elif role == "lost":
+            for node in draft.items(name).values():
+                draft.ledger.rest(node, "refused", "the service has no image or build to run")
+    values = hidden.values(draft, known)
+    for name, role in draft.roles.items():
+        if role in ("service", "job"):
+            hidden.clear(draft, name, made[role][draft.names[name]], values)
+    for name, role in draft.roles.items():
+        if role == "job":
+            made["job"][draft.names[name]] = _job(draft, name, made["job"][draft.names[name]])
+    for store in draft.files.values():
+        made["data"][store] = {"type": "files"}
+    return made
 
 
 def _name(draft: Draft, folder: str) -> str:

@@ -33,9 +33,9 @@ def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Tabl
             writer(draft, service, node, made)
         elif key in fates.SERVICE:
             kind, said = fates.SERVICE[key]
-            draft.ledger.rest(node, kind, said)
+            draft.ledger.say(node, kind, said)
         elif key.startswith("x-"):
-            draft.ledger.rest(node, "emulated", "gapless reads no extensions of services")
+            draft.ledger.emulated(node, "gapless reads no extensions of services")
     _environment(draft, service, made, known)
     return made
 
@@ -111,7 +111,7 @@ def _arguments(draft: Draft, node: Node, found: Table) -> None:
     for key, inner in node.items.items() if isinstance(node, Map) else ():
         if not drafts.named(key):
             draft.ledger.refused(inner, "no argument can be called so")
-        elif drafts.secretive(key):
+        elif any(drafts.secretive(name) for name in (key, *drafts.asked(inner))):
             draft.ledger.refused(inner, "a secret would stay in the image for everybody to read")
         else:
             value = drafts.said(inner)
@@ -214,7 +214,7 @@ def _networks(draft: Draft, service: str, node: Node, made: Table) -> None:
         for key, value in inner.items.items() if isinstance(inner, Map) else ():
             if key != "aliases":
                 draft.ledger.refused(value, "addresses in the stack's network are not yours to set")
-    draft.ledger.rest(node, "emulated", fates.NETWORK)
+    draft.ledger.emulated(node, fates.NETWORK)
 
 
 def _network_mode(draft: Draft, service: str, node: Node, made: Table) -> None:

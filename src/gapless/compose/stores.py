@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from gapless.compose import draft as drafts
 from gapless.compose.draft import Draft, Told
 from gapless.compose.forms import text
+from gapless.compose.ledger import Kind
 from gapless.compose.tree import Map, Node, Scalar, Seq
 
 POSTGRES = frozenset({"postgres", "postgresql"})
@@ -241,11 +242,8 @@ def table(draft: Draft, store: Store) -> dict[str, object]:
     for key, node in items.items():
         if key in ("image", "command"):
             continue
-        kind, said = _FATES.get(key, ("emulated", "gapless operates the store itself"))
-        if kind == "kept":
-            ledger.rest(node, "kept", said)
-        else:
-            ledger.rest(node, "emulated", said)
+        kind, said = _FATES.get(key, _OTHERS)
+        ledger.say(node, kind, said)
     _scripts(draft, items.get("volumes"))
     if (command := items.get("command")) is not None:
         ledger.rest(
@@ -254,7 +252,8 @@ def table(draft: Draft, store: Store) -> dict[str, object]:
     return made
 
 
-_FATES = {
+_OTHERS: tuple[Kind, str] = ("emulated", "gapless operates the store itself")
+_FATES: dict[str, tuple[Kind, str]] = {
     "environment": ("emulated", "gapless names user and database and makes the password"),
     "env_file": ("emulated", "gapless names user and database and makes the password"),
     "volumes": ("emulated", "gapless keeps the place of its files; what is in the old one stays"),
