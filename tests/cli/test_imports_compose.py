@@ -83,6 +83,20 @@ def test_it_is_printed_or_written_elsewhere(run: Run, tmp_path: Path) -> None:
     assert stackfile.load(tmp_path / "deploy" / "gapless.toml").stack.source == ".."
 
 
+def test_what_up_will_refuse_is_told_at_once(run: Run, tmp_path: Path) -> None:
+    # A command as a check, and the address of another service: an image has neither yet.
+    more = "    healthcheck: {test: [CMD, ./ok]}\n    command: [a]\n"
+    other = "  api: {image: api, expose: [80], environment: {WEB: 'http://web:80'}}\n"
+    (tmp_path / "compose.yaml").write_text(FILE + more + other)
+    done = run("import", "compose.yaml")
+    assert done.exit_code == 0, done.output
+    told = [line for line in done.stderr.splitlines() if "not yet: gapless up refuses" in line]
+    assert [line.partition("[")[2].partition("]")[0] for line in told] == [
+        "service.web",
+        "service.api",
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from gapless.cli.session import FILE, Session
 if TYPE_CHECKING:
     from gapless.compose.incoming import Imported
     from gapless.compose.ledger import Line
+    from gapless.model.stack import Stack
 
 KINDS = ("kept", "emulated", "refused")
 
@@ -52,7 +54,8 @@ def import_(session: Session, /, files: tuple[str, ...], **given: Any) -> int:
     target = _target(folder, given["output"])
     if written:
         text = _text(made.text, folder, target)
-        stackfile.parse(text, file=target.name if target else FILE)
+        loaded = stackfile.parse(text, file=target.name if target else FILE)
+        made = replace(made, warned=(*made.warned, *_later(loaded.stack)))
         if target is not None:
             _write(target, text, force=given["force"])
     else:
@@ -72,6 +75,19 @@ def import_(session: Session, /, files: tuple[str, ...], **given: Any) -> int:
             hint="--allow-loss writes the file all the same",
         )
     return 0
+
+
+def _later(stack: Stack) -> Iterator[str]:
+    """What gapless up will not do with it in this version: told now, not when somebody tries."""
+    from gapless.stackfile import packed
+
+    found: dict[str, list[str]] = {}
+    for path, fault in packed.problems(stack):
+        said = " ".join((*map(str, path[2:]), fault))
+        found.setdefault(".".join(map(str, path[:2])), []).append(said)
+    for owner, faults in found.items():
+        more = f" (and {len(faults) - 1} more: gapless check --target docker)"
+        yield f"not yet: gapless up refuses [{owner}]: {faults[0]}{more if faults[1:] else ''}"
 
 
 def _made(files: Sequence[str], folder: Path, profiles: Iterable[str]) -> Imported:
@@ -173,7 +189,7 @@ def _print(made: Imported, lines: Sequence[Line], target: Path | None, text: str
         out.data(text.rstrip("\n"))
     else:
         out.data(f"wrote {target.name}")
-        out.progress("hint: read it, then gapless check")
+        out.progress("hint: read it, then gapless check --target docker")
 
 
 COMMANDS = (import_,)

@@ -1,0 +1,93 @@
+"""A Compose file of somebody else: imported, started in containers, and it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+from tests.real.standing import open_folder
+from tests.real.test_docker import gapless, living
+from tests.runtimes import docker_bench
+
+from gapless.drills import ports
+
+FILE = """\
+name: imported
+services:
+  front:
+    image: nginx:alpine
+    ports: ["127.0.0.1:{port}:80"]
+    volumes: ["./nginx.conf:/etc/nginx/conf.d/default.conf:ro"]
+    depends_on: [web, api]
+  web: &program
+    image: {image}
+    command: [python3, -m, http.server, "8000", --directory, /site]
+    volumes: ["site:/site"]
+    depends_on: {{migrate: {{condition: service_completed_successfully}}}}
+    healthcheck: {{test: "curl -f http://localhost:8000/", interval: 1s}}
+    deploy: {{replicas: 2}}
+    stop_grace_period: 2s
+  api:
+    <<: *program
+    command: python3 -m http.server 8000 --directory /site/below
+    deploy: {{replicas: 1}}
+  migrate:
+    image: {image}
+    command:
+      - python3
+      - -c
+      - |
+        import os
+        os.makedirs("/site/below/api", exist_ok=True)
+        for name in ("/site/index.html", "/site/below/index.html", "/site/below/api/index.html"):
+            with open(name, "w") as page:
+                page.write(f"{{name}} $$ {{os.environ['WORD']}} {{os.environ['API_TOKEN']}}")
+    environment: {{WORD: "${{WORD:-hello}}", API_TOKEN: hunter2-abc}}
+    volumes: ["site:/site"]
+    restart: "no"
+volumes: {{site: }}
+"""
+CONF = """\
+upstream web { server web:8000; }
+server {
+  listen 80;
+  location / { proxy_pass http://web; proxy_set_header Host $host; }
+  location /api { proxy_pass http://api:8000; }
+}
+"""
+
+
+@pytest.fixture
+async def folder(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    with open_folder() as made:
+        monkeypatch.setenv("GAPLESS_STATE", str(made / "state"))
+        yield made
+        await gapless(made, "down")
+
+
+async def test_an_imported_stack_comes_up_and_answers(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = await asyncio.to_thread(docker_bench.python_image)
+    port = ports.reserve()
+    (folder / "compose.yaml").write_text(FILE.format(image=image, port=port))
+    (folder / "nginx.conf").write_text(CONF)
+    _, said = await gapless(folder, "import", "compose.yaml", well=True)
+    assert "refused" not in said
+    assert "API_TOKEN: its value is at compose.yaml:" in said
+    assert "hunter2" not in (folder / "gapless.toml").read_text()
+    code, said = await gapless(folder, "check", "--target", "docker")
+    assert (code, "gapless secret set API_TOKEN" in said) == (2, True)
+    monkeypatch.setenv("API_TOKEN", "hunter2-abc")
+    await gapless(folder, "check", "--target", "docker", well=True)
+    await gapless(folder, "up", "-d", "--target", "docker", well=True)
+    assert set(await living("imported")) == {"web.1@r1", "web.2@r1", "api.1@r1"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for path, name in (("/", "/site/index.html"), ("/api/", "/site/below/api/index.html")):
+            async with session.get(path) as got:
+                assert await got.text() == f"{name} $ hello hunter2-abc"
+    await gapless(folder, "down", well=True)
+    assert await living("imported") == {}
