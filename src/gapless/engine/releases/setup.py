@@ -123,7 +123,7 @@ class Setup:
             raise Refused(
                 f"{what}: cannot run {command[0]}: {error.strerror}", hint=_reach(error, uid)
             ) from None
-        priority.set_group(child.pid, priority.BACKGROUND)
+        await asyncio.to_thread(priority.set_group, child.pid, priority.BACKGROUND)
         leader = proc.stat(child.pid)
         session = records.Record(
             id=what,

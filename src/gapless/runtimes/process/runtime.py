@@ -293,7 +293,7 @@ class ProcessRuntime:
         entry = self._entries.get(id)
         if entry is not None and self._found(entry).alive:
             nice = priority.BACKGROUND if on else priority.NORMAL
-            priority.set_group(entry.record.pid, nice)
+            await asyncio.to_thread(priority.set_group, entry.record.pid, nice)
 
     async def forget(self, id: str) -> None:
         """See ``Runtime.forget``. What a dead program left running is killed, all of it.
