@@ -20,7 +20,7 @@ AHEAD = -10
 """Nice value of what only measures; the machine lets root alone give it."""
 
 TRIES, PAUSE = 50, 0.1
-"""The kernel lets ordinary users change one autogroup in a tenth of a second, on the whole machine."""
+"""For ordinary users the kernel changes one autogroup in a tenth of a second in all."""
 
 
 def set_group(pid: int, nice: int) -> None:
