@@ -26,6 +26,7 @@ from gapless.engine.paths import Paths
 from gapless.errors import Refused
 from gapless.runtimes.docker import spec
 from gapless.runtimes.docker.client import Client
+from gapless.runtimes.machine import files
 from gapless.runtimes.mixed import MixedRuntime
 
 STACK = """
@@ -91,6 +92,15 @@ class Boxed(Standing):
         runtime = self.controller.site.runtime
         assert isinstance(runtime, MixedRuntime)
         await runtime.close()
+
+    async def remains(self) -> tuple[list[str], list[str]]:
+        """Names of its containers, dead ones too, and of its networks."""
+        owner = spec.Owner(self.name, files.home(Paths.of(self.name).state))
+        client = Client()
+        found = await client.containers(owner.labels)
+        networks = await client.networks(owner.labels)
+        await client.close()
+        return [body["Names"][0] for body in found], list(networks)
 
     async def containers(self) -> dict[str, str]:
         return await living(self.name)
@@ -221,7 +231,10 @@ async def test_source_and_setup_become_an_image_that_may_do_nothing_else(
             assert "Using cache" in said[setup + 1]
         finally:
             await made.operations.down({})
+            left = await made.remains()
             await made.end()
+        # What the release jobs left is ours too.
+        assert left == ([], [])
 
 
 async def inspected(containers: dict[str, str]) -> None:

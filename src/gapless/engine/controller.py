@@ -376,7 +376,7 @@ class Controller:
                 if flooded is not None and flooded(LOG_LIMIT):
                     await self._rotate_logs()
             self.site.journal.trim()
-            await self._clear_jobs()
+            await self.clear_jobs()
 
     async def _rotate_logs(self) -> None:
         rotate = getattr(self.site.runtime, "rotate", None)
@@ -384,7 +384,7 @@ class Controller:
             with contextlib.suppress(errors.GaplessError, OSError):
                 await asyncio.to_thread(rotate, LOG_LIMIT, LOGS_KEPT)
 
-    async def _clear_jobs(self) -> None:
+    async def clear_jobs(self) -> None:
         """Drop the records of jobs whose rollout is over; their logs stay."""
         rollout = self.desired.rollout
         current = str(rollout.id) if rollout else ""

@@ -141,6 +141,8 @@ class Operations:
             self._going_down = False
             if not (isinstance(fault, errors.NoController) and status.nothing_runs(self.c)):
                 raise  # another one has not brought it about either
+        with contextlib.suppress(errors.GaplessError):
+            await self.c.clear_jobs()
         self.c.stopping = True
         self.c.wake()
         return {"stopped": True}
