@@ -36,7 +36,8 @@ name = "unit"
 image = "{image}"
 run = {run}
 replicas = 2
-ready = "/ready"
+ready = {{ path = "/ready", every = "200ms" }}
+surge = "all"
 start = "120s"
 drain = "5s"
 grace = "2s"
@@ -153,8 +154,7 @@ setup = "pip install --no-index -r requirements.txt"
 [service.web]
 build = {{ base = "{base}" }}
 run = ["python", "probe_app.py", "--socket", "${{socket}}"]
-replicas = 2
-ready = "/ready"
+ready = {{ path = "/ready", every = "200ms" }}
 start = "120s"
 drain = "5s"
 watch = "500ms"
@@ -225,7 +225,7 @@ async def test_source_and_setup_become_an_image_that_may_do_nothing_else(
                 result, said = await made.deploy()
                 assert (result["release"], result["failed"]) == (2, 0)
                 await unbuildable(made)
-                assert set(await made.containers()) == {"web.1@r2", "web.2@r2"}
+                assert set(await made.containers()) == {"web.1@r2"}
             assert (load.failed, load.answers["ok"] > 20) == ({}, True)
             setup = next(n for n, line in enumerate(said) if 'RUN ["pip"' in line)
             assert "Using cache" in said[setup + 1]
@@ -239,7 +239,7 @@ async def test_source_and_setup_become_an_image_that_may_do_nothing_else(
 
 async def inspected(containers: dict[str, str]) -> None:
     """No right, no place to write, none of the machine's people, and no more than its limits."""
-    assert set(containers) == {"web.1@r1", "web.2@r1"}
+    assert set(containers) == {"web.1@r1"}
     client = Client()
     for key in containers.values():
         body = await client.inspect(key)
