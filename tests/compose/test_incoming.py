@@ -279,6 +279,17 @@ def test_traefik() -> None:
     assert made.kind("services.proxy.ports[1]") == "kept"
 
 
+def test_a_rule_of_traefik_needs_a_port_to_pass_requests_on_to() -> None:
+    text = """\
+services:
+  web: {image: web, labels: ["traefik.http.routers.w.rule=PathPrefix(`/a`)"]}
+"""
+    assert imported(text).kind("services.web.labels[0]") == "refused"
+    made = imported(text.replace("image: web", "image: web, expose: [3000]"))
+    assert made.kind("services.web.labels[0]") == "kept"
+    assert made.stack.services["web"].port == 3000
+
+
 NGINX = """\
 services:
   proxy:
@@ -362,7 +373,7 @@ CADDY = """\
 services:
   front:
     image: caddy:2
-    ports: ["80:80", "443:443"]
+    ports: ["80:80", "443:443", "443:443/udp"]
     volumes: ["./Caddyfile:/etc/caddy/Caddyfile", "certs:/data"]
   web: {image: web}
   api: {image: api}
@@ -389,6 +400,7 @@ def test_caddy_is_replaced_where_all_of_it_is_understood() -> None:
     assert routes == {"web": (3000, "/"), "api": (9000, "/api")}
     assert (made.stack.domains, made.stack.tls) == (("shop.example.com",), "auto")
     assert made.kind("services.front.ports[1]") == "kept"
+    assert made.kind("services.front.ports[2]") == "emulated"
 
 
 @pytest.mark.parametrize(

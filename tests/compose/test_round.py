@@ -208,6 +208,24 @@ def test_what_compose_can_say_comes_back(tree: dict[str, Any]) -> None:
     assert again.stack.model_dump() == stack.model_dump()
 
 
+def test_the_time_to_end_is_kept_where_no_request_can_come() -> None:
+    text = """\
+gapless = 1
+name = "shop"
+[service.web]
+image = "web"
+port = 80
+drain = "90s"
+[service.worker]
+image = "worker"
+drain = "90s"
+"""
+    loaded = stackfile.parse(text)
+    kinds = {line.key: line.kind for line in outgoing.report(loaded.stack, loaded.tree)}
+    assert kinds["service.web.drain"] == "refused"
+    assert kinds["service.worker.drain"] == "kept"
+
+
 def test_each_key_of_the_language_has_a_fate() -> None:
     keys = {
         ".".join(part for part in path if part != shape.ANY)

@@ -213,6 +213,9 @@ def _published(
     for name, role in draft.roles.items():
         if role == "service" and name not in draft.ports:
             ports.tell(draft, name, None, "")
+    for name in front.places:
+        if name not in draft.ports:
+            proxies.unreached(draft, name)
     for port in public:
         _edge_port(draft, port, listen, secure=bool(domains))
     return edge, domains
@@ -290,7 +293,9 @@ def _domain(host: str) -> bool:
 
 
 def _edge_port(draft: Draft, port: ports.Port, listen: str | None, *, secure: bool) -> None:
-    if listen is not None and listen == proxies.address(port):
+    if port.protocol == "udp":
+        draft.ledger.emulated(port.node, "the edge speaks no HTTP/3: clients come by HTTP/2")
+    elif listen is not None and listen == proxies.address(port):
         draft.ledger.kept(port.node, f"[edge] listen = {listen}")
     elif port.published in (443, 8443):
         said = "tls_listen" if secure else "the edge speaks TLS once domains or [edge] tls say so"

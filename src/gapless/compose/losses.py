@@ -110,20 +110,22 @@ def report(tree: Mapping[str, Any], stack: Stack) -> list[Line]:
     for key, value in tree.items():
         if key in ("service", "job", "data") and isinstance(value, Mapping):
             for name, table in value.items():
+                ends = key == "service" and not stack.services[name].http
                 lines += [
-                    Line(f"{key}.{name}.{inner}", *_fate(f"{key}.{inner}", table[inner], stack))
+                    Line(f"{key}.{name}.{inner}", *_fate(f"{key}.{inner}", table[inner], ends=ends))
                     for inner in table
                 ]
         elif key == "edge" and isinstance(value, Mapping):
-            lines += [
-                Line(f"edge.{inner}", *_fate(f"edge.{inner}", None, stack)) for inner in value
-            ]
+            lines += [Line(f"edge.{inner}", *_fate(f"edge.{inner}", None)) for inner in value]
         elif not key.startswith("x-"):
-            lines.append(Line(key, *_fate(key, value, stack)))
+            lines.append(Line(key, *_fate(key, value)))
     return lines
 
 
-def _fate(key: str, value: Any, stack: Stack) -> Fate:
+def _fate(key: str, value: Any, *, ends: bool = False) -> Fate:
+    """``ends``: of a service that gets no requests, so that TERM is all there is to it."""
+    if key == "service.drain" and ends:
+        return "kept", "stop_grace_period"
     if key == "job.when" and value not in ("release", "after-release", "manual"):
         return _NO_SCHEDULE
     unknown: Fate = ("refused", "gapless render does not know this key yet")

@@ -113,6 +113,13 @@ def _read_labels(draft: Draft, name: str, front: Front) -> None:
     _others(draft, name)
 
 
+def unreached(draft: Draft, name: str) -> None:
+    """Refuse the rules of a service of which no port is known: Traefik asks the image for it."""
+    for kind, _, rest, node in _labels(draft, name):
+        if kind == "routers" and rest == "rule":
+            draft.ledger.refused(node, "no port is named to pass it on to: say expose")
+
+
 def _others(draft: Draft, name: str) -> None:
     table = draft.items(name).get("labels")
     for key, node in table.items.items() if isinstance(table, Map) else ():

@@ -161,8 +161,8 @@ def _line(text: str, error: yaml.MarkedYAMLError) -> int | None:
 
 def _why(error: yaml.MarkedYAMLError) -> str:
     said = error.problem or "cannot be read"
-    begun = error.context_mark
-    if error.context and begun is not None:
+    begun, found = error.context_mark, error.problem_mark
+    if error.context and begun is not None and found is not None and begun.line < found.line:
         return f"{said} ({error.context} that begins on line {begun.line + 1})"
     return said
 

@@ -138,7 +138,7 @@ def resources(draft: Draft) -> None:
     ledger = draft.ledger
     for name, node in draft.project.resources.get("volumes", {}).items():
         used = draft.files.get(name)
-        said = f"[data.{used}] of type files" if used else "only stores use it, which keep theirs"
+        said = f"[data.{used}] of type files" if used else "only stores and the edge use it"
         if isinstance(node, Map):
             _volume_options(draft, node, bool(used))
         if used and _outside(node):
