@@ -13,6 +13,8 @@ from tests.real.test_docker import gapless, living
 from tests.runtimes import docker_bench
 
 from gapless.drills import ports
+from gapless.runtimes.docker import spec
+from gapless.runtimes.docker.client import Client
 
 FILE = """\
 name: imported
@@ -90,4 +92,6 @@ async def test_an_imported_stack_comes_up_and_answers(
             async with session.get(path) as got:
                 assert await got.text() == f"{name} $ hello hunter2-abc"
     await gapless(folder, "down", well=True)
-    assert await living("imported") == {}
+    client = Client()
+    assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left
+    await client.close()
