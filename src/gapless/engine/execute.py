@@ -81,13 +81,14 @@ class Executor:
         self._tell_limits(step.id)
 
     async def _end(self, id: ReplicaId, observed: Observed) -> None:
+        if not any(r.id == id and r.server and r.server.in_flight for r in observed.replicas):
+            # Sixteen Celery processes that end at once are felt by everybody who waits for a page.
+            await self.site.runtime.background(str(id), True)
+        # After that, which an ordinary user may have to wait for: its grace begins with the signal.
         marks = self.site.notebook.of(str(id))
         marks.signalled_at = clock.now()
         marks.background = False  # it is not called to the foreground any more
         self.site.notebook.save()
-        if not any(r.id == id and r.server and r.server.in_flight for r in observed.replicas):
-            # Sixteen Celery processes that end at once are felt by everybody who waits for a page.
-            await self.site.runtime.background(str(id), True)
         await self.site.runtime.signal(str(id), "TERM")
 
     def _tell_limits(self, id: ReplicaId) -> None:
