@@ -8,7 +8,7 @@ from typing import Literal
 
 from gapless.model.desired import Generation
 from gapless.model.front import Claim
-from gapless.model.process import Address, Exit, ReplicaId
+from gapless.model.process import Address, Bridge, Exit, ReplicaId
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,6 +259,8 @@ class Observed:
     """Everything that decisions may know of the world."""
 
     replicas: tuple[Replica, ...] = ()
+    bridge: Bridge | None = None
+    """The network of programs that have one of their own; None: it is not open."""
     edge: Edge = Edge()
     front: Front = Front()
     certificates: Mapping[str, Certificate] = field(default_factory=dict)

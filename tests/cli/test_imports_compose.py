@@ -85,7 +85,7 @@ def test_it_is_printed_or_written_elsewhere(run: Run, tmp_path: Path) -> None:
 
 
 def test_what_up_will_refuse_is_told_at_once(run: Run, tmp_path: Path) -> None:
-    # A command as a check, and the address of another service: an image has neither yet.
+    # A command as a check: an image cannot have that yet.
     more = "    healthcheck: {test: [CMD, ./ok]}\n    command: [a]\n"
     other = "  api: {image: api, expose: [80], environment: {WEB: 'http://web:80'}}\n"
     (tmp_path / "compose.yaml").write_text(FILE + more + other)

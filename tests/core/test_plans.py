@@ -14,11 +14,17 @@ from typing import Any
 import pytest
 
 from gapless.core import simulate
+from gapless.core.reconcile import reconcile
 from gapless.core.world import World
-from gapless.engine import rollouts
+from gapless.engine import rollouts, wishes
+from gapless.observed import Edge
 from tests.core import worlds
 
 PLANS = Path(__file__).parents[1] / "plans"
+
+
+def _contained() -> World:
+    return replace(worlds.fresh(worlds.stack()), bridges=True)
 
 
 def _rolled_back() -> World:
@@ -87,6 +93,7 @@ CASES: dict[str, Callable[[], World]] = {
     "heal-memory": lambda: _ailing("web", memory=700 << 20, memory_low=600 << 20),
     "heal-old-singleton": lambda: _ailing("beat", started_at=-9000.0),
     "scale-far-up": lambda: _scaled(12),
+    "first-up-in-containers": _contained,
     "nothing": lambda: worlds.at_rest(worlds.stack()),
 }
 
@@ -99,3 +106,26 @@ def test_the_plan_reads_as_agreed(name: str) -> None:
     if os.environ.get("GAPLESS_WRITE_PLANS"):
         file.write_text(f"{plan}\n")
     assert f"{plan}\n" == file.read_text()
+
+
+def test_the_network_is_open_before_anything_and_closed_after_all() -> None:
+    world = worlds.run(_contained())
+    assert world.observed.bridge is not None
+    world = replace(world, desired=wishes.down(world.desired))
+    texts = [step.text for step in simulate.unroll(world).steps]
+    assert texts[-1] == "network close" and "edge stop" in texts and "db stop" in texts
+    assert worlds.run(world).observed.bridge is None
+    # Another controller has not opened it: it does nothing else before, whatever there is to do.
+    world = replace(worlds.run(_contained()), now=2000.0)
+    later = replace(world, observed=replace(world.observed, bridge=None, edge=Edge()))
+    assert [step.text for step in reconcile(later).steps] == ["network open"]
+    assert [step.text for step in reconcile(replace(later, bridges=False)).steps] != []
+
+
+def test_planted_who_closes_it_too_early_is_seen() -> None:
+    world = worlds.run(_contained())
+    down = replace(world, desired=wishes.down(world.desired))
+    first = reconcile(down).steps
+    assert "network close" not in [step.text for step in first]
+    gone = replace(down.observed, replicas=(), edge=Edge(), data={})
+    assert [s.text for s in reconcile(replace(down, observed=gone)).steps] == ["network close"]

@@ -15,7 +15,7 @@ from gapless.edge.cors import Cors
 from gapless.edge.forwarded import Proxies
 from gapless.edge.shared import Shared
 from gapless.errors import EdgeRefused, GaplessError, UsageError
-from gapless.model.process import Address
+from gapless.model.process import Address, Bridge
 from gapless.model.stack import Stack
 from tests.edge import stand
 
@@ -209,6 +209,24 @@ def test_haproxy_has_no_warning_about_a_rich_configuration(tmp_path: Path) -> No
         capture_output=True,
     )
     assert done.stderr == b""
+
+
+def test_who_has_a_network_of_its_own_comes_by_that_and_nobody_else(tmp_path: Path) -> None:
+    wanted = replace(
+        CONFIG,
+        run_dir=str(tmp_path),
+        listen="127.0.0.1:8080",
+        backends=(stand.backend("web", private_bind="127.0.0.1:9001"),),
+        bridge=Bridge("172.31.7.1", "172.31.0.0/16"),
+    )
+    assert wanted.addresses[-2:] == ("172.31.7.1:8080", "172.31.7.1:9001")
+    assert wanted.public == ("127.0.0.1:8080",)
+    text = _install(tmp_path, wanted)
+    assert text.count("tcp-request connection reject if bridged !of-bridge") == 2
+    everywhere = replace(wanted, listen="*:8080")
+    assert "bind '172.31.7.1:8080'" not in render.text(everywhere)
+    with pytest.raises(UsageError):
+        render.text(replace(wanted, bridge=Bridge("172.31.7.1", "any; bind *:1")))
 
 
 MANY = (

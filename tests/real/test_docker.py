@@ -280,6 +280,7 @@ name = "bare"
 [service.web]
 image = "{image}"
 run = "python3 -m http.server ${{port}}"
+route = "/"
 replicas = 2
 start = "120s"
 drain = "1s"
@@ -287,12 +288,51 @@ watch = "200ms"
 
 [job.ask]
 image = "{image}"
-run = ["python3", "-c", "import os; print(open('/given').read()[1:12], os.getuid(), os.getgid())"]
+run = ["python3", "/ask.py"]
 user = "12345:54321"
-volumes = {{ "/given" = {{ source = "gapless.toml", read_only = true }} }}
+volumes = {{ "/ask.py" = {{ source = "ask.py", read_only = true }} }}
+env = {{ DB = "${{db.url}}", CACHE = "${{cache.url}}", WEB = "${{web.url}}", API = "${{api.url}}" }}
+
+[service.api]
+image = "{image}"
+run = "python3 -m http.server ${{port}}"
+route = false
+start = "120s"
+drain = "1s"
+watch = "200ms"
+
+[data.db]
+type = "postgres"
+[data.cache]
+type = "redis"
 
 [edge]
 listen = "127.0.0.1:{port}"
+"""
+ASK = """
+import json, os, socket
+from urllib.parse import urlsplit
+
+def ask(url, words, amount):
+    try:
+        with socket.create_connection((url.hostname, url.port), 5) as line:
+            line.sendall(words)
+            return line.recv(amount).decode()
+    except ConnectionError:
+        return ""
+
+db, cache, web, api = (urlsplit(os.environ[key]) for key in ("DB", "CACHE", "WEB", "API"))
+hello = b"\\x00\\x03\\x00\\x00user\\x00app\\x00database\\x00app\\x00\\x00"
+get = b"GET / HTTP/1.0\\r\\n\\r\\n"
+print(json.dumps({
+    "as": [os.getuid(), os.getgid()],
+    "at": [f"//{url.hostname}:{url.port}" for url in (db, cache, web, api)],
+    # A request for a password, or an error; a right password; a page.
+    "db": ask(db, (len(hello) + 4).to_bytes(4, "big") + hello, 1),
+    "cache": ask(cache, f"AUTH {cache.password}\\r\\n".encode(), 3),
+    "web": ask(web, get, 12)[9:],
+    "api": ask(api, get, 12)[9:],
+}))
 """
 
 
@@ -305,6 +345,7 @@ async def test_the_command_runs_images_and_down_takes_what_is_ours_alone(
         monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
         port = ports.reserve()
         (folder / "gapless.toml").write_text(BARE.format(image=base, port=port))
+        (folder / "ask.py").write_text(ASK)
         name = f"foreign-{port}"
         key, _ = await client.create(name, {"Image": base, "Cmd": ["sleep", "600"]})
         try:
@@ -314,10 +355,17 @@ async def test_the_command_runs_images_and_down_takes_what_is_ours_alone(
             await gapless(folder, "check", "--target", "docker", well=True)
             await gapless(folder, "up", "-d", "--target", "docker", well=True)
             before = await living("bare")
-            assert set(before) == {"web.1@r1", "web.2@r1"}
+            assert set(before) == {"web.1@r1", "web.2@r1", "api.1@r1"}
             assert await status(port) == 200
             _, said = await gapless(folder, "run", "ask", well=True)
-            assert "gapless = 1 12345 54321" in said
+            found = json.loads(next(line for line in said.splitlines() if line[:1] == "{"))
+            assert found.pop("as") == [12345, 54321]
+            places = found.pop("at")
+            assert found == {"db": "R", "cache": "+OK", "web": "200", "api": "200"}
+            # Who is in no network of the stack's finds doors that are shut to it.
+            assert await asked_from_elsewhere(client, base, places) == {
+                "db": "E", "cache": "-WR", "web": "", "api": ""
+            }  # fmt: skip
             # Remembered: the next one is not told where the stack runs, and another is refused.
             holder = json.loads((await gapless(folder, "lock", "status", "--json"))[1])["holder"]
             os.kill(int(holder.split()[1].rstrip(",")), signal.SIGKILL)
@@ -335,6 +383,23 @@ async def test_the_command_runs_images_and_down_takes_what_is_ours_alone(
             await gapless(folder, "down")
             await client.remove(key, force=True)
             await client.close()
+
+
+async def asked_from_elsewhere(client: Client, base: str, places: list[str]) -> dict[str, str]:
+    """What a container of somebody else hears at the addresses that are the stack's own."""
+    names = ("DB", "CACHE", "WEB", "API")
+    env = [f"{name}=http:{place}" for name, place in zip(names, places, strict=True)]
+    body = {"Image": base, "Cmd": ["python3", "-c", ASK], "Env": env}
+    key, _ = await client.create(f"asker-{places[2].rpartition(':')[2]}", body)
+    try:
+        await client.start(key)
+        pieces = [piece async for piece in client.output(key, "0")]
+        said = b"".join(pieces).decode()
+        assert "{" in said, said
+        found: dict[str, Any] = json.loads(said[said.index("{") :])
+    finally:
+        await client.remove(key, force=True)
+    return {name: found[name] for name in ("db", "cache", "web", "api")}
 
 
 async def gapless(folder: Path, *words: str, well: bool = False) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import ipaddress
 import json
 import socket
 from collections.abc import AsyncIterator
@@ -112,6 +113,23 @@ async def test_nothing_of_others_is_touched(stand: Stand) -> None:
         for key in keys:
             await client.remove(key, force=True)
         await client.close()
+
+
+async def test_a_network_that_is_open_stays_until_it_is_closed(stand: Stand) -> None:
+    runtime = stand.runtime()
+    await runtime.open_bridge()
+    bridge = runtime.bridge
+    assert bridge is not None
+    assert ipaddress.ip_address(bridge.host) in ipaddress.ip_network(bridge.network)
+    await runtime.start(shell("true", "call@r1.1", record_exit=True))
+    await until(lambda: dead(runtime, "call@r1.1"))
+    await runtime.forget("call@r1.1")
+    assert list(await runtime.client.networks(runtime.owner.labels)) == [runtime.owner.network]
+    again = stand.runtime()
+    await again.open_bridge()
+    assert again.bridge == bridge
+    await again.close_bridge()
+    assert list(await runtime.client.networks(runtime.owner.labels)) == []
 
 
 async def test_each_line_is_copied_once_whoever_dies_and_when(stand: Stand) -> None:

@@ -35,6 +35,29 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class _NetworkStep(Step):
+    @property
+    def subject(self) -> str:
+        return "network"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenNetwork(_NetworkStep):
+    """Of the programs that have one of their own; what they ask for listens there, too."""
+
+    @property
+    def text(self) -> str:
+        return "network open"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseNetwork(_NetworkStep):
+    @property
+    def text(self) -> str:
+        return "network close"
+
+
+@dataclass(frozen=True, slots=True)
 class StartEdge(Step):
     @property
     def text(self) -> str:

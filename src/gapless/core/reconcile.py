@@ -22,6 +22,8 @@ TELL_AGAIN = 30.0
 def reconcile(world: World) -> plan.Decision:
     """The steps due now (independent of each other), when to look again, and what is awaited."""
     agenda = plan.Agenda(world.now)
+    if _network(agenda, world):
+        return agenda.decision()
     front.advance(agenda, world, edge_wanted=wants_edge(world))
     hold = world.desired.hold
     if hold is not None and _over(hold, world):
@@ -44,6 +46,25 @@ def reconcile(world: World) -> plan.Decision:
             services.steady(agenda, world, name, desired.vector.get(name), _cause(world, name))
     goodbye.arrange(agenda, world)
     return agenda.decision()
+
+
+def _network(agenda: plan.Agenda, world: World) -> bool:
+    """Whether all else has to wait for it: who listens there has to know where that is."""
+    seen, desired = world.observed, world.desired
+    if not world.bridges:
+        return False
+    if seen.bridge is None and _in_force(world) and desired.running:
+        agenda.do(plan.OpenNetwork(cause="containers reach the others by it"))
+        return True
+    if seen.bridge is not None and not desired.running and _all_gone(world):
+        agenda.do(plan.CloseNetwork(cause="down"))
+    return False
+
+
+def _all_gone(world: World) -> bool:
+    seen = world.observed
+    stores = any(node.state in ("starting", "ready") for node in seen.data.values())
+    return not (seen.replicas or stores or seen.edge.state in ("starting", "running"))
 
 
 def _cause(world: World, name: str) -> str:

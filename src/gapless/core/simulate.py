@@ -11,7 +11,7 @@ from dataclasses import replace
 from gapless.core import front, plan, record
 from gapless.core.reconcile import reconcile
 from gapless.core.world import Claims, EdgeConfigs, World
-from gapless.model.process import Exit, ReplicaId
+from gapless.model.process import Bridge, Exit, ReplicaId
 from gapless.observed import (
     Certificate,
     Edge,
@@ -191,6 +191,10 @@ def _note_change(world: World, step: plan.Rescale) -> World:
 def _apply_edge(world: World, step: plan.Step) -> World:
     edge = world.observed.edge
     match step:
+        case plan.OpenNetwork():
+            return _observe(world, bridge=Bridge("", ""))
+        case plan.CloseNetwork():
+            return _observe(world, bridge=None)
         case plan.StartEdge():
             edge = Edge("running", config=world.edge_config, maintenance=edge.maintenance)
         case plan.ReloadEdge(config=config):

@@ -72,6 +72,8 @@ class World:
     claims: Claims = Claims()
     static_configs: EdgeConfigs = EdgeConfigs()
     """Likewise of the server of files; "": none is wanted."""
+    bridges: bool = False
+    """Whether programs may have a network of their own, by which they reach the others."""
     wall: float = 0.0
     """Seconds since 1970, for schedules alone: somebody may set this clock."""
 

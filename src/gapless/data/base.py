@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from gapless.model.process import Process
+from gapless.model.process import Bridge, Process
 
 PROBE_SECONDS = 2.0
 """The longest that a probe takes."""
@@ -54,8 +54,9 @@ class Pending:
 class Store(Protocol):
     """One store that we operate (external ones are only attributes). Raises DataFault."""
 
-    def attributes(self) -> Mapping[str, str]:
-        """What placeholders may ask, values with the password in them included."""
+    def attributes(self, host: str | None = None) -> Mapping[str, str]:
+        """What placeholders may ask, values with the password in them included. ``host``: how
+        the machine is called by who asks; None: by who is on it."""
 
     def created(self) -> bool:
         """Whether it has been made (a half-made one has not)."""
@@ -63,8 +64,9 @@ class Store(Protocol):
     async def create(self) -> None:
         """Make it, atomically: interrupted at any point it is still not created. Idempotent."""
 
-    def process(self) -> Process | None:
-        """The program to run; None where the store is a folder only.
+    def process(self, bridge: Bridge | None = None) -> Process | None:
+        """The program to run; None where the store is a folder only. It listens on the loopback
+        interface, and to the network of ``bridge``.
 
         Makes ready what a reboot or a crash took away (socket directory, stale lock file), so
         call it right before each start. Raises DataFault when it was not created.

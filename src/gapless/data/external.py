@@ -7,6 +7,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from gapless.data import base, pgclient, redisline, redismeter, resp
 from gapless.errors import DataFault
+from gapless.model.process import Bridge
 
 _SCHEMES = {"postgres": ("postgresql", "postgres"), "redis": ("redis", "rediss", "valkey")}
 _PORTS = {"postgres": 5432, "redis": 6379}
@@ -26,7 +27,7 @@ class External:
         self._meter: redismeter.Meter | None = None
         self._line = self._connect()
 
-    def attributes(self) -> Mapping[str, str]:
+    def attributes(self, host: str | None = None) -> Mapping[str, str]:
         parts = self._parts
         shared = {
             "url": self._url,
@@ -47,7 +48,7 @@ class External:
     async def create(self) -> None:
         pass
 
-    def process(self) -> None:
+    def process(self, bridge: Bridge | None = None) -> None:
         return None
 
     async def probe(self) -> str:

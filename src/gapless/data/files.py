@@ -19,6 +19,7 @@ from pathlib import Path
 
 from gapless.data import base, owned
 from gapless.errors import DataFault, EnvironmentFault
+from gapless.model.process import Bridge
 
 _ACL = "system.posix_acl_default"
 _OWNER, _GROUP, _OTHERS = 0x01, 0x04, 0x20
@@ -36,7 +37,7 @@ class Files:
         alone = place.uid is None and not group
         self._mode = 0o700 if alone else 0o2770 if group else 0o777
 
-    def attributes(self) -> Mapping[str, str]:
+    def attributes(self, host: str | None = None) -> Mapping[str, str]:
         return {"path": str(self._path)}
 
     def created(self) -> bool:
@@ -55,7 +56,7 @@ class Files:
         # The mode comes last: it is what says that the folder is made.
         owned.folder(path, self._mode, place.uid, place.group)
 
-    def process(self) -> None:
+    def process(self, bridge: Bridge | None = None) -> None:
         return None
 
     async def probe(self) -> str:

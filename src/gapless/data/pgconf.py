@@ -44,7 +44,7 @@ _DEFAULTS: Settings = {
     "wal_level": "replica",
 }
 
-HBA = f"""\
+_HBA = f"""\
 # Written by gapless. The socket's directory is closed to everybody but its owner.
 local all         {ADMIN}                 trust
 local replication {ADMIN}                 trust
@@ -53,6 +53,12 @@ local all         all                      scram-sha-256
 host  all         all      127.0.0.1/32    scram-sha-256
 host  all         all      ::1/128         scram-sha-256
 """
+
+
+def hba(network: str | None = None) -> str:
+    """Who may come in; ``network``: one (``172.18.0.0/16``) beside this machine."""
+    more = "" if network is None else f"host  all         all      {network:<15} scram-sha-256\n"
+    return _HBA + more
 
 
 def check_settings(name: str, settings: Settings) -> None:

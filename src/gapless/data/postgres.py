@@ -21,7 +21,7 @@ from urllib.parse import quote
 from gapless.data import base, engines, helper, owned, pgclient, pgconf
 from gapless.errors import DataFault, EnvironmentFault
 from gapless.model.data import Data
-from gapless.model.process import Address, Process
+from gapless.model.process import Address, Bridge, Process
 
 _HOST = "127.0.0.1"
 
@@ -53,17 +53,17 @@ class Postgres:
             ssl=False,
         )
 
-    def attributes(self) -> Mapping[str, str]:
-        place = self._place
+    def attributes(self, host: str | None = None) -> Mapping[str, str]:
+        place, host = self._place, host or _HOST
         url = (
             f"postgresql://{pgconf.USER}:{quote(place.password, safe='')}"
-            f"@{_HOST}:{place.port}/{pgconf.DATABASE}"
+            f"@{host}:{place.port}/{pgconf.DATABASE}"
         )
         return {
             "url": url,
             "pool_url": url,
             "replica_url": url,
-            "host": _HOST,
+            "host": host,
             "port": str(place.port),
             "user": pgconf.USER,
             "password": place.password,
@@ -100,13 +100,16 @@ class Postgres:
         finally:
             shutil.rmtree(temp, ignore_errors=True)
 
-    def process(self) -> Process:
+    def process(self, bridge: Bridge | None = None) -> Process:
         noted = self._noted()
         engine = self._engine(noted)
         self._ready_run()
         self._check_owner()
         self._drop_stale_lock()
         place = self._place
+        rules = pgconf.hba(None if bridge is None else bridge.network)
+        owned.write(place.home / "pg_hba.conf", rules, 0o600, place.uid)
+        listens = _HOST if bridge is None else f"{_HOST},{bridge.host}"
         return Process(
             id=f"data.{self.name}",
             argv=(
@@ -114,7 +117,7 @@ class Postgres:
                 *("-D", str(self._pgdata)),
                 *("-p", str(place.port)),
                 *("-k", str(self._run)),
-                *("-c", f"listen_addresses={_HOST}"),
+                *("-c", f"listen_addresses={listens}"),
                 *("-c", f"config_file={place.home / 'postgresql.conf'}"),
                 *("-c", f"hba_file={place.home / 'pg_hba.conf'}"),
             ),
@@ -209,12 +212,11 @@ class Postgres:
         await asyncio.to_thread(owned.sync_tree, temp)
 
     async def _settle(self, engine: engines.Engine, pgdata: Path) -> None:
-        """Check the settings with the data in ``pgdata``, then write our three files."""
+        """Check the settings with the data in ``pgdata``, then write them, and the note."""
         home, uid = self._place.home, self._place.uid
         await self._check(engine, pgdata, f"{pgdata.name}/postgresql.conf")
         settings = self._data.settings
         final = pgconf.configuration(settings, generated="pgdata/postgresql.conf")
-        owned.write(home / "pg_hba.conf", pgconf.HBA, 0o600, uid)
         owned.write(home / "postgresql.conf", final, 0o600, uid)
         note = {**engines.record(engine), "settings": _spelled(settings)}
         owned.write(home / "store.json", json.dumps(note, indent=1), 0o644)

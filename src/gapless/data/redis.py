@@ -21,7 +21,7 @@ from urllib.parse import quote
 from gapless.data import base, engines, helper, owned, redisconf, redisline, redismeter, resp
 from gapless.errors import DataFault
 from gapless.model.data import Data
-from gapless.model.process import Address, Process
+from gapless.model.process import Address, Bridge, Process
 
 _HOST = "127.0.0.1"
 
@@ -42,11 +42,11 @@ class Redis:
         self._line = redisline.Line(self._target)
         self._meter = redismeter.Meter(name, self._target)
 
-    def attributes(self) -> Mapping[str, str]:
-        place = self._place
+    def attributes(self, host: str | None = None) -> Mapping[str, str]:
+        place, host = self._place, host or _HOST
         return {
-            "url": f"redis://:{quote(place.password, safe='')}@{_HOST}:{place.port}/0",
-            "host": _HOST,
+            "url": f"redis://:{quote(place.password, safe='')}@{host}:{place.port}/0",
+            "host": host,
             "port": str(place.port),
             "user": "default",
             "password": place.password,
@@ -69,17 +69,19 @@ class Redis:
         owned.folder(place.home / "data", 0o700, place.uid)
         await self._settle(engine)
 
-    def process(self) -> Process:
+    def process(self, bridge: Bridge | None = None) -> Process:
         engine = self._engine(self._noted())
         place = self._place
         owned.folder(place.home / "data", 0o700, place.uid)
+        # One that begins with a hyphen may be absent: then who is on the machine is still served.
+        more = () if bridge is None else (f"-{bridge.host}",)
         return Process(
             id=f"data.{self.name}",
             argv=(
                 engine.program,
                 str(self._conf),
                 *("--port", str(place.port)),
-                *("--bind", _HOST),
+                *("--bind", _HOST, *more),
             ),
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
             cwd=str(place.home),

@@ -23,7 +23,7 @@ from gapless.edge.redirects import Redirect
 from gapless.edge.shared import Shared
 from gapless.edge.static import Static
 from gapless.model.private import is_local
-from gapless.model.process import Address
+from gapless.model.process import Address, Bridge
 from gapless.model.stack import Stack
 
 STATS_SOCKET = "edge.sock"
@@ -33,7 +33,7 @@ STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor-"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 12
+FORMAT = 13
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
@@ -123,6 +123,8 @@ class Config:
     """Behind the front; ``listen`` is then for this machine alone."""
     limits: limiting.Limits = limiting.NONE
     standalone: bool = False
+    bridge: Bridge | None = None
+    """A network of this machine's programs, from which it is reached likewise."""
     binds: tuple[Bind, ...] = ()
     tls: edge_tls.Tls | None = None
     static: Static = field(default_factory=Static)
@@ -155,8 +157,17 @@ class Config:
     @property
     def addresses(self) -> tuple[str, ...]:
         """All that it listens on."""
-        private = (backend.private_bind for backend in self.backends if backend.private_bind)
-        return (*self.public, *private)
+        private = [backend.private_bind for backend in self.backends if backend.private_bind]
+        inner = [self.inner(address) for address in (self.listen, *private)]
+        return (*self.public, *private, *(address for address in inner if address))
+
+    def inner(self, address: str) -> str | None:
+        """Where the network of programs finds what listens at an address; None: just there."""
+        host, _, port = address.rpartition(":")
+        everywhere = host in ("*", "0.0.0.0", "[::]")  # noqa: S104  # compared only
+        if self.bridge is None or everywhere or host == self.bridge.host:
+            return None
+        return f"{self.bridge.host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,7 @@ def _public(config: Config) -> list[str]:
         # Backends say it where it is right: files are to go in as few pieces as possible.
         "no option http-no-delay",
         f"bind {words.quote(words.bind(config.listen))}",
+        *_bridged(config, config.listen),
         *_binds(config),
         *shared.binds(config.shared, config.run_dir, tls=config.tls is not None),
         *_inherited(config, conf.PUBLIC),
@@ -209,6 +210,20 @@ def _binds(config: Config) -> list[str]:
     return lines
 
 
+def _bridged(config: Config, address: str) -> list[str]:
+    """The same for programs with a network of their own, and for nobody who comes by another."""
+    inner = config.inner(address)
+    if config.bridge is None or inner is None:
+        return []
+    here = words.acl("bridged", "dst -m ip", [words.network(config.bridge.host)])
+    return [
+        f"bind {words.quote(words.bind(inner))}",
+        *here,
+        *words.networks("of-bridge", [config.bridge.network]),
+        "tcp-request connection reject if bridged !of-bridge",
+    ]
+
+
 def _inherited_tls(config: Config) -> list[str]:
     if config.tls is None:
         return []
@@ -275,6 +290,7 @@ def _private(config: Config, backend: Backend, address: str) -> list[str]:
     return [
         f"frontend {frontend}",
         f"bind {words.quote(words.bind(address))}",
+        *_bridged(config, address),
         *_inherited(config, frontend),
         "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
         *_steered(config, f"use_backend {_next(frontend)} if retired"),

@@ -19,7 +19,7 @@ from gapless.engine.observe import Observer
 from gapless.engine.site import Site
 from gapless.model.process import Address, ReplicaId
 from gapless.observed import Observed
-from gapless.runtimes.base import Confines, Found
+from gapless.runtimes.base import Bridges, Confines, Found
 
 
 class Executor:
@@ -66,6 +66,11 @@ class Executor:
                 await self._data(step)
             case _:
                 await self._edge(step, observed)
+
+    async def _network(self, *, opens: bool) -> None:
+        runtime = self.site.runtime
+        assert isinstance(runtime, Bridges), "the world says that it does"  # noqa: S101
+        await (runtime.open_bridge() if opens else runtime.close_bridge())
 
     # -- replicas ---------------------------------------------------------------------------
 
@@ -217,7 +222,7 @@ class Executor:
         elif isinstance(step, plan.StartData):
             await store.apply(stopped=True)
             self.site.stale.discard(step.name)
-            process = store.process()
+            process = store.process(self.site.bridge)
             if process is not None:
                 self.site.notebook.marks.pop(process.id, None)
                 labels = {**process.labels, "stop": process.stop}
@@ -307,6 +312,8 @@ class Executor:
                 await self.site.edge.remove(backend, name)
             case plan.StartStatic() | plan.ReloadStatic() | plan.StopStatic():
                 await self._static(step)
+            case plan.OpenNetwork() | plan.CloseNetwork():
+                await self._network(opens=isinstance(step, plan.OpenNetwork))
             case _:
                 await self._certificate(step)
 

@@ -84,6 +84,7 @@ class Observer:
                 self._noted = False
         return observed.Observed(
             replicas=replicas,
+            bridge=self.site.bridge,
             edge=edge,
             front=await self.site.front.look(),
             certificates=await self.site.certificates.look(self._in_force(desired), edge),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ from gapless.engine.paths import Paths
 from gapless.engine.releases import recipe
 from gapless.model.data import Data
 from gapless.model.desired import Generation
-from gapless.model.process import Address, Mount, Process, ReplicaId
+from gapless.model.process import Address, Bridge, Mount, Process, ReplicaId
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.runtimes import base as runtime_base
@@ -83,6 +83,12 @@ class Site:
             return self.stack(release)
         except (errors.UsageError, errors.Damaged):
             return None
+
+    @property
+    def bridge(self) -> Bridge | None:
+        """The network of programs that have one of their own; None: there is none, or not yet."""
+        runtime = self.runtime
+        return runtime.bridge if isinstance(runtime, runtime_base.Bridges) else None
 
     # -- ports and addresses ----------------------------------------------------------------
 
@@ -184,7 +190,21 @@ class Site:
         known = {} if held is None else {reference.name: held}
         return references.environment(reference, known)
 
-    def _lookup(self, stack: Stack, own: Mapping[str, str], reference: references.Reference) -> str:
+    def _resolver(
+        self, stack: Stack, table: Service | Job, own: Mapping[str, str]
+    ) -> Callable[[references.Reference], str]:
+        """What placeholders stand for, as a program of that table sees it."""
+        host = self.bridge.host if table.packed and self.bridge is not None else None
+        return lambda reference: self._lookup(stack, own, reference, host)
+
+    def _lookup(
+        self,
+        stack: Stack,
+        own: Mapping[str, str],
+        reference: references.Reference,
+        machine: str | None,
+    ) -> str:
+        """``machine``: how who asks calls this machine; None: it is on it."""
         if reference.kind == "own":
             return own[reference.name]
         if reference.kind in ("secret", "env"):
@@ -192,11 +212,14 @@ class Site:
         if reference.name in stack.data:
             name = reference.name
             store = self.stores.get(name) or self.store(name, stack.data[name])
-            return store.attributes()[reference.attribute]
-        return self.service_attributes(stack, reference.name)[reference.attribute]
+            return store.attributes(machine)[reference.attribute]
+        return self.service_attributes(stack, reference.name, machine)[reference.attribute]
 
-    def service_attributes(self, stack: Stack, name: str) -> dict[str, str]:
-        """``url``, ``host`` and ``port`` of a service: the edge's listener for it."""
+    def service_attributes(
+        self, stack: Stack, name: str, machine: str | None = None
+    ) -> dict[str, str]:
+        """``url``, ``host`` and ``port`` of a service: the edge's listener for it. ``machine``:
+        how who asks calls this machine; None: it is on it."""
         service = stack.services[name]
         if service.route is not None and (stack.tls is not None or stack.domains):
             parts = urlsplit(stack.url)
@@ -206,6 +229,7 @@ class Site:
         bind = self.public_bind(stack) if public else self.private_bind(name)
         host, _, port = bind.rpartition(":")
         host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
+        host = machine or host
         return {"url": f"http://{host}:{port}", "host": host, "port": port}
 
     # -- processes -----------------------------------------------------------------------------
@@ -219,7 +243,7 @@ class Site:
         env = self._environment(stack, service, id.release, own)
         process = Process(
             id=str(id),
-            argv=self._argv(stack, service.run, own),
+            argv=_argv(service.run, self._resolver(stack, service, own)),
             env=env | {"GAPLESS_NOTICE": str(self.notice(str(id)))},
             cwd=self._cwd(id.release, service.cwd),
             identity=id.service,
@@ -246,7 +270,7 @@ class Site:
         notices.mkdir(mode=0o711, exist_ok=True)
         mounts = [Mount(str(notices), str(notices))]
         for place, volume in table.volumes.items():
-            given = references.substitute(volume.source, lambda ref: self._lookup(stack, own, ref))
+            given = references.substitute(volume.source, self._resolver(stack, table, own))
             source = self.releases.get(release).tree / given  # an absolute one is itself
             mounts.append(Mount(str(source), place, writable=not volume.read_only))
         entrypoint = table.entrypoint
@@ -256,7 +280,9 @@ class Site:
         return replace(
             process,
             image=self.releases.get(release).images[name],
-            entrypoint=None if entrypoint is None else self._argv(stack, entrypoint, own),
+            entrypoint=None
+            if entrypoint is None
+            else _argv(entrypoint, self._resolver(stack, table, own)),
             user=table.user,
             sealed=table.derived,
             cwd=cwd,
@@ -278,7 +304,7 @@ class Site:
         env.setdefault("HOME", "/")
         env.setdefault("LANG", os.environ.get("LANG", "C.UTF-8"))
         return (
-            self._argv(stack, command, own),
+            _argv(command, self._resolver(stack, service, own)),
             env,
             self._cwd(id.release, service.cwd),
         )
@@ -291,7 +317,7 @@ class Site:
         stack = self.stack(release)
         table: Job | Service = stack.jobs[name] if name in stack.jobs else stack.services[name]
         own = {"replica": f"{name}@r{release}", "release": f"r{release}"}
-        command = argv or self._argv(stack, table.run, own)
+        command = argv or _argv(table.run, self._resolver(stack, table, own))
         process = Process(
             id=f"{name}@r{release}.{label}",
             argv=command,
@@ -310,13 +336,6 @@ class Site:
         labels = {**process.labels, "rollout": "0", "due": f"{due:.0f}"}
         return replace(process, labels=labels, log=name)
 
-    def _argv(
-        self, stack: Stack, words: tuple[str, ...], own: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        return tuple(
-            references.substitute(word, lambda ref: self._lookup(stack, own, ref)) for word in words
-        )
-
     def _environment(
         self, stack: Stack, table: Service | Job, release: int, own: Mapping[str, str]
     ) -> dict[str, str]:
@@ -332,7 +351,7 @@ class Site:
             env |= {"HOST": own["host"], "PORT": own["port"]}
         env |= {name: self._value(references.Reference("secret", name)) for name in asked}
         for name, text in {**stack.env, **table.env}.items():
-            env[name] = references.substitute(text, lambda ref: self._lookup(stack, own, ref))
+            env[name] = references.substitute(text, self._resolver(stack, table, own))
         return env
 
     def _cwd(self, release: int, cwd: str | None) -> str:
@@ -347,6 +366,12 @@ class Site:
         host, _, port = bind.rpartition(":")
         host = "127.0.0.1" if host in ("*", "0.0.0.0") else host  # noqa: S104  # compared only
         return f"http{'s' if secure else ''}://{host}:{port}"
+
+
+def _argv(
+    words: tuple[str, ...], resolve: Callable[[references.Reference], str]
+) -> tuple[str, ...]:
+    return tuple(references.substitute(word, resolve) for word in words)
 
 
 def _listening(address: Address | None) -> dict[str, str]:

@@ -18,9 +18,11 @@ from gapless.engine.site import Site
 from gapless.model import front
 from gapless.model.desired import Desired
 from gapless.model.front import Claim
+from gapless.model.process import Bridge
 from gapless.model.stack import Stack
 from gapless.model.static import Static
 from gapless.observed import Observed
+from gapless.runtimes.base import Bridges
 from gapless.stackfile import references
 
 EDGE = "edge"
@@ -53,6 +55,7 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
         uid=site.uid(EDGE),
         static_socket=site.static.socket,
     )
+    config = replace(config, bridge=site.bridge)
     if stack.tls is not None:
         folder = str(site.certificates.home)
         config = edge_config.secured(config, stack, folder, site.tls_bind(stack))
@@ -115,7 +118,7 @@ class Situation:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self._by_release: dict[int, edge_config.Config] = {}
+        self._by_release: dict[tuple[int, Bridge | None], edge_config.Config] = {}
         self._needs: dict[int, Mapping[str, tuple[str, ...]]] = {}
         self._passwords: Mapping[str, str] = {}
 
@@ -149,6 +152,7 @@ class Situation:
             observed=observed,
             now=clock.now(),
             wall=clock.wall(),
+            bridges=isinstance(self.site.runtime, Bridges),
             needs=self._stores_needed(desired, stacks),
             edge_configs=EdgeConfigs(**{k: edge_config.digest(c) for k, c in configs.items()}),
             handing_configs=EdgeConfigs(**{k: edge_config.digest(c) for k, c in handing.items()}),
@@ -293,11 +297,12 @@ class Situation:
         return store.attributes()["path"], [folder]
 
     def _config(self, number: int, stacks: Mapping[int, Stack]) -> edge_config.Config:
-        if number not in self._by_release:
+        key = number, self.site.bridge
+        if key not in self._by_release:
             if number not in self.site.stacks:  # no release yet: never kept
                 return edge_of(self.site, number, stacks[number])
-            self._by_release[number] = edge_of(self.site, number, stacks[number])
-        return self._by_release[number]
+            self._by_release[key] = edge_of(self.site, number, stacks[number])
+        return self._by_release[key]
 
     def _still_used(
         self, base: edge_config.Config, observed: Observed, stacks: Mapping[int, Stack]

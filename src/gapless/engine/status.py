@@ -261,6 +261,7 @@ def nothing_runs(c: Controller) -> bool:
         and c.world.desired == c.desired
         and not observed.replicas
         and not any(run.state == "running" for run in observed.jobs)
+        and observed.bridge is None
         and observed.edge.state in ("absent", "dead")
         and observed.front.claim is None
         and observed.static.state in ("absent", "dead")

@@ -66,6 +66,15 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Bridge:
+    """Where programs with a network of their own reach this machine: its address there, and that
+    network (``172.18.0.0/16``)."""
+
+    host: str
+    network: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """A folder or file of the machine, and where a program finds it."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from gapless.model.process import Address, Exit, Process
+from gapless.model.process import Address, Bridge, Exit, Process
 
 LOST = "lost"
 """Label of a program of ours whose record was lost: only its id and its pid are known."""
@@ -96,3 +96,19 @@ class Confines(Protocol):
 
     def unconfined(self) -> str:
         """Why the limits of the program started last are not kept; "" when they are."""
+
+
+@runtime_checkable
+class Bridges(Protocol):
+    """Capability: some of its programs have a network of their own, where others reach them and
+    they reach this machine."""
+
+    @property
+    def bridge(self) -> Bridge | None:
+        """That network, once it was opened by this instance; None: not yet, or closed again."""
+
+    async def open_bridge(self) -> None:
+        """Make it, or take up the one that is there. Idempotent. Raises RuntimeFault."""
+
+    async def close_bridge(self) -> None:
+        """Remove it, now or with the last program in it."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Literal, Protocol
 
-from gapless.model.process import Address, Process
+from gapless.model.process import Address, Bridge, Process
 from gapless.runtimes import base
 
 
@@ -26,7 +26,7 @@ class Processes(Machine, Protocol):
     def close(self) -> None: ...
 
 
-class Containers(Machine, Protocol):
+class Containers(Machine, base.Bridges, Protocol):
     """The side whose programs have images."""
 
     def known(self) -> frozenset[str]: ...
@@ -110,6 +110,19 @@ class MixedRuntime:
     def address(self, id: str, kind: Literal["socket", "port"]) -> Address:
         """See ``Runtime.address``. A port of the machine; one of a container is its image's."""
         return self.processes.address(id, kind)
+
+    @property
+    def bridge(self) -> Bridge | None:
+        """See ``Bridges.bridge``."""
+        return self.containers.bridge
+
+    async def open_bridge(self) -> None:
+        """See ``Bridges.open_bridge``."""
+        await self.containers.open_bridge()
+
+    async def close_bridge(self) -> None:
+        """See ``Bridges.close_bridge``."""
+        await self.containers.close_bridge()
 
     def unconfined(self) -> str:
         """See ``Confines.unconfined``."""

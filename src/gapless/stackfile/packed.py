@@ -11,8 +11,7 @@ from gapless.stackfile.places import Path
 
 
 def problems(stack: Stack) -> tuple[tuple[Path, str], ...]:
-    """Place in the file, and fault. In this version the load balancer and the stores are programs
-    of the machine, which containers do not reach."""
+    """Place in the file, and fault."""
     owners: list[tuple[Path, Service | Job]] = [
         *((("service", name), table) for name, table in stack.services.items()),
         *((("job", name), table) for name, table in stack.jobs.items()),
@@ -31,12 +30,3 @@ def _of(stack: Stack, path: Path, table: Service | Job) -> Iterator[tuple[Path, 
         if probe is not None and probe.command:
             fault = "a command is not implemented in this version for an image: say a path"
             yield (*path, key), fault
-    for reference in references.of(texts):
-        if reference.kind == "attribute" and not _reached(stack, reference.name):
-            fault = f"an image cannot reach {reference.name} in this version"
-            yield path, f"${{{reference.name}.{reference.attribute}}}: {fault}"
-
-
-def _reached(stack: Stack, name: str) -> bool:
-    data = stack.data.get(name)
-    return data is not None and (data.url is not None or data.type == "files")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gapless.data import base
 from gapless.errors import DataFault
-from gapless.model.process import Address, Process
+from gapless.model.process import Address, Bridge, Process
 
 _HOST = "127.0.0.1"
 KNOWN = ("greeting", "limit")
@@ -48,10 +48,10 @@ class FakeStore:
         self._disk = disk
         self._settings = settings
 
-    def attributes(self) -> Mapping[str, str]:
-        port, password = str(self._place.port), self._place.password
-        url = f"fake://:{password}@{_HOST}:{port}"
-        return {"url": url, "host": _HOST, "port": port, "password": password}
+    def attributes(self, host: str | None = None) -> Mapping[str, str]:
+        port, password, host = str(self._place.port), self._place.password, host or _HOST
+        url = f"fake://:{password}@{host}:{port}"
+        return {"url": url, "host": host, "port": port, "password": password}
 
     def created(self) -> bool:
         return self._disk.made
@@ -63,7 +63,7 @@ class FakeStore:
             self._disk.password = self._place.password
             self._disk.made = True
 
-    def process(self) -> Process:
+    def process(self, bridge: Bridge | None = None) -> Process:
         self._must_be_made()
         return Process(
             id=f"data.{self.name}",

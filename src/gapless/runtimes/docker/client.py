@@ -164,6 +164,11 @@ class Client:
         found = await self._ask("networks", query=query)
         return [network["Name"] for network in found]
 
+    async def network(self, name: str) -> dict[str, Any] | None:
+        """Everything about one; None: there is none."""
+        found: dict[str, Any] | None = await self._ask(f"networks/{name}", missing=True)
+        return found
+
     async def make_network(self, name: str, body: Mapping[str, Any]) -> None:
         """Already there: no error."""
         wanted = {"Name": name, "CheckDuplicate": True, **body}

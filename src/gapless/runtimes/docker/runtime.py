@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from gapless.errors import GaplessError, RuntimeFault
-from gapless.model.process import Address, Process
+from gapless.model.process import Address, Bridge, Process
 from gapless.runtimes.base import Found, Usage
 from gapless.runtimes.docker import client, follow, seen, spec
 from gapless.runtimes.machine import accounts, addresses, files, logs, proc
@@ -85,6 +85,8 @@ class DockerRuntime:
         self._swept = False
         self._network = asyncio.Lock()
         self._networked = False
+        self.bridge: Bridge | None = None
+        """See ``Bridges.bridge``: while it is open the network stays, whatever is in it."""
         self._runnable: set[tuple[str, str, str]] = set()
         self._images: dict[str, Mapping[str, Any]] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -150,16 +152,37 @@ class DockerRuntime:
         body = spec.container(process, known, self.owner, place)
         name = self.owner.name(process.id)
         async with self._network:
-            if not self._networked:
-                network = {"Driver": "bridge", "Labels": self.owner.labels}
-                await self.client.make_network(self.owner.network, network)
-                self._networked = True
+            await self._make_network()
             try:
                 key, self._warnings = await self.client.create(name, body)
             except client.Conflict:
                 await self._clear(name)
                 key, self._warnings = await self.client.create(name, body)
         return key
+
+    async def _make_network(self) -> None:
+        if not self._networked:
+            network = {"Driver": "bridge", "Labels": self.owner.labels}
+            await self.client.make_network(self.owner.network, network)
+            self._networked = True
+
+    async def open_bridge(self) -> None:
+        """See ``Bridges.open_bridge``. Raises RuntimeFault also where the machine is not in it."""
+        async with self._network:
+            self._networked = False
+            await self._make_network()
+            about = await self.client.network(self.owner.network)
+            self.bridge = None if about is None else seen.bridge(about)
+        if self.bridge is None:
+            raise RuntimeFault(
+                f"network {self.owner.network}: has no address of this machine",
+                hint="let the engine make bridge networks with IPv4 addresses",
+            )
+
+    async def close_bridge(self) -> None:
+        """See ``Bridges.close_bridge``."""
+        self.bridge = None
+        await self._tidy()
 
     def _user(self, process: Process) -> tuple[str, int | None]:
         """As whom it runs ("": as the image says), and whose its socket's directory is to be.
@@ -388,7 +411,8 @@ class DockerRuntime:
     async def _tidy(self, failed: str = "") -> None:
         """The network goes with the last container; ``failed``: the id of one that never was."""
         async with self._network:
-            if not self._entries and self._starting.keys() <= {failed}:
+            unused = not self._entries and self._starting.keys() <= {failed}
+            if unused and self.bridge is None:
                 await self.client.remove_network(self.owner.network)
                 self._networked = False
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gapless.model.process import Address, Exit
+from gapless.model.process import Address, Bridge, Exit
 from gapless.runtimes import base
 from gapless.runtimes.docker import spec
 
@@ -58,6 +58,14 @@ def read(body: Mapping[str, Any], network: str, boot: str) -> Container | None:
         exit=None if alive else end(state, facts),
     )
     return Container(body["Id"], id, state["Status"], facts, found, _begun(state))
+
+
+def bridge(network: Mapping[str, Any]) -> Bridge | None:
+    """Where the machine is in a network, from the engine's ``inspect``; None: it is not in it."""
+    for table in (network.get("IPAM") or {}).get("Config") or ():
+        if "Gateway" in table and ":" not in table["Gateway"]:
+            return Bridge(table["Gateway"].partition("/")[0], table["Subnet"])
+    return None
 
 
 def end(state: Mapping[str, Any], facts: spec.Facts) -> Exit:
