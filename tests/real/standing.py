@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -133,6 +133,12 @@ class Standing:
         operation = getattr(self.operations, verb)
         result: dict[str, Any] = await asyncio.wait_for(operation(body), self.patience)
         return result
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Round after round of the controller, until it is true."""
+        async with asyncio.timeout(self.patience):
+            while not condition():
+                await self.controller.round_done()
 
     def pids(self, service: str = "web") -> dict[str, int | None]:
         """Replica id to pid, of those alive."""

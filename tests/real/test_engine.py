@@ -135,6 +135,8 @@ async def test_a_killed_replica_is_replaced(stack: Standing) -> None:
     await stack.do("up")
     before = stack.pids()
     await stack.controller.site.runtime.signal("web.2@r1", "KILL")
+    # Dying takes its time: until then it counts as ready, and there is nothing to wait for.
+    await stack.until(lambda: "web.2@r1" not in stack.pids())
     await stack.do("wait")
     after = stack.pids()
     assert set(after) == {"web.1@r1", "web.2@r1.2", "web.3@r1"}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from gapless.drills import probe_app
 from gapless.engine import status
 from gapless.observed import Replica
 from gapless.runtimes.process import cgroups
-
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -35,12 +32,6 @@ async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
 
 def replicas(stack: Standing) -> dict[str, Replica]:
     return {str(r.id): r for r in stack.controller.observed.replicas}
-
-
-async def until(stack: Standing, condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await stack.controller.round_done()
 
 
 async def ask(stack: Standing, id: str, path: str) -> str:
@@ -68,7 +59,7 @@ async def test_a_stopped_replica_leaves_and_is_replaced(stack: Standing) -> None
     assert victim
     async with Load(stack.url) as load:
         os.kill(victim, signal.SIGSTOP)
-        await until(stack, lambda: "web.2@r1.2" in stack.pids())
+        await stack.until(lambda: "web.2@r1.2" in stack.pids())
         await stack.do("wait")
     lost = sum(load.failed.values())
     assert lost <= 2, f"more than what was in flight and could not be sent again: {load.failed}"
@@ -87,7 +78,7 @@ async def test_one_that_goes_on_in_time_is_taken_back(stack: Standing) -> None:
     victim = before["web.2@r1"]
     assert victim
     os.kill(victim, signal.SIGSTOP)
-    await until(stack, lambda: "web.2@r1 leave edge" in dict(steps(stack)))
+    await stack.until(lambda: "web.2@r1 leave edge" in dict(steps(stack)))
     os.kill(victim, signal.SIGCONT)
     await stack.do("wait")
     assert stack.pids() == before
@@ -100,7 +91,7 @@ async def test_failed_liveness_restarts_one_at_a_time(stack: Standing) -> None:
     await ask(stack, "web.1@r1", "/fall-ill")
     await ask(stack, "web.3@r1", "/fall-ill")
     wanted = {"web.1@r1.2", "web.2@r1", "web.3@r1.2"}
-    await until(stack, lambda: set(stack.pids()) == wanted)
+    await stack.until(lambda: set(stack.pids()) == wanted)
     await stack.do("wait")
     done = [text for text, _ in steps(stack)]
     first, second = sorted(done.index(f"web.{n}@r1 leave edge") for n in (1, 3))
@@ -120,7 +111,7 @@ async def test_too_much_memory_is_replaced_without_a_gap(stack: Standing) -> Non
     await stack.do("up")
     async with Load(stack.url) as load:
         assert await ask(stack, "web.2@r1", "/eat?mb=60") == "eaten\n"
-        await until(stack, lambda: set(stack.pids()) == {"web.1@r1", "web.2@r1.2", "web.3@r1"})
+        await stack.until(lambda: set(stack.pids()) == {"web.1@r1", "web.2@r1.2", "web.3@r1"})
     assert load.failed == {}
     done = [text for text, _ in steps(stack)]
     assert done.index("web.2@r1.2 enter edge") < done.index("web.2@r1 leave edge")
@@ -132,7 +123,7 @@ async def test_recycling_by_requests_loses_nothing(stack: Standing) -> None:
     await stack.do("up")
     before = set(stack.pids())
     async with Load(stack.url) as load:
-        await until(stack, lambda: not before & set(stack.pids()))
+        await stack.until(lambda: not before & set(stack.pids()))
     assert load.failed == {}
     done = [text for text, _ in steps(stack)]
     for id in before:
@@ -144,7 +135,7 @@ async def test_recycling_by_age_loses_nothing(stack: Standing) -> None:
     await stack.do("up")
     before = set(stack.pids())
     async with Load(stack.url) as load:
-        await until(stack, lambda: before - set(stack.pids()))
+        await stack.until(lambda: before - set(stack.pids()))
     assert load.failed == {}
     assert any("@r1 is 1" in cause and "s old" in cause for _, cause in steps(stack))
 
@@ -157,7 +148,7 @@ async def test_one_that_runs_away_hits_the_wall_and_only_it(stack: Standing) -> 
     before = stack.pids()
     with pytest.raises(aiohttp.ClientError):
         await ask(stack, "web.2@r1", "/eat?mb=200")
-    await until(stack, lambda: "web.2@r1.2" in stack.pids())
+    await stack.until(lambda: "web.2@r1.2" in stack.pids())
     await stack.do("wait")
     assert dict(steps(stack))["web.2@r1.2 start"] == "web.2@r1 ended: killed at its memory limit"
     assert {id: pid for id, pid in stack.pids().items() if id in before}.items() <= before.items()
@@ -169,7 +160,7 @@ async def test_a_crash_is_told_from_a_start_that_fails(stack: Standing) -> None:
     victim = stack.pids()["web.2@r1"]
     assert victim
     os.kill(victim, signal.SIGKILL)
-    await until(stack, lambda: "web.2@r1.2" in stack.pids())
+    await stack.until(lambda: "web.2@r1.2" in stack.pids())
     await stack.do("wait")
     assert "killed by signal 9, " in dict(steps(stack))["web.2@r1 crashed"]
     row = next(r for r in rows(stack) if r["id"] == "web.2@r1.2")
@@ -180,7 +171,7 @@ async def test_a_crash_is_told_from_a_start_that_fails(stack: Standing) -> None:
     (tree / "mode").chmod(0o644)
     (tree / "mode").write_text("crash 1\n")
     os.kill(stack.pids()["web.1@r1"] or 0, signal.SIGKILL)
-    await until(stack, lambda: any(r["state"] == "backing-off" for r in rows(stack)))
+    await stack.until(lambda: any(r["state"] == "backing-off" for r in rows(stack)))
     row = next(r for r in rows(stack) if r["state"] == "backing-off")
     assert row["id"] == "web.1"
     assert row["reason"].startswith("web.1@r1.2 cannot start: exit code 3")

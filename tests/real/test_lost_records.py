@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.real.standing import Load, Standing, open_folder, standing
@@ -19,7 +18,6 @@ run = ["/bin/sh", "-c", "sleep 600 & wait"]
 singleton = true
 drain = "2s"
 """
-PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -29,12 +27,6 @@ async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
         async with standing(folder / "app") as running:
             running.write(replicas=2, more=BEAT)
             yield running
-
-
-async def until(stack: Standing, condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await stack.controller.round_done()
 
 
 def steps(stack: Standing) -> list[str]:
@@ -58,7 +50,7 @@ async def test_a_singleton_is_ended_before_the_next_one_starts(
     if notebook == "lost":
         (state / "notebook.json").unlink()
     await stack.begin()
-    await until(stack, lambda: stack.pids("beat") and old not in stack.pids("beat").values())
+    await stack.until(lambda: stack.pids("beat") and old not in stack.pids("beat").values())
     assert (found := proc.stat(old)) is None or found.dead
     words = (" start", " stop")
     done = [s for s in steps(stack) if s.startswith("beat.") and s.endswith(words)]
@@ -76,7 +68,7 @@ async def test_http_replicas_serve_until_others_do(stack: Standing) -> None:
             record.unlink()
         await stack.begin()
         new = {"web.1@r1.2", "web.2@r1.2"}
-        await until(stack, lambda: set(stack.pids()) == new)
+        await stack.until(lambda: set(stack.pids()) == new)
     assert load.failed == {}
     assert load.answers["ok"] > 10
     assert not set(old.values()) & set(stack.pids().values())
@@ -97,7 +89,7 @@ async def test_a_controller_whose_lock_was_replaced_starts_nothing_more(stack: S
             assert pid
             before = starts(stack)
             os.kill(pid, signal.SIGKILL)
-            await until(stack, lambda: stack.controller.stopping)
+            await stack.until(lambda: stack.controller.stopping)
             assert starts(stack) == before
     await stack.end()
     await stack.begin()

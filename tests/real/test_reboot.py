@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.real.standing import Standing, open_folder, standing
@@ -31,11 +31,6 @@ async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
         monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
         async with standing(folder / "app") as running:
             yield running
-
-
-async def until(stack: Standing, done: Callable[[], bool]) -> None:
-    while not done():
-        await stack.controller.round_done()
 
 
 def serving(stack: Standing) -> int:
@@ -94,7 +89,7 @@ async def test_everything_comes_back_by_itself(stack: Standing) -> None:
     try:
         reuse_pids(paths, stranger.pid)
         await stack.begin()
-        await until(stack, lambda: serving(stack) == 2)
+        await stack.until(lambda: serving(stack) == 2)
         assert (await stack.get())[0] == 200
         assert stack.controller.desired.stack == 1
         assert not before & set(stack.pids().values())
@@ -132,7 +127,7 @@ async def test_a_deploy_that_the_power_cut_short_is_undone(stack: Standing) -> N
     await asyncio.gather(deploy, return_exceptions=True)
     power_off(Paths.of(stack.name))
     await stack.begin()
-    await until(stack, lambda: stack.controller.desired.rollout is None and serving(stack) == 1)
+    await stack.until(lambda: stack.controller.desired.rollout is None and serving(stack) == 1)
     outcome = stack.controller.desired.outcome
     assert outcome is not None
     assert not outcome.held

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 from tests.real.standing import Standing, open_folder, standing
@@ -36,12 +36,7 @@ async def up(stack: Standing, body: str) -> None:
         raise AssertionError("it is up already")
     stack.write(replicas=1, watch="0s", more=JOB.format(body=body))
     await stack.do("up")
-    await until(stack, lambda: "tick" in stack.controller.desired.schedules)
-
-
-async def until(stack: Standing, done: Callable[[], bool]) -> None:
-    while not done():
-        await stack.controller.round_done()
+    await stack.until(lambda: "tick" in stack.controller.desired.schedules)
 
 
 def missed(stack: Standing) -> None:
@@ -75,13 +70,13 @@ async def test_a_missed_run_begins_once_and_its_failure_is_told(stack: Standing)
     await stack.end()
     missed(stack)
     await stack.begin()
-    await until(stack, lambda: known(stack).state == "failed")
+    await stack.until(lambda: known(stack).state == "failed")
     assert known(stack).reason == "exit code 3"
     assert history(stack, "tick failed") == ["exit code 3"]
     assert "late by" in history(stack, "tick@r1 run")[0]
     await stack.end()
     await stack.begin()
-    await until(stack, lambda: not stack.controller.observed.jobs)
+    await stack.until(lambda: not stack.controller.observed.jobs)
     assert ran(stack) == 1
 
 
@@ -90,12 +85,12 @@ async def test_a_run_outlives_its_controller_and_is_not_joined(stack: Standing) 
     await stack.end()
     missed(stack)
     await stack.begin()
-    await until(stack, lambda: known(stack).state == "running")
+    await stack.until(lambda: known(stack).state == "running")
     (before,) = stack.controller.observed.jobs
     await stack.drop()
     missed(stack)  # as if the controller had died before the run was noted
     await stack.begin()
-    await until(stack, lambda: known(stack).due == before.due)
+    await stack.until(lambda: known(stack).due == before.due)
     (after,) = stack.controller.observed.jobs
     assert (after.id, ran(stack)) == (before.id, 1)
     with pytest.raises(errors.Refused, match="never runs twice at once"):
