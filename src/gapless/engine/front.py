@@ -26,7 +26,7 @@ from gapless.engine import claims, clock, machine, rundir, stateformat
 from gapless.engine.paths import Paths
 from gapless.model.front import Claim
 from gapless.model.process import Process
-from gapless.runtimes.machine import proc
+from gapless.runtimes.machine import accounts, proc
 from gapless.runtimes.process import records
 from gapless.runtimes.process.runtime import EDGE, ProcessRuntime
 
@@ -59,6 +59,7 @@ class Front:
         self.wake: Callable[[], None] = lambda: None
         self._binary = binary
         self._records = records.Records(self.paths.state, front.STACK)
+        self._accounts = accounts.Accounts(self.paths.state, front.STACK)
         self._keeper = keeper.Keeper()
         """Each who needs it holds its sockets, so that any of them can start the next."""
         self._watched: tuple[int, int] | None = None
@@ -112,7 +113,7 @@ class Front:
 
     def uid(self) -> int | None:
         """Whom its worker becomes, and who alone may connect to the stacks' sockets; None: us."""
-        return self._runtime().identity_uid(EDGE)
+        return self._accounts.uid(EDGE)
 
     def giver(self, addresses: Iterable[str]) -> Path | None:
         """The control socket of a front that has any of these addresses, to take it over from."""

@@ -36,7 +36,8 @@ class Addresses:
         self.handed: dict[int, str] = {}
         self._edge_uid = edge_uid
         low, high = ephemeral()
-        self._ports = [p for p in range(LOWEST, HIGHEST) if not low <= p <= high]
+        self._below = range(LOWEST, min(low, HIGHEST))
+        self._above = range(max(high + 1, LOWEST), HIGHEST)
         # Stacks that start at the same moment begin their search in different places.
         self._next = int.from_bytes(hashlib.sha256(stack.encode()).digest()[:4], "big")
 
@@ -54,8 +55,11 @@ class Addresses:
 
     def fresh_port(self, id: str) -> Address:
         """A free one outside the ephemeral range. Raises EnvironmentFault when none is left."""
-        for _ in self._ports:
-            port = self._ports[self._next % len(self._ports)]
+        count = len(self._below) + len(self._above)
+        for _ in range(count):
+            nth = self._next % count
+            above = nth - len(self._below)
+            port = self._below[nth] if above < 0 else self._above[above]
             self._next += 1
             if port not in self.handed and _free(port):
                 self.handed[port] = id
