@@ -17,6 +17,7 @@ from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Exit, Process
 from gapless.runtimes.machine import accounts, addresses, files, proc
 from gapless.runtimes.process import ProcessRuntime, launcher, priority
+from gapless.runtimes.process import runtime as process_runtime
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="dropping privileges needs root")
@@ -167,7 +168,14 @@ async def test_records_and_logs_are_the_owner_s_alone(runtime: ProcessRuntime) -
     assert runtime.log("a").stat().st_mode & 0o777 == 0o600
 
 
-async def test_use_counts_the_children_too(runtime: ProcessRuntime) -> None:
+@pytest.mark.parametrize("strangers", [False, True])
+async def test_use_counts_the_children_too(
+    runtime: ProcessRuntime, monkeypatch: pytest.MonkeyPatch, strangers: bool
+) -> None:
+    """Also where everybody who was there before is known not to be ours."""
+    if strangers:
+        monkeypatch.setattr(process_runtime, "YOUNG", 0.0)
+        await runtime.usage([])
     burn = "n=0; while [ $n -lt 60000 ]; do n=$((n+1)); done; echo done; sleep 600"
     await runtime.start(Process("a", ("sh", "-c", f"sh -c '{burn}' & wait")))
     await until(lambda: runtime.log("a").read_text())

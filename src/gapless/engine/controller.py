@@ -36,7 +36,7 @@ BUSY = 0.1
 """Seconds between looks while something is awaited."""
 IDLE = 1.0
 """Seconds between looks while nothing is; events wake it earlier."""
-IDLE_SHARE = 0.004
+IDLE_SHARE = 0.003
 """Of a core that such looks may take: dozens of replicas are looked at more rarely."""
 IDLE_LONGEST = 2.0
 """Seconds, however many they are."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -95,10 +95,10 @@ def in_group(pid: int, name: str) -> bool:
     return name.encode() in _read(f"/proc/{pid}/cgroup")
 
 
-def scan() -> list[Stat]:
-    """Every process that we can see."""
-    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208  # hot
-    return [found for pid in pids if (found := stat(pid)) is not None]
+def scan(without: Collection[int] = ()) -> list[Stat]:
+    """Every process that we can see, but for these pids."""
+    pids = {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208  # hot
+    return [found for pid in pids.difference(without) if (found := stat(pid)) is not None]
 
 
 @cache
@@ -138,26 +138,34 @@ def owner(pid: int) -> int | None:
 def usage(leaders: Mapping[str, int], processes: Iterable[Stat]) -> dict[str, Usage]:
     """Use by id of the leaders given (id to pid), each with its session and its descendants.
 
-    ``processes`` is a fresh ``scan``.
+    ``processes`` is a fresh ``scan``, which may lack strangers.
 
     Memory is the leader's resident set plus what its descendants hold alone: shared buffers
     and the pages of libraries are not counted once for every child.
     """
     everyone = {found.pid: found for found in processes}
-    children: dict[int, list[int]] = defaultdict(list)
-    sessions: dict[int, list[int]] = defaultdict(list)
-    for found in everyone.values():
-        children[found.parent].append(found.pid)
-        sessions[found.session].append(found.pid)
     result = {}
-    for id, leader in leaders.items():
-        if leader not in everyone:
-            continue
-        family = _family([leader, *sessions[leader]], children)
+    for id, family in families(leaders, everyone.values()).items():
         ticks = sum(everyone[pid].cpu for pid in family)
-        memory = sum(_memory(pid, whole=pid == leader) for pid in family)
+        memory = sum(_memory(pid, whole=pid == leaders[id]) for pid in family)
         result[id] = Usage(cpu_seconds=ticks / TICKS, memory=memory)
     return result
+
+
+def families(leaders: Mapping[str, int], processes: Iterable[Stat]) -> dict[str, set[int]]:
+    """By id of the leaders that live: the pids of each one's session and of its descendants."""
+    pids: set[int] = set()
+    children: dict[int, list[int]] = defaultdict(list)
+    sessions: dict[int, list[int]] = defaultdict(list)
+    for found in processes:
+        pids.add(found.pid)
+        children[found.parent].append(found.pid)
+        sessions[found.session].append(found.pid)
+    return {
+        id: _family([leader, *sessions[leader]], children)
+        for id, leader in leaders.items()
+        if leader in pids
+    }
 
 
 def _family(roots: Iterable[int], children: Mapping[int, list[int]]) -> set[int]:

@@ -32,6 +32,11 @@ KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "USER", "L
 KILLED = Exit(signal=signal.SIGKILL)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+MEET_EVERY = 10
+"""Passes over /proc, of which one reads every process anew: a stranger's pid may be one of ours."""
+YOUNG = 10.0
+"""Seconds of life before a process that is nobody's counts as a stranger."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Start:
@@ -71,6 +76,9 @@ class ProcessRuntime:
         self._addresses = addresses.Addresses(run, stack, lambda: self.identity_uid(EDGE))
         self._entries: dict[str, _Entry] = {}
         self._starting: dict[str, _Start] = {}
+        self._strangers: frozenset[int] = frozenset()
+        """Pids of processes that are none of ours, as of the last pass that read all."""
+        self._passes = 0
         self._searched = False
         self._searching = asyncio.Lock()
         self._ended: asyncio.Queue[str] = asyncio.Queue()
@@ -245,16 +253,36 @@ class ProcessRuntime:
             yield await self._ended.get()
 
     async def usage(self, ids: Sequence[str]) -> Mapping[str, Usage]:
-        """See ``Runtime.usage``. Costs one pass over /proc, however many ids."""
+        """See ``Runtime.usage``. Costs one pass over /proc, however many ids; most of them over
+        the pids alone: to read what the kernel says of the machine's other processes, again and
+        again, would cost more than all else that an idle controller does.
+        """
         self._adopt_all()
         leaders = {
             id: entry.record.pid
             for id in ids
             if (entry := self._entries.get(id)) is not None and self._found(entry).alive
         }
-        everyone = await asyncio.to_thread(proc.scan)
+        self._passes += 1
+        if self._passes % MEET_EVERY == 0:
+            self._strangers = frozenset()
+        known = self._strangers.difference(leaders.values())
+        everyone = await asyncio.to_thread(proc.scan, known)
         self._remember(everyone)
+        if not self._strangers:
+            self._strangers = self._not_ours(leaders, everyone)
         return await asyncio.to_thread(proc.usage, leaders, everyone)
+
+    def _not_ours(
+        self, leaders: Mapping[str, int], everyone: Sequence[proc.Stat]
+    ) -> frozenset[int]:
+        """Who is in nobody's family, and will not be: nobody enters another's session, and orphans
+        go to their own ancestors. The youngest may be one that is just being started.
+        """
+        ours = {pid for entry in self._entries.values() for pid, _ in entry.seen}
+        ours.update(*proc.families(leaders, everyone).values())
+        young = (time.clock_gettime(time.CLOCK_BOOTTIME) - YOUNG) * proc.TICKS
+        return frozenset(each.pid for each in everyone if each.start < young) - ours
 
     async def standstill(self, ids: Sequence[str]) -> Mapping[str, str]:
         """See ``SeesStandstill.standstill``. Costs one read of /proc for each id."""
