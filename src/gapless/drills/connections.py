@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, replace
 
+from gapless.core import capacity
 from gapless.drills import base, caller, crowd, hall, holding, holds, mix, rollback, scratch
 from gapless.drills import state as states
 from gapless.drills.base import Outcome, Target
@@ -74,8 +75,11 @@ def run(stage: Stage) -> Outcome:
 
 
 def at_most(stage: Stage) -> int:
-    """As many connections as are asked for, and as the edge may hold."""
-    possible = situation.max_connections(stage.target.stack) - SPARE
+    """As many connections as are asked for, and as the edge of the probe service may hold: with
+    the file's own bound, and without what an edge sets aside for files, of which it has none.
+    """
+    limits = replace(situation.limits(stage.target.stack), aside=0)
+    possible = capacity.at_edge(limits) - SPARE
     return min(stage.options.clients or possible, possible)
 
 
