@@ -185,7 +185,12 @@ run = ["/bin/sh", "-c", "{WEIGHT}; trap '{WEIGHT}; exit' TERM; while :; do sleep
 """
 
 
-@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no autogroups here")
+NO_AUTOGROUPS = pytest.mark.skipif(
+    not Path("/proc/self/autogroup").exists(), reason="no autogroups here"
+)
+
+
+@NO_AUTOGROUPS
 async def test_a_worker_gives_way_when_it_begins_beside_others_and_when_it_ends(
     stack: Standing,
 ) -> None:
@@ -205,6 +210,27 @@ async def test_a_worker_gives_way_when_it_begins_beside_others_and_when_it_ends(
     normal, gentle = priority.NORMAL, priority.BACKGROUND
     assert weights(1) == [normal, gentle]  # there was nobody to give way to at first
     assert weights(2) == [gentle]
+
+
+@NO_AUTOGROUPS
+async def test_who_has_a_request_in_hand_does_not_give_way_when_it_ends(stack: Standing) -> None:
+    stack.write(replicas=1)
+    text = stack.file.read_text().replace('drain = "5s"', 'drain = "1s"')
+    stack.file.write_text(text.replace('grace = "2s"', 'grace = "20s"'))
+    await stack.do("up")
+    (pid,) = stack.pids().values()
+    slow = asyncio.create_task(stack.get("/slow?s=8"))
+    await stack.until(
+        lambda: any(s.in_flight for s in stack.controller.observed.edge.servers.values())
+    )
+    restart = asyncio.create_task(stack.do("restart"))
+    await stack.until(
+        lambda: stack.controller.site.notebook.of("web.1@r1").signalled_at is not None
+    )
+    assert not slow.done()
+    assert int(Path(f"/proc/{pid}/autogroup").read_text().split()[-1]) == priority.NORMAL
+    assert await slow == (200, "slow and steady\n")
+    await restart
 
 
 async def test_a_controller_lost_in_a_deploy_is_undone_by_the_next(stack: Standing) -> None:
