@@ -1,0 +1,178 @@
+"""Mapping: stores become data, what is secret becomes a secret."""
+
+from __future__ import annotations
+
+import json
+
+from .made import imported
+
+STORES = """\
+services:
+  web:
+    image: web
+    depends_on: {db: {condition: service_healthy}}
+    environment:
+      DATABASE_URL: postgresql://shop:s3cret@db:5432/shop
+      ASYNC_URL: postgresql+asyncpg://shop:s3cret@db/shop?ssl=disable
+      CACHE_URL: redis://cache:6379/0
+      BROKER_URL: redis://cache:6379/1
+      PGHOST: db
+      PGUSER: shop
+      PGPASSWORD: s3cret
+      PGDATABASE: shop
+      PGPORT: 5432
+      OTHER_USER: shop
+  db:
+    image: docker.io/library/postgres:16.2-alpine
+    command: postgres -c max_connections=200
+    environment: {POSTGRES_USER: shop, POSTGRES_PASSWORD: s3cret}
+    volumes: ["pg:/var/lib/postgresql/data", "./init.sql:/docker-entrypoint-initdb.d/a.sql"]
+    ports: ["5432:5432"]
+  cache:
+    image: valkey/valkey:8
+    command: [valkey-server, --maxmemory, 100mb, --requirepass, "", --save, ""]
+  pgadmin: {image: dpage/pgadmin4, depends_on: [db], ports: ["5050:80"]}
+volumes: {pg: }
+"""
+
+
+def test_stores_become_data_and_their_addresses_references() -> None:
+    made = imported(STORES)
+    data = made.stack.data
+    assert {name: (d.type, d.version) for name, d in data.items()} == {
+        "db": ("postgres", 16), "cache": ("redis", None),
+    }  # fmt: skip
+    assert data["db"].settings == {"max_connections": "200"}
+    assert data["cache"].settings == {"maxmemory": "100mb"}
+    assert made.stack.services["web"].env == {
+        "DATABASE_URL": "${db.url}",
+        "ASYNC_URL": "postgresql+asyncpg://${db.user}:${db.password|url}@${db.host}:${db.port}"
+        "/${db.database}?ssl=disable",
+        "CACHE_URL": "${cache.url}",
+        "BROKER_URL": "redis://:${cache.password|url}@${cache.host}:${cache.port}/1",
+        "PGHOST": "${db.host}",
+        "PGUSER": "${db.user}",
+        "PGPASSWORD": "${db.password}",
+        "PGDATABASE": "${db.database}",
+        "PGPORT": "${db.port}",
+        "OTHER_USER": "shop",
+    }
+    assert "s3cret" not in made.result.text + json.dumps([line.text for line in made.result.lines])
+    assert made.kind("services.db.volumes[1]") == "refused"
+    assert made.kind("services.db.ports[0]") == "emulated"
+
+
+def test_a_store_that_a_program_knows_by_heart_stays_an_image() -> None:
+    made = imported(
+        """\
+services:
+  web: {image: web, depends_on: [db, cache], environment: {CACHE_HOST: cache}}
+  db: {image: "postgres:16", environment: {POSTGRES_PASSWORD: a}, volumes: ["pg:/var/lib/pg"]}
+  cache: {image: "redis:7"}
+  queue: {image: "rabbitmq:3"}
+  stream: {image: "bitnami/kafka:3"}
+volumes: {pg: }
+"""
+    )
+    assert set(made.stack.services) == {"web", "db", "cache", "queue", "stream"}
+    assert made.stack.services["db"].volumes["/var/lib/pg"].store == "pg"
+    assert made.stack.data["pg"].type == "files"
+    warned = " ".join(made.result.warned)
+    assert "db is postgres, and stays an image: web" in warned
+    assert "queue is rabbitmq" in warned
+    assert "stream is kafka" in warned
+
+
+def test_secrets() -> None:
+    made = imported(
+        """\
+services:
+  web:
+    image: web
+    secrets: [db-pass, {source: key, target: /etc/key}]
+    environment:
+      DB_PASSWORD_FILE: /run/secrets/db-pass
+      SMTP_URL: smtp://me:pw-1@mail
+      API_TOKEN: ${TOKEN:?}
+      STRIPE_API_KEY: live-key-1
+      TOKEN_TTL: "60"
+      SECRET_KEY: ${SECRET_KEY:-dev-only}
+  two: {image: two, environment: {STRIPE_API_KEY: live-key-2, OPTIONAL_TOKEN: "${NOT:-}"}}
+secrets:
+  db-pass: {file: ./db.txt}
+  key: {environment: KEY}
+""",
+        {".env": "TOKEN=from-env-file\n"},
+    )
+    web, two = made.stack.services["web"], made.stack.services["two"]
+    assert made.stack.secrets == (
+        "DB_PASS", "KEY", "SECRET_KEY", "SMTP_URL", "STRIPE_API_KEY", "TOKEN", "TWO_STRIPE_API_KEY",
+    )  # fmt: skip
+    assert web.env == {
+        "DB_PASSWORD": "${secret.DB_PASS}", "API_TOKEN": "${secret.TOKEN}", "TOKEN_TTL": "60",
+    }  # fmt: skip
+    assert two.secrets == ("TWO_STRIPE_API_KEY",)
+    assert two.env == {
+        "STRIPE_API_KEY": "${secret.TWO_STRIPE_API_KEY}", "OPTIONAL_TOKEN": "${env.NOT:-}",
+    }  # fmt: skip
+    places = {secret.name: secret.place for secret in made.result.secrets}
+    assert places["TOKEN"] == ".env:1"
+    assert places["SMTP_URL"] == "compose.yaml:7"
+    assert places["DB_PASS"] == "./db.txt"
+    for value in ("pw-1", "from-env-file", "live-key-1", "live-key-2"):
+        assert value not in made.result.text
+    assert made.kind("services.web.secrets[0]") == "emulated"
+    assert made.kind("services.web.secrets[1].target") == "refused"
+
+
+def test_a_secret_is_not_written_wherever_it_stands() -> None:
+    made = imported(
+        """\
+services:
+  db:
+    image: mssql
+    environment: {SA_PASSWORD: example_123}
+    healthcheck: {test: sqlcmd -U sa -P example_123}
+    command: [run, "--password=${SA_PW:-x}", more]
+  app:
+    build: {args: [A=$SA_TOKEN, B=a-example_123, C=c]}
+    command: "serve --key example_123"
+    environment: {CONNECT: "Server=db;Password=example_123", LEVEL: info}
+  look:
+    image: look
+    healthcheck: {test: "curl http://localhost:80/health?key=example_123"}
+    ports: ["80:80"]
+""",
+        environ={"SA_TOKEN": "example_456"},
+    )
+    assert "example_" not in made.result.text
+    for key in (
+        "db.healthcheck.test", "db.command[1]", "app.command", "app.build.args[0]",
+        "app.build.args[1]", "look.healthcheck.test",
+    ):  # fmt: skip
+        assert made.kind(f"services.{key}") == "refused"
+    app = made.stack.services["app"]
+    assert app.build is not None
+    assert (app.build.args, app.env, app.secrets) == ({"C": "c"}, {"LEVEL": "info"}, ("CONNECT",))
+    assert made.kind("services.app.environment.CONNECT") == "kept"
+
+
+def test_a_secret_that_is_a_word_does_not_hide_every_word() -> None:
+    made = imported(
+        """\
+services:
+  db:
+    image: postgis/postgis
+    environment: {POSTGRES_PASSWORD: postgres, POSTGRES_USER: postgres}
+    healthcheck: {test: pg_isready -U postgres}
+  app:
+    image: app
+    environment: {APP_PASSWORD: example}
+    command: [serve, --example-file, examples.yaml]
+  sql: {image: sql, command: mysqladmin ping -pexample}
+"""
+    )
+    services = made.stack.services
+    assert services["db"].ready is not None
+    assert services["app"].run == ("serve", "--example-file", "examples.yaml")
+    assert made.kind("services.sql.command") == "refused"
