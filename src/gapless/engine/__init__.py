@@ -1,7 +1,8 @@
-"""The loop: the only place with a clock.
+"""The loop, and all that it needs of the machine. Each module's first line says what it holds.
 
-``paths`` where things lie · ``record`` the durable desired state · ``journal`` what happened ·
-``releases`` snapshots and their environments · ``secrets`` the store of values ·
-``observe`` one look · ``execute`` one step · ``controller`` the loop · ``api`` its HTTP face ·
-``client`` the other end of it
+The way of one round: ``observe`` one look · ``situation`` what the decision may know ·
+``execute`` one step · ``controller`` the loop of them · ``durable`` what must survive ·
+``journal`` what happened. Beside it: ``api`` and ``operations`` what is asked of us, ``site`` the
+parts put together, ``prober``, ``stores`` and ``vitals`` who look in the background, ``releases``
+and ``certificates`` with rooms of their own, ``offline`` for when there is no loop.
 """
