@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gapless import errors
 from gapless.compose import fates
 
-from . import test_incoming as incoming
+from . import test_balancers as incoming
 from . import test_project as projects
 from .made import MAIN, imported
 

@@ -102,6 +102,34 @@ async def test_everything_comes_back_by_itself(stack: Standing) -> None:
         await stranger.wait()
 
 
+async def test_a_port_that_somebody_took_meanwhile_is_given_up(stack: Standing) -> None:
+    stack.write(replicas=1, watch="0s", more=CACHE)
+    await stack.do("up")
+    assert ask_store(stack, "SET kept yes") == "OK"
+    await stack.do("down")
+    await stack.end()
+    port = stack.controller.site.notebook.ports["data.cache"]
+    stranger = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", port)
+    async with stranger:
+        await stack.begin()
+        await stack.do("up")
+        await stack.until(lambda: stack.controller.observed.data["cache"].state == "ready")
+        assert ask_store(stack, "GET kept") == "yes"
+        assert stack.controller.site.notebook.ports["data.cache"] != port
+    said = [str(event["what"]) for event in stack.controller.site.journal.tail(500)]
+    assert any(f"listens on {port}" in line for line in said)
+
+
+async def test_ports_stay_as_long_as_anything_runs(stack: Standing) -> None:
+    stack.write(replicas=1, watch="0s", more=CACHE)
+    await stack.do("up")
+    before = dict(stack.controller.site.notebook.ports)
+    await stack.drop()
+    await stack.begin()
+    assert stack.controller.site.notebook.ports == before
+    assert ask_store(stack, "PING") == "PONG"
+
+
 async def test_what_was_taken_down_stays_down(stack: Standing) -> None:
     stack.write(replicas=1, watch="0s")
     await stack.do("up")

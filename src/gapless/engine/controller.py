@@ -151,6 +151,9 @@ class Controller:
 
     async def run(self) -> None:
         """Until ``stopping`` is set. Errors of a round are told and the next round tries again."""
+        with contextlib.suppress(errors.GaplessError, OSError):
+            for text in await self.site.renew_ports():
+                self.note(text)
         helpers = [
             asyncio.create_task(self._wake_on_ends()),
             asyncio.create_task(self._housekeeping()),

@@ -175,7 +175,13 @@ class Notebook:
 
     def keep_port(self, owner: str, port: int) -> None:
         """Give a port to an owner for good; durable on return. Raises EnvironmentFault."""
-        ports = {**self.ports, owner: port}
+        self._keep_ports({**self.ports, owner: port})
+
+    def forget_port(self, owner: str) -> None:
+        """Its owner gets another one. Raises EnvironmentFault."""
+        self._keep_ports({name: port for name, port in self.ports.items() if name != owner})
+
+    def _keep_ports(self, ports: dict[str, int]) -> None:
         write(self.path.with_name(PORTS), json.dumps(ports, indent=1))
         self.ports = ports
         self.save()

@@ -30,6 +30,12 @@ def holder(port: int) -> str:
     return next((name for name in found if _OF in name), found[0] if found else "")
 
 
+def taken(port: int) -> bool:
+    """Whether anybody listens on it, at whatever address. What a closed connection still holds
+    is free: servers may listen there."""
+    return bool(_inodes(port))
+
+
 def _inodes(port: int) -> set[str]:
     found = set()
     for table in ("tcp", "tcp6"):

@@ -18,7 +18,7 @@ from gapless.core import heal
 from gapless.data import base as data_base
 from gapless.edge import base as edge_base
 from gapless.edge import staticserver
-from gapless.engine import durable, releases, secrets
+from gapless.engine import durable, listeners, releases, secrets
 from gapless.engine.certificates.keeper import Keeper
 from gapless.engine.front import Front
 from gapless.engine.journal import Journal
@@ -99,6 +99,21 @@ class Site:
             assert address.port is not None  # noqa: S101  # asked for a port
             self.notebook.keep_port(owner, address.port)
         return self.notebook.ports[owner]
+
+    async def renew_ports(self) -> list[str]:
+        """Forget the ports that strangers took while nothing of ours ran; what there is to say.
+
+        Not while a program of ours lives: it may listen there, or have been told of it.
+        """
+        if any(found.alive for found in await self.runtime.look()):
+            return []
+        said = []
+        for owner, port in list(self.notebook.ports.items()):
+            if listeners.taken(port):
+                who = listeners.holder(port) or "somebody else"
+                self.notebook.forget_port(owner)
+                said.append(f"{owner}: gets another port: {who} listens on {port}")
+        return said
 
     def public_bind(self, stack: Stack) -> str:
         """Where the edge itself listens. Behind the front that is a loopback address for those
