@@ -28,6 +28,8 @@ LOG = (
     '"agent":"%[capture.req.hdr(0),json(utf8s)]","protocol":"%HV","ended":"%ts"}'
 )
 """What somebody who knows HAProxy would have it say of a request."""
+UP = r"(^|/|%2f)(\.|%2e){2}(/|%2f|;|$)|%(00|0a|0d)"
+"""Paths that lead up a folder, or end early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,10 +140,13 @@ class HandTuned(Program):
 
     def _files(self, folder: machine.Folder, replicas: Replicas) -> list[str | Path]:
         servers = "".join(
-            f"  server s{n} unix@{path} check inter 1s cookie token{n}\n"
+            f"  server s{n} unix@{path} check inter 1s cookie token{n}"
+            " observe layer7 error-limit 5 on-error mark-down\n"
             for n, path in enumerate(replicas.sockets, 1)
         )
         path = folder.path / f"hand-{replicas.name}.cfg"
+        switch = folder.path / f"hand-{replicas.name}.acl"
+        switch.touch()
         path.write_text(
             f"global\n  nbthread {THREADS}\n  maxconn {CONNECTIONS}\n"
             "defaults\n  mode http\n  timeout connect 2s\n  timeout client 60s\n"
@@ -151,6 +156,17 @@ class HandTuned(Program):
             f"frontend public\n  bind 127.0.0.1:{self.port}\n"
             f"  log stdout len 8192 format raw local0\n  log-format '{LOG}'\n"
             "  capture request header User-Agent len 200\n"
+            "  http-request deny deny_status 400 if { req.fhdr_cnt(host) gt 1 }\n"
+            "  http-request deny deny_status 400 if { req.fhdr(host) -m reg [^A-Za-z0-9._:-] }\n"
+            "  http-request deny deny_status 400 if { req.fhdr(content-length) -m len gt 18 }\n"
+            "  http-request deny deny_status 400 if HTTP_1.0"
+            " { req.fhdr(transfer-encoding) -m found }\n"
+            f"  http-request deny deny_status 400 if {{ path -m reg -i '{UP}' }}\n"
+            "  http-request deny deny_status 405 if { method CONNECT TRACE }\n"
+            "  http-request deny deny_status 400 if { url,length gt 8192 }\n"
+            "  http-request del-header _ -m sub\n"
+            f"  http-request return status 503 content-type text/plain string Maintenance"
+            f" hdr Retry-After 30 if {{ str(on) -m str -f {switch} }}\n"
             "  unique-id-format %[uuid()]\n  unique-id-header X-Request-ID\n"
             "  http-request set-header X-Forwarded-For %[src]\n"
             "  http-request set-header X-Forwarded-Proto http\n"
@@ -166,6 +182,7 @@ class HandTuned(Program):
             "  compression type text/html text/plain text/css text/javascript application/json\n"
             "  default_backend web\n"
             "backend web\n  balance roundrobin\n  http-reuse always\n"
+            "  option http-buffer-request\n"
             "  http-request disable-l7-retry unless METH_GET or METH_OPTIONS\n"
             "  cookie bench-web insert indirect nocache httponly attr SameSite=Lax\n"
             "  option httpchk\n  http-check send meth GET uri / hdr Host localhost\n"
@@ -187,7 +204,12 @@ class Nginx(Program):
             "Host $http_host",
             "X-Forwarded-For $remote_addr",
             "X-Forwarded-Proto $scheme",
+            "X-Forwarded-Host $http_host",
+            "X-Forwarded-Port $server_port",
+            "X-Real-IP $remote_addr",
             "X-Request-ID $request_id",
+            'Forwarded ""',
+            'Proxy ""',
             'Connection ""',
         )
         told = "".join(f"proxy_set_header {header};" for header in headers)

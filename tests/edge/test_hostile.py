@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapless.edge import hostile
+from gapless.edge import forwarded, hostile
 
 PIECES = ("/", ".", "..", "%", "%2e", "%2F", "%00", "\\", ";", "?", "a", "~", "\x00", "\x7f", " ")
 URL = st.lists(st.sampled_from(PIECES) | st.characters(max_codepoint=255), max_size=12)
@@ -44,3 +44,36 @@ def test_what_needs_a_closer_look(url: str) -> None:
 def test_an_odd_host_is_never_plain(host: str) -> None:
     plain = re.search(hostile.PLAIN_HOST, host) is not None
     assert plain != (not host or re.search(hostile.ODD_HOST, host) is not None) or host[-1:] == "\n"
+
+
+HARMLESS = [
+    "host",
+    "accept",
+    "cookie",
+    "x-forward",
+    "proxying",
+    "user-agent",
+    "x-upgrade-to",
+    "via",
+]
+TELLING = [
+    *("content-length", "transfer-encoding", "upgrade", "http2-settings", "a_b", "_", "host_"),
+    *("forwarded", "proxy", "x-forwarded-for", "x-forwarded-x", "x-real-ip", "x-request-id"),
+]
+
+
+def tells(names: list[str]) -> bool:
+    claims = forwarded.claims(forwarded.Proxies())
+    return re.search(hostile.telling(claims), ",".join(names), re.IGNORECASE) is not None
+
+
+@given(st.lists(st.sampled_from([*HARMLESS, *TELLING])))
+def test_each_name_that_matters_is_seen_wherever_it_stands(names: list[str]) -> None:
+    assert tells(names) == (names.count("host") > 1 or any(one in TELLING for one in names))
+
+
+@given(st.lists(st.sampled_from([*HARMLESS, *TELLING])))
+def test_what_is_stripped_has_been_seen(names: list[str]) -> None:
+    claims = forwarded.claims(forwarded.Proxies())
+    stripped = re.compile(f"^({'|'.join([*hostile.STRIPPED, *claims])})$")
+    assert tells(names) or not any(map(stripped.match, names))

@@ -318,7 +318,10 @@ def _spoofs(chance: random.Random, mark: bytes) -> Made:
             b"X-Forwarded-Proto",
             b"X-Forwarded-Port",
             b"X-Forwarded-Prefix",
+            b"x-FORWARDED-client-cert",
             b"X-Real-IP",
+            b"X-Request-ID",
+            b"HTTP2-Settings",
             b"Forwarded",
             b"Proxy",
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gapless.edge import refusals, words
+from gapless.edge import hostile, refusals, words
 
 WHOLE = 14_000
 """Bytes up to which an application gets a body only when all of it is there: it must fit into one
@@ -44,7 +44,7 @@ def for_backend(most: int | None, *, counted: bool = True) -> list[str]:
         "acl sized req.fhdr(content-length) -m found",
         "acl chunked req.fhdr(transfer-encoding) -m found",
         f"acl long req.body_size gt {WHOLE}",
-        # Sizes first: they are known without a look at all headers, and most requests have none.
-        f"{wait} if {{ req.body_size gt 0 }} sized !long",
-        f"{wait} at-least 1 if long sized or chunked",
+        # An ordinary request has no body. Sizes first: they need no look at all headers.
+        f"{wait} if {hostile.UNUSUAL} {{ req.body_size gt 0 }} sized !long",
+        f"{wait} at-least 1 if {hostile.UNUSUAL} long sized or {hostile.UNUSUAL} chunked",
     ]

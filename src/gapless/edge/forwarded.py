@@ -68,13 +68,25 @@ def client(proxies: Proxies) -> list[str]:
     return lines
 
 
+def claims(proxies: Proxies) -> tuple[str, ...]:
+    """Names of headers that nobody may send, as expressions (``hostile.STRIPPED``). Of trusted
+    proxies' own words ``told`` takes what it does not believe."""
+    always = ("forwarded", "proxy")
+    if proxies.trusted:
+        return (*always, "x-forwarded-prefix")
+    return (*always, "x-forwarded-[^,]*", "x-real-ip", "x-request-id")
+
+
 def told(proxies: Proxies, *, tls: bool = False) -> list[str]:
-    """The request headers that say so; of a client's own claims nothing is left.
+    """The request headers that say so; of a client's own claims nothing is left (``claims``).
 
     ``tls``: the acl ``over-tls`` tells who speaks it (``edge.tls``).
     """
     kept = dict.fromkeys(("proto", "host", "port", "id"), "")
+    # Without a proxy none of them is there any more: so nobody has to look for it.
+    make = "http-request add-header"
     if proxies.trusted:
+        make = "http-request set-header"
         kept = {
             "proto": _unless("X-Forwarded-Proto", "-m str http https"),
             "host": _unless("X-Forwarded-Host", "-m found"),
@@ -90,14 +102,12 @@ def told(proxies: Proxies, *, tls: bool = False) -> list[str]:
         ]
     return [
         *spoken,
-        *(f"http-request del-header {name}" for name in ("Forwarded", "Proxy")),
-        f"http-request set-header {_CLAIMED} %[{address(proxies)}]",
-        f"http-request set-header X-Real-IP %[{address(proxies)}]",
-        f"http-request set-header X-Forwarded-Proto {scheme}{kept['proto']}",
-        f"http-request set-header X-Forwarded-Host %[req.fhdr(host)]{kept['host']}",
-        f"http-request set-header X-Forwarded-Port %[dst_port]{kept['port']}",
-        "http-request del-header X-Forwarded-Prefix",
-        f"http-request set-header X-Request-ID %[unique-id]{kept['id']}",
+        f"{make} {_CLAIMED} %[{address(proxies)}]",
+        f"{make} X-Real-IP %[{address(proxies)}]",
+        f"{make} X-Forwarded-Proto {scheme}{kept['proto']}",
+        f"{make} X-Forwarded-Host %[req.fhdr(host)]{kept['host']}",
+        f"{make} X-Forwarded-Port %[dst_port]{kept['port']}",
+        f"{make} X-Request-ID %[unique-id]{kept['id']}",
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from gapless.edge import config as conf
-from gapless.edge import words
+from gapless.edge import hostile, words
 from gapless.model.desired import Hold
 
 MOST = 1_000
@@ -31,16 +31,21 @@ def script(config: conf.Config) -> list[str]:
     return [f"lua-load {place} {most} {LONGEST_BODY}"]
 
 
+def acl(config: conf.Config) -> list[str]:
+    """``held``: whether requests wait now."""
+    known = f"str(on),map({words.argument(f'{config.run_dir}/{conf.HOLD_MAP}')})"
+    return [f"acl held {words.quote(known)} -m found"]
+
+
 def rules(config: conf.Config, passes: str) -> list[str]:
     """What the public frontend says. ``passes``: more conditions for being held.
 
     Maintenance comes first: a page now is worth more than an answer later.
     """
-    known = f"str(on),map({words.argument(f'{config.run_dir}/{conf.HOLD_MAP}')})"
+    held = f"{hostile.UNUSUAL} held"
     return [
-        f"acl held {words.quote(known)} -m found",
-        "http-request set-var(txn.gapless_peer) fc_src,hex if held",
-        f"http-request lua.gapless_hold if held !maintenance{passes}",
+        f"http-request set-var(txn.gapless_peer) fc_src,hex if {held}",
+        f"http-request lua.gapless_hold if {held} !maintenance{passes}",
         "http-request return status 503 content-type 'text/plain'"
         " string 'Too many wait already, try again in a moment'"
         " hdr Retry-After '%[var(txn.gapless_hold)]' hdr Cache-Control 'no-store'"

@@ -4,12 +4,15 @@ HAProxy itself refuses what is malformed and writes the rest anew, so that no se
 lengths, two hosts or a line that could be read in two ways. Here is what is well-formed and still
 meant to be read differently by the server than by the edge.
 
-Nearly every request is an ordinary one. So one rule finds out whether it is, with tests that are
-cheap and rather too strict; what they do not let through is looked at closely by the others, each
-of which costs an ordinary request one look at a variable.
+Nearly every request is an ordinary one, at an ordinary time. So one rule finds out whether it is,
+with tests that are cheap and rather too strict; what they do not let through is looked at closely
+by the others, each of which costs an ordinary request one look at a variable. Where nobody has
+found out, a request is no ordinary one.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from gapless.edge import refusals, words
 
@@ -32,42 +35,66 @@ PLAIN_URL = (
     # Nothing encoded in the path, no backslash, no two dots in a row.
     rf"^/{_PLAIN}*(\.{_PLAIN}+)*\.?(\?|$)"
 )
-UNUSUAL = "{ var(txn.unusual) -m bool }"
+USUAL = "{ var(txn.usual) -m bool }"
+UNUSUAL = f"!{USUAL}"
+"""Stands before what matters to few requests. Tests of patterns take locks that all threads share;
+this one takes none."""
+STRIPPED = ("http2-settings", "[^,]*_[^,]*")
+"""Names of headers that go no further: a server that changed its protocol at a client's word would
+not be overheard any more, and X_Forwarded_For is X-Forwarded-For to whoever turns names into
+variables."""
+TELLING = ("content-length", "transfer-encoding", "upgrade", "host,([^,]*,)*host")
+"""Names (of all headers, with commas between) for which a request is looked at closely."""
 _ODD = "{ var(txn.odd) -m bool }"
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """What a 405 says instead. Other methods pass, but for those that are refused."""
 
 
-def for_frontend() -> list[str]:
-    """Lines of the public frontend."""
+def telling(stripped: Sequence[str]) -> str:
+    """An expression for the names of all headers together, with commas between."""
+    return f"(^|,)({'|'.join([*TELLING, *STRIPPED, *stripped])})(,|$)"
+
+
+def usual(stripped: Sequence[str], times: Sequence[str]) -> list[str]:
+    """Finds out whether a request is ordinary. ``stripped``: more names of headers that go no
+    further, as expressions; ``times``: acls that hold at times that are not ordinary."""
     return [
         f"acl plain-url url -m reg -- {words.quote(PLAIN_URL)}",
         f"acl plain-host req.fhdr(host) -m reg -- {words.quote(PLAIN_HOST)}",
-        "acl one-host req.fhdr_cnt(host) 1",
+        f"acl telling req.hdr_names -m reg -i -- {words.quote(telling(stripped))}",
         f"acl long-url url,length gt {LONGEST_URL}",
-        # More digits than a number of 64 bits has, and the rest of the connection is its body.
-        "acl long-number req.fhdr(content-length) -m len gt 18",
-        "acl chunked req.fhdr(transfer-encoding) -m found",
-        "acl upgrade req.fhdr(upgrade) -m found",
         # A client that says 2.0 and speaks 1.1 is neither.
         "acl new req.ver 1.1",
         "acl new fc_http_major 2",
-        "acl old req.ver 1.0",
         "acl refused-method method CONNECT TRACE TRACK",
-        "http-request set-var(txn.unusual) bool(true) unless plain-url !long-url plain-host"
-        " one-host new !refused-method !long-number !chunked !upgrade",
+        "http-request set-var(txn.usual) bool(true) if plain-url plain-host new !telling"
+        f" !refused-method !long-url{''.join(f' !{one}' for one in times)}",
+    ]
+
+
+def for_frontend(stripped: Sequence[str]) -> list[str]:
+    """Lines of the public frontend, after ``usual``."""
+    names = "|".join([*STRIPPED, *stripped])
+    return [
+        # More digits than a number of 64 bits has, and the rest of the connection is its body.
+        "acl long-number req.fhdr(content-length) -m len gt 18",
+        "acl old req.ver 1.0",
+        "acl upgrade req.fhdr(upgrade) -m found",
         "acl odd-request req.fhdr_cnt(host) gt 1",
         f"acl odd-request req.fhdr(host) -m reg -- {words.quote(ODD_HOST)}",
         f"acl odd-request path -m reg -i -- {words.quote(ODD_PATH)}",
-        "acl has-host req.fhdr(host) -m len gt 0",
+        "acl hosted req.fhdr(host) -m len gt 0",
+        "acl hosted req.ver 1.0",
         "acl url-form url -m reg -i -- '^(/|http(s)?://)'",
         "acl url-form url -m str -- *",
-        "http-request set-var(txn.odd) bool(true)"
-        f" if {UNUSUAL} odd-request or {UNUSUAL} long-number or {UNUSUAL} !url-form"
-        f" or {UNUSUAL} !has-host !old"
-        f" or {UNUSUAL} {{ fc_http_major 1 }} !{{ req.ver 1.0 1.1 }}"
+        "acl spoken fc_http_major 2",
+        "acl spoken req.ver 1.0 1.1",
         # Chunks are unknown to HTTP/1.0: whoever believes the version reads another body.
-        f" or {UNUSUAL} old chunked",
+        "acl one-length req.fhdr_cnt(transfer-encoding) 0",
+        "acl one-length req.ver 1.1",
+        "acl one-length fc_http_major 2",
+        f"http-request set-var(txn.odd) bool(true) unless {USUAL}"
+        " or !odd-request !long-number url-form hosted spoken one-length",
         *refusals.refuse(400, "Bad request", _ODD),
         *refusals.refuse(
             405,
@@ -76,11 +103,8 @@ def for_frontend() -> list[str]:
             {"Allow": ", ".join(METHODS)},
         ),
         *refusals.refuse(414, "URI too long", f"{UNUSUAL} long-url"),
-        # X_Forwarded_For is X-Forwarded-For to whoever turns names into variables.
-        "http-request del-header _ -m sub",
-        # A server that changed its protocol at a client's word would not be overheard any more.
+        f"http-request del-header {words.quote(f'^({names})$')} -m reg if {UNUSUAL}",
         f"http-request del-header Upgrade if {UNUSUAL} {{ req.hdr(upgrade) -m sub -i h2c }}",
-        "http-request del-header HTTP2-Settings",
         # What it names, a server may drop: X-Forwarded-For, say.
         "http-request del-header Connection",
         f"http-request add-header Connection upgrade if {UNUSUAL} upgrade",

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gapless.edge import refusals, spelling, words
+from gapless.edge import hostile, refusals, spelling, words
 from gapless.model.edge import EdgeTable
 
 ADDRESS = "src,ipmask(32,64)"
@@ -147,15 +147,23 @@ def for_frontend(limits: Limits, maxconn: int, trusted: Sequence[str] = ()) -> l
     return lines
 
 
-def _full(maxconn: int) -> list[str]:
-    """At the end of its connections the edge says so; 0: it takes what HAProxy's default is."""
+def full(maxconn: int) -> list[str]:
+    """The acl ``full``: whether the edge is at the end of its connections. ``maxconn`` 0: it takes
+    what HAProxy's default is, and does not know."""
     if not maxconn:
         return []
     most = max(1, maxconn - max(1, min(SPARE, maxconn // 20)))
+    return [f"acl full fe_conn gt {most}"]
+
+
+def _full(maxconn: int) -> list[str]:
+    """At the end of its connections the edge says so."""
+    if not full(maxconn):
+        return []
     return refusals.refuse(
         503,
         "Too many connections, try again in a moment",
-        f"{{ fe_conn gt {most} }}",
+        f"{hostile.UNUSUAL} full",
         {"Retry-After": str(refusals.SOON), "Connection": "close"},
     )
 

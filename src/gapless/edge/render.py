@@ -147,9 +147,10 @@ def _public(config: Config) -> list[str]:
         *forwarded.expected(config.proxies),
         *forwarded.spelled(config.proxies),
         *accesslog.always(config),
+        *_usual(config),
         # Whoever is retired decides nothing: its successor does, who knows the client as well.
-        *_steered(config, "http-request allow if retired"),
-        *hostile.for_frontend(),
+        *_steered(config, f"http-request allow if {hostile.UNUSUAL} retired"),
+        *hostile.for_frontend(forwarded.claims(config.proxies)),
         *shared.strangers(config.shared),
         *forwarded.client(config.proxies),
         *accesslog.asked(config),
@@ -157,7 +158,6 @@ def _public(config: Config) -> list[str]:
         *(spelling.lines() if _by_path(config) else ()),
         *cors.for_frontend(config.cors),
         *redirects.lines(config.redirects),
-        f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",
     ]
     passes = ""
     if config.allow:
@@ -171,7 +171,7 @@ def _public(config: Config) -> list[str]:
         )
     lines += [
         f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
-        f" if maintenance{passes}",
+        f" if {hostile.UNUSUAL} maintenance{passes}",
         *_steered(config, *hold.rules(config, passes)),
         *limits.for_frontend(config.counted, config.maxconn, config.proxies.trusted),
         *private.for_frontend(config.private, config.guards, config.counted, config.stack),
@@ -180,10 +180,12 @@ def _public(config: Config) -> list[str]:
         *answers.headers(config.answers),
         *cors.for_answers(config.cors),
     ]
+    # Who has waited through a hold was none of the ordinary ones either.
+    passed_on = f"{hostile.UNUSUAL} retired"
     if config.tls is not None:
         lines += tls.response_lines(config.tls)
-        lines += _steered(config, f"use_backend {_next(_OVER_TLS)} if retired over-tls")
-    lines += _steered(config, f"use_backend {_next(conf.PUBLIC)} if retired")
+        lines += _steered(config, f"use_backend {_next(_OVER_TLS)} if {passed_on} over-tls")
+    lines += _steered(config, f"use_backend {_next(conf.PUBLIC)} if {passed_on}")
     lines += static.rules(config.static, [rule.path for rule in config.rules])
     for rule in sorted(config.rules, key=lambda rule: words.precedence(rule.path, rule.host)):
         name = words.identifier(rule.backend)
@@ -191,6 +193,21 @@ def _public(config: Config) -> list[str]:
         lines.append(f"use_backend {conf.floor(name)}{none_left}")
         lines.append(f"use_backend {name}{words.condition(rule.path, rule.host)}")
     return [*lines, *static.last_rule(config.static), "default_backend _nowhere"]
+
+
+def _usual(config: Config) -> list[str]:
+    """What tells ordinary requests at ordinary times from others."""
+    steered = [] if config.standalone else ["retired", "held"]
+    full = limits.full(config.maxconn)
+    return [
+        f"acl maintenance str(on) -m str -f {_path(config, conf.MAINTENANCE_LIST)}",
+        *_steered(config, *hold.acl(config)),
+        *full,
+        *hostile.usual(
+            forwarded.claims(config.proxies),
+            [*steered, "maintenance", *(["full"] if full else [])],
+        ),
+    ]
 
 
 _OVER_TLS = f"{conf.PUBLIC}-{tls.LISTENER}"
