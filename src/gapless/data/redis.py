@@ -6,7 +6,6 @@ reads: ``redis.conf`` (holds the password, owner-only) and ``store.json``.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import re
@@ -18,7 +17,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from gapless.data import base, engines, helper, owned, redisconf, redisline, redismeter, resp
+from gapless.data import (
+    base,
+    engines,
+    helper,
+    owned,
+    programs,
+    redisconf,
+    redisline,
+    redismeter,
+    resp,
+)
 from gapless.errors import DataFault
 from gapless.model.data import Data
 from gapless.model.process import Address, Bridge, Process
@@ -36,14 +45,17 @@ class Redis:
         self.name = name
         self._data = data
         self._place = place
-        self._path = path
+        self._programs = programs.of("redis", data, place, path)
         self._conf = place.home / "redis.conf"
-        self._target = resp.Target(_HOST, place.port, place.password)
+        self._run = place.run / str(place.port)
+        self._host = str(self._run / "s") if self._programs.contained else _HOST
+        self._target = resp.Target(self._host, place.port, place.password)
         self._line = redisline.Line(self._target)
         self._meter = redismeter.Meter(name, self._target)
 
     def attributes(self, host: str | None = None) -> Mapping[str, str]:
-        place, host = self._place, host or _HOST
+        place = self._place
+        host = self.name if self._programs.contained else host or _HOST
         return {
             "url": f"redis://:{quote(place.password, safe='')}@{host}:{place.port}/0",
             "host": host,
@@ -64,8 +76,7 @@ class Redis:
         owned.check_reachable(place.home, place.uid)
         if self.created():
             return
-        found = await asyncio.to_thread(engines.find, "redis", self._data.version, path=self._path)
-        engine = await asyncio.to_thread(engines.take, found, place.engines)
+        engine = await self._programs.anew(self._data.version)
         owned.folder(place.home / "data", 0o700, place.uid)
         await self._settle(engine)
 
@@ -74,14 +85,19 @@ class Redis:
         place = self._place
         owned.folder(place.home / "data", 0o700, place.uid)
         # One that begins with a hyphen may be absent: then who is on the machine is still served.
-        more = () if bridge is None else (f"-{bridge.host}",)
-        return Process(
+        listens: tuple[str, ...] = (_HOST,) if bridge is None else (_HOST, f"-{bridge.host}")
+        if self._programs.contained:
+            owned.check_socket(Path(self._host))
+            owned.folder(place.run, 0o711)
+            owned.folder(self._run, 0o700, place.uid)
+            listens = ("0.0.0.0", "--unixsocket", self._host)  # noqa: S104  # of its own network
+        server = Process(
             id=f"data.{self.name}",
             argv=(
                 engine.program,
                 str(self._conf),
                 *("--port", str(place.port)),
-                *("--bind", _HOST, *more),
+                *("--bind", *listens),
             ),
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"},
             cwd=str(place.home),
@@ -89,6 +105,7 @@ class Redis:
             address=Address(host=_HOST, port=place.port),
             labels={"kind": "data", "data": self.name},
         )
+        return self._programs.server(engine, server, (place.home / "data", self._run))
 
     async def probe(self) -> str:
         return await self._line.ask()
@@ -96,7 +113,9 @@ class Redis:
     def shell(self) -> tuple[tuple[str, ...], Mapping[str, str]]:
         """valkey-cli or redis-cli where there is one, else the small client of our own."""
         cli = shutil.which("valkey-cli") or shutil.which("redis-cli")
-        where = ("-h", _HOST, "-p", str(self._place.port))
+        where: tuple[str, ...] = ("-h", _HOST, "-p", str(self._place.port))
+        if self._programs.contained:
+            where = ("-s", self._host)
         own = (sys.executable, "-m", "gapless.data.redis_shell")
         return (*((cli,) if cli else own), *where), {"REDISCLI_AUTH": self._place.password}
 
@@ -117,7 +136,7 @@ class Redis:
         noted = self._noted()
         engine = self._engine(noted)
         if stopped:
-            engine = await asyncio.to_thread(self._newest, engine)
+            engine = await self._newest(engine)
             await self._settle(engine)
             return ()
         now, wanted = noted["settings"], _spelled(self._data.settings)
@@ -181,7 +200,7 @@ class Redis:
         # The server reads its options in order and stops at the first that it refuses: that must
         # be the one nobody knows. So it never starts, whatever the file says.
         argv = (engine.program, str(trial), f"--{redisconf.SENTINEL}", "yes")
-        _, said = await helper.run(argv, helper.Who(uid=self._place.uid), timeout=10)
+        _, said = await self._programs.run(engine, argv, helper.Who(uid=self._place.uid))
         if complaint := redisconf.complaint(said):
             raise DataFault(
                 f"{self.name}: settings: {complaint}", hint=f"see [data.{self.name}] settings"
@@ -199,22 +218,14 @@ class Redis:
     # engines
 
     def _engine(self, noted: dict[str, Any]) -> engines.Engine:
-        engine = engines.recall("redis", noted, self._place.engines)
-        if engine is None:
-            found = engines.find("redis", path=self._path)
-            engine = engines.take(found, self._place.engines)
-        return engine
+        return self._programs.recall(noted, None)
 
-    def _newest(self, engine: engines.Engine) -> engines.Engine:
-        with contextlib.suppress(DataFault):
-            found = engines.find("redis", self._data.version or engine.major, path=self._path)
-            return engines.take(found, self._place.engines)
-        return engine
+    async def _newest(self, engine: engines.Engine) -> engines.Engine:
+        return await self._programs.newest(engine, self._data.version or engine.major)
 
     async def _engine_pending(self, noted: dict[str, Any]) -> list[base.Pending]:
         engine = self._engine(noted)
-        wanted = self._data.version or engine.major
-        newest = await asyncio.to_thread(engines.find, "redis", wanted, path=self._path)
+        newest = await self._newest(engine)
         if newest.name == engine.name:
             return []
         return [base.Pending("engine", engine.version, newest.version, True)]

@@ -49,9 +49,10 @@ def main() -> int:
     """Exit code 0, or 1 when the server cannot be reached."""
     parser = argparse.ArgumentParser(prog="redis_shell", add_help=False)
     parser.add_argument("-h", dest="host", default="127.0.0.1")
+    parser.add_argument("-s", dest="socket", help="a Unix socket, instead of both")
     parser.add_argument("-p", dest="port", type=int, default=6379)
     args = parser.parse_args()
-    target = resp.Target(args.host, args.port, os.environ.get("REDISCLI_AUTH"))
+    target = resp.Target(args.socket or args.host, args.port, os.environ.get("REDISCLI_AUTH"))
     try:
         return asyncio.run(converse(target))
     except (OSError, EOFError, resp.ReplyError, resp.Malformed) as error:

@@ -22,7 +22,7 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a server listens and how to enter."""
+    """Where a server listens (``host`` may be a Unix socket's path) and how to enter."""
 
     host: str
     port: int
@@ -84,7 +84,10 @@ class Connection:
     async def open(cls, target: Target) -> Connection:
         """Connect and authenticate. Raises OSError, ReplyError, Malformed, EOFError."""
         context = tls.create_default_context() if target.tls else None
-        reader, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
+        if target.host.startswith("/"):
+            reader, writer = await asyncio.open_unix_connection(target.host)
+        else:
+            reader, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
         connection = cls(reader, writer)
         try:
             if target.password is not None:

@@ -1,7 +1,7 @@
 """The user's own singletons, struck a few times, with all processes of the machine looked at.
 
-Each program of a stack carries a mark of its very start in its environment; two marks of one
-singleton at the same time are two of it, whatever the records say.
+Each program of a stack carries a mark of its very start in its environment, in a container that of
+the container; two marks of one singleton at the same time are two of it, whatever the records say.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from gapless.drills.base import Target
 from gapless.drills.stage import Stage
 from gapless.drills.state import State
 from gapless.drills.verdict import Reasons
+from gapless.runtimes import base as runtimes
 from gapless.runtimes.machine import proc
 from gapless.runtimes.process import records
 
@@ -133,12 +134,16 @@ def at_once(stack: str, service: str, everyone: Iterable[proc.Stat]) -> int:
     begin = f"{stack}/{service}."
     found: dict[str, list[proc.Stat]] = {}
     for each in everyone:
-        mark = None if each.dead else proc.variable(each.pid, records.MARK)
+        mark = None if each.dead else _mark(each.pid)
         if mark is not None and mark.startswith(begin):
             found.setdefault(mark, []).append(each)
     if len(found) < 2:
         return len(found)
     return max(1, sum(any(map(_lives, family)) for family in found.values()))
+
+
+def _mark(pid: int) -> str | None:
+    return proc.variable(pid, records.MARK) or proc.variable(pid, runtimes.CONTAINED)
 
 
 def _lives(before: proc.Stat) -> bool:

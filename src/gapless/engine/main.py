@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from gapless import errors, stackfile
+from gapless.data.base import Packed
 from gapless.edge import staticserver
 from gapless.edge.haproxy import HAProxyEdge
 from gapless.edge.staticserver import StaticServer
@@ -43,7 +44,7 @@ def site(paths: Paths, stack: Stack, folder: Path, where: str = target.PROCESS) 
 
     Raises UsageError where what the target needs is not installed.
     """
-    runtime, images = _runtime(paths, where)
+    runtime, images, once = _runtime(paths, where)
     return Site(
         paths=paths,
         runtime=runtime,
@@ -55,22 +56,28 @@ def site(paths: Paths, stack: Stack, folder: Path, where: str = target.PROCESS) 
         notebook=durable.Notebook.load(paths.state / "notebook.json"),
         journal=Journal(paths.journal),
         folder=folder,
+        packed=once,
     )
 
 
-def _runtime(paths: Paths, where: str) -> tuple[ProcessRuntime | MixedRuntime, Images | None]:
+def _runtime(
+    paths: Paths, where: str
+) -> tuple[ProcessRuntime | MixedRuntime, Images | None, Packed | None]:
     processes = ProcessRuntime(paths.state, paths.run, paths.stack)
     if where == target.PROCESS:
-        return processes, None
+        return processes, None, None
     try:
         from gapless.runtimes.docker import DockerRuntime
+        from gapless.runtimes.docker.once import Once
     except ImportError:
         raise errors.UsageError(
             f"--target {where}: its client is not installed",
             hint="pip install 'gapless[docker]'",
         ) from None
     containers = DockerRuntime(paths.state, paths.run, paths.stack)
-    return MixedRuntime(processes, containers), Images(containers.client, containers.owner)
+    images = Images(containers.client, containers.owner)
+    once = Once(containers.client, containers.owner)
+    return MixedRuntime(processes, containers), images, once
 
 
 def known_stack(file: Path, overlay: str | None, name: str | None) -> Stack:

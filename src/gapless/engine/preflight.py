@@ -143,15 +143,15 @@ def data_unchanged(old: Mapping[str, Data], stack: Stack) -> None:
         before = old.get(name)
         if before is None:
             continue
-        if (before.type, before.version, before.runs) != (
-            table.type,
-            table.version,
-            table.runs,
-        ):
+        if _kind(before) != _kind(table):
             raise errors.Refused(
                 f"{name}: its type, version or kind changed, and a deploy never alters data",
                 hint=f"give the new store another name than {name}",
             )
+
+
+def _kind(table: Data) -> tuple[str, int | None, bool, bool]:
+    return table.type, table.version, table.runs, table.contained
 
 
 def dependencies_up(desired: Desired, observed: Observed, current: Stack) -> None:

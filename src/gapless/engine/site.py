@@ -60,6 +60,8 @@ class Site:
     """Stores whose table has changed since their server was told."""
     folder: Path = Path()
     """Where the stack file is."""
+    packed: data_base.Packed | None = None
+    """Where stores can run in containers."""
     certificates: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
@@ -176,6 +178,7 @@ class Site:
             identity=identity if uid is not None else None,
             uid=uid,
             group=self.group(),
+            packed=self.packed,
         )
         return data.open(name, table, place)
 

@@ -13,6 +13,11 @@ LOST = "lost"
 """Label of a program of ours whose record was lost: only its id and its pid are known."""
 
 
+CONTAINED = "GAPLESS_CONTAINER"
+"""Environment variable of all that runs in a container: ``STACK/ID``. Only for who looks from
+outside: that they are ours is said by the container's labels."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One program that a look found: alive, or dead and not yet forgotten.
@@ -111,4 +116,4 @@ class Bridges(Protocol):
         """Make it, or take up the one that is there. Idempotent. Raises RuntimeFault."""
 
     async def close_bridge(self) -> None:
-        """Remove it, now or with the last program in it."""
+        """Remove it with what is left of dead programs: at once, or with the last one in it."""

@@ -306,19 +306,21 @@ def missing_secrets(stack: Stack, have: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in asked if name not in known)
 
 
-CONTAINERS = "image services need --target docker"
-WITHOUT = "say run, and neither image nor build, to go without containers"
+CONTAINERS = "images need --target docker"
+WITHOUT = "without image and build it runs on the machine"
 
 
 def packed(stack: Stack) -> tuple[Path, ...]:
-    """The services and jobs that only a target with containers can run, as paths of the file."""
+    """What only a target with containers can run, as paths of the file."""
     owners = (("service", stack.services), ("job", stack.jobs))
-    return tuple(
+    programs = tuple(
         (kind, name, "build" if owner.image is None else "image")
         for kind, tables in owners
         for name, owner in tables.items()
         if owner.packed
     )
+    stores = (("data", name, "image") for name, table in stack.data.items() if table.contained)
+    return (*programs, *stores)
 
 
 def warnings(stack: Stack, report: Report) -> tuple[Problem, ...]:

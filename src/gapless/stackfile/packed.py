@@ -16,8 +16,20 @@ def problems(stack: Stack) -> tuple[tuple[Path, str], ...]:
         *((("service", name), table) for name, table in stack.services.items()),
         *((("job", name), table) for name, table in stack.jobs.items()),
     ]
-    packed = [(path, table) for path, table in owners if table.packed]
-    return tuple(found for path, table in packed for found in _of(stack, path, table))
+    found = [one for path, table in owners if table.packed for one in _of(stack, path, table)]
+    for path, table in owners:
+        if not table.packed:
+            found += _outside(stack, path, table)
+    return tuple(found)
+
+
+def _outside(stack: Stack, path: Path, table: Service | Job) -> Iterator[tuple[Path, str]]:
+    """Programs of the machine are in no network with a store in a container."""
+    for reference in references.of(references.texts(stack, table)):
+        store = stack.data.get(reference.name) if reference.kind == "attribute" else None
+        if store is not None and store.contained:
+            place = f"${{{reference.name}.{reference.attribute}}}"
+            yield path, f"{place}: is in a container, so this has to be in one: say image or build"
 
 
 def _of(stack: Stack, path: Path, table: Service | Job) -> Iterator[tuple[Path, str]]:

@@ -89,8 +89,10 @@ class Client:
         return found
 
     async def create(self, name: str, body: Mapping[str, Any]) -> tuple[str, list[str]]:
-        """Its key, and what the engine warns of. Raises Conflict when the name is taken."""
-        answer = await self._ask("containers/create", "POST", query={"name": name}, body=body)
+        """Its key, and what the engine warns of. ``name`` "": the engine finds one. Raises
+        Conflict when the name is taken."""
+        query = {"name": name} if name else {}
+        answer = await self._ask("containers/create", "POST", query=query, body=body)
         return answer["Id"], answer.get("Warnings") or []
 
     async def start(self, key: str) -> None:

@@ -182,6 +182,8 @@ class DockerRuntime:
     async def close_bridge(self) -> None:
         """See ``Bridges.close_bridge``."""
         self.bridge = None
+        for entry in [one for one in self._entries.values() if not one.container.alive]:
+            await self._bury(entry)
         await self._tidy()
 
     def _user(self, process: Process) -> tuple[str, int | None]:
@@ -270,6 +272,7 @@ class DockerRuntime:
             first, self._swept = not self._swept, True
             if first:
                 await self._sweep(listed)
+            listed = [body for body in listed if spec.ONCE not in body["Labels"]]
             states = {body["Id"]: body["State"] for body in listed}
             known = {entry.container.key: entry for entry in self._entries.values()}
             for key in known.keys() - states.keys():
@@ -285,7 +288,9 @@ class DockerRuntime:
         names = {self.owner.name(id) for id in self._starting}
         for body in listed:
             ours = {name.removeprefix("/") for name in body["Names"]}
-            if body["State"] == seen.UNBEGUN and not ours & names:
+            if spec.ONCE in body["Labels"]:
+                await self.client.remove(body["Id"], force=True)
+            elif body["State"] == seen.UNBEGUN and not ours & names:
                 await self.client.remove(body["Id"])
 
     async def _vanished(self, entry: _Entry) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 from gapless.model.process import Address, Mount, Process
+from gapless.runtimes.base import CONTAINED
 
 STACK, HOME, ID, FACTS = "gapless.stack", "gapless.home", "gapless.id", "gapless.facts"
 """Labels: whose a container is, which program it is, and what a later look must tell (JSON)."""
+ONCE = "gapless.once"
+"""Label of a container that is no program of the stack's: see ``once``."""
 
 LONGEST = 120
 """Characters of a container's name."""
@@ -22,6 +25,8 @@ BEGINNING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "S
 SHARES, BACKGROUND = 1024, 128
 """Weights of cpu: that of everybody, and that of a program that gives way."""
 TEMPORARY = "/tmp"  # noqa: S108  # of the container, in memory
+SHARED = 256 * 1024**2
+"""Bytes of shared memory at most: the engine's 64 MB are too few for parallel queries."""
 LOG = {"Type": "json-file", "Config": {"max-size": "16m", "max-file": "3"}}
 """What the engine keeps of the output until it is in the log file, bounded. It turns bytes that are
 not UTF-8 into U+FFFD, as every reader does later; ``local`` loses the ends of long lines."""
@@ -126,12 +131,13 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
     return {
         "Image": place.image,
         **_program(process),
-        "Env": [f"{name}={value}" for name, value in _environment(process).items()],
+        "Env": [f"{name}={value}" for name, value in _environment(process, owner).items()],
         **({"WorkingDir": process.cwd or "/"} if process.cwd or not process.image else {}),
         **({"User": place.user} if place.user else {}),
         "Labels": owner.labels | {ID: process.id, FACTS: known.to_json()},
         "StopSignal": f"SIG{process.stop}",
         "Healthcheck": {"Test": ["NONE"]},
+        **_called(process, place.network),
         "HostConfig": {
             "Init": True,
             "RestartPolicy": {"Name": "no"},
@@ -143,9 +149,40 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
             "ReadonlyRootfs": not foreign,
             "Tmpfs": {} if foreign else {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
             "LogConfig": LOG,
+            "ShmSize": SHARED,
             "Mounts": _mounts(process),
             "CpuShares": shares(process.background),
             **_limits(process),
+        },
+    }
+
+
+def _called(process: Process, network: str) -> dict[str, Any]:
+    if process.alias is None:
+        return {}
+    return {"NetworkingConfig": {"EndpointsConfig": {network: {"Aliases": [process.alias]}}}}
+
+
+def errand(image: str, argv: Sequence[str], user: str, mounts: Sequence[Mount]) -> dict[str, Any]:
+    """The body of ``create`` for a program that runs to its end, with nothing but its mounts."""
+    return {
+        "Image": image,
+        "Entrypoint": list(argv[:1]),
+        "Cmd": list(argv[1:]),
+        "Env": [f"HOME={TEMPORARY}", "LC_ALL=C"],
+        "WorkingDir": "/",
+        "User": user,
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": {
+            "Init": True,
+            "NetworkMode": "none",
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "ReadonlyRootfs": True,
+            "Tmpfs": {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
+            "LogConfig": LOG,
+            "ShmSize": SHARED,
+            "Mounts": [_bind(one) for one in mounts],
         },
     }
 
@@ -179,10 +216,11 @@ def _foreign(process: Process) -> bool:
     return process.image is not None and not process.sealed
 
 
-def _environment(process: Process) -> dict[str, str]:
+def _environment(process: Process, owner: Owner) -> dict[str, str]:
+    mark = {CONTAINED: f"{owner.stack}/{process.id}"}
     if _foreign(process):
-        return dict(process.env)
-    base = {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, "LANG": "C.UTF-8"}
+        return mark | dict(process.env)
+    base = mark | {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, "LANG": "C.UTF-8"}
     if process.identity is not None:
         base |= {"USER": process.identity, "LOGNAME": process.identity}
     return base | dict(process.env)
@@ -194,10 +232,11 @@ def _mounts(process: Process) -> list[dict[str, Any]]:
     if process.address is not None and process.address.socket is not None:
         folder = str(PurePosixPath(process.address.socket).parent)
         wanted.append(Mount(folder, folder, writable=True))
-    return [
-        {"Type": "bind", "Source": m.source, "Target": m.place, "ReadOnly": not m.writable}
-        for m in sorted(wanted, key=lambda one: one.place)
-    ]
+    return [_bind(one) for one in sorted(wanted, key=lambda one: one.place)]
+
+
+def _bind(m: Mount) -> dict[str, Any]:
+    return {"Type": "bind", "Source": m.source, "Target": m.place, "ReadOnly": not m.writable}
 
 
 def _limits(process: Process) -> dict[str, Any]:

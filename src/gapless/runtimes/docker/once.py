@@ -1,0 +1,70 @@
+"""Programs that run to an end and are no part of a stack's record: what makes and checks a store.
+
+Each is a container that bears the stack's labels and no id, so that no look takes it for a program
+of the stack; one whose controller died is removed by the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from gapless.errors import RuntimeFault
+from gapless.model.process import Mount
+from gapless.runtimes.docker import spec
+from gapless.runtimes.docker.client import Client
+
+LIMIT = 120.0
+"""Seconds that one may take."""
+_POLL = 0.05
+
+
+class Once:
+    """Runs them, one container each. ``owner``: whose they are."""
+
+    def __init__(self, client: Client, owner: spec.Owner) -> None:
+        self._client = client
+        self._labels = {**owner.labels, spec.ONCE: "1"}
+
+    async def content(self, image: str) -> str:
+        """Its content (``sha256:…``), pulled where it is not here. Raises RuntimeFault."""
+        about = await self._client.image(image)
+        if about is None:
+            try:
+                await self._client.pull(image)
+            except RuntimeFault as fault:
+                raise RuntimeFault(
+                    f"{image} is not here, and no registry gave it: {fault}"
+                ) from None
+            about = await self._client.image(image)
+        if about is None:
+            raise RuntimeFault(f"image {image} is gone again")
+        return str(about["Id"])
+
+    async def once(
+        self, image: str, argv: Sequence[str], *, user: str, mounts: Sequence[Mount]
+    ) -> tuple[int, str]:
+        """(exit code, what it wrote). Raises RuntimeFault, also where it takes too long."""
+        body = spec.errand(image, argv, user, mounts) | {"Labels": self._labels}
+        key, _ = await self._client.create("", body)
+        try:
+            async with asyncio.timeout(LIMIT):
+                await self._client.start(key)
+                pieces = [piece async for piece in self._client.output(key, "0")]
+                code = await self._ended(key)
+        except TimeoutError:
+            raise RuntimeFault(f"{argv[0]}: took longer than {LIMIT:g} s") from None
+        finally:
+            await asyncio.shield(self._client.remove(key, force=True))
+        # Before each line the engine writes its time and a space.
+        lines = b"".join(pieces).decode(errors="replace").splitlines(keepends=True)
+        return code, "".join(line.partition(" ")[2] for line in lines)
+
+    async def _ended(self, key: str) -> int:
+        while True:
+            about = await self._client.inspect(key)
+            if about is None:
+                raise RuntimeFault("its container was removed by somebody else")
+            if about["State"]["Status"] not in ("created", "running"):
+                return int(about["State"]["ExitCode"])
+            await asyncio.sleep(_POLL)
