@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gapless import stackfile
 from gapless.compose import losses, outgoing
+from gapless.model.data import Data
 from gapless.model.stack import Stack
 from gapless.stackfile import shape, write
 
@@ -224,6 +225,19 @@ drain = "90s"
     kinds = {line.key: line.kind for line in outgoing.report(loaded.stack, loaded.tree)}
     assert kinds["service.web.drain"] == "refused"
     assert kinds["service.worker.drain"] == "kept"
+
+
+def test_a_store_keeps_its_image_and_the_place_of_its_files() -> None:
+    for image, place, server in [
+        ("postgres:16.4", "/var/lib/postgresql/data", None),
+        ("me:5000/postgres", "/var/lib/postgresql", None),
+        ("redis:7", "/data", "redis-server"),
+        ("valkey/valkey:9", "/data", "valkey-server"),
+    ]:
+        kind = "postgres" if "postgres" in image else "redis"
+        made = outgoing.store_tree("db", Data.model_validate({"type": kind, "image": image}))
+        assert (made["image"], made["volumes"][0]["target"]) == (image, place)
+        assert made.get("command", [None])[0] == server
 
 
 def test_each_key_of_the_language_has_a_fate() -> None:

@@ -84,6 +84,7 @@ KEYS: dict[str, Fate] = {
     "job.secrets": ("kept", "those alone are told"),
     "data.type": ("emulated", "a container with its volume: no backups, no standby, no tuning"),
     "data.version": _KEPT,
+    "data.image": ("kept", "gapless import makes a store without one of it"),
     "data.port": ("refused", "stores are reached within the stack"),
     "data.settings": _KEPT,
     "data.url": ("kept", "written out where it is referred to"),

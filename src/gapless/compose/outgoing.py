@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ def tree(stack: Stack) -> Tree:
         if store.type == "files":
             volumes[name] = {}
         elif store.runs:
-            services[name] = _store(name, store)
+            services[name] = store_tree(name, store)
             volumes[f"{name}-data"] = {}
     if any(service.http and service.route for service in stack.services.values()):
         services[EDGE] = _edge(stack)
@@ -372,23 +373,26 @@ def seconds(value: float) -> str:
     return f"{whole // 1000}s" if whole % 1000 == 0 else f"{whole}ms"
 
 
-def _store(name: str, store: Data) -> Tree:
+def store_tree(name: str, store: Data) -> Tree:
+    """A store as a service of Compose."""
     password = _password(name)
     made: Tree
     if store.type == "redis":
-        words = ["valkey-server", "--requirepass", password, "--appendonly", "yes"]
+        image = store.image or "valkey/valkey:8"
+        kind = "redis" if "redis" in image.rpartition("/")[2] else "valkey"
+        words = [f"{kind}-server", "--requirepass", password, "--appendonly", "yes"]
         for key, value in store.settings.items():
             words += [f"--{key}", _setting(value)]
         made = {
-            "image": "valkey/valkey:8",
+            "image": image,
             "command": words,
-            "environment": {"VALKEYCLI_AUTH": password},
+            "environment": {f"{kind.upper()}CLI_AUTH": password},
         }
-        test = ["CMD", "valkey-cli", "ping"]
+        test = ["CMD", f"{kind}-cli", "ping"]
         place = "/data"
     else:
         version = "" if store.version is None else f":{store.version}"
-        made = {"image": f"postgres{version}"}
+        made = {"image": store.image or f"postgres{version}"}
         if store.settings:
             made["command"] = ["postgres"]
             for key, value in store.settings.items():
@@ -398,12 +402,19 @@ def _store(name: str, store: Data) -> Tree:
         }  # fmt: skip
         test = ["CMD", "pg_isready", "-q", "-h", "localhost", "-U", USER, "-d", DATABASE]
         # From 18 on the image keeps a folder for each major version below this one.
-        old = store.version is not None and store.version < 18
+        major = store.version or _tagged(store.image)
+        old = major is not None and major < 18
         place = "/var/lib/postgresql/data" if old else "/var/lib/postgresql"
     made["volumes"] = [{"type": "volume", "source": f"{name}-data", "target": place}]
     made["healthcheck"] = {"test": test, "interval": "5s", "timeout": "3s", "retries": 10}
     made["restart"] = "unless-stopped"
     return made
+
+
+def _tagged(image: str | None) -> int | None:
+    """The major version that a tag begins with: 16 of ``postgres:16.4``."""
+    found = re.search(r":([0-9]+)[^:/]*$", (image or "").partition("@")[0])
+    return None if found is None else int(found[1])
 
 
 def _setting(value: str | int | float | bool) -> str:
