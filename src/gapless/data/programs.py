@@ -95,13 +95,10 @@ class OfImage:
 
     contained = True
 
-    def __init__(
-        self, kind: engines.Kind, place: base.Place, image: str, packed: base.Packed
-    ) -> None:
+    def __init__(self, kind: engines.Kind, place: base.Place, image: str) -> None:
         self._kind = kind
         self._place = place
         self._image = image
-        self._packed = packed
 
     async def anew(self, major: int | None) -> engines.Engine:
         content = await self._packed.content(self._image)
@@ -170,6 +167,12 @@ class OfImage:
         )
 
     @property
+    def _packed(self) -> base.Packed:
+        if self._place.packed is None:
+            raise DataFault(f"image {self._image}: there are no containers here")
+        return self._place.packed
+
+    @property
     def _user(self) -> str:
         uid = self._place.uid
         return f"{os.getuid()}:{os.getgid()}" if uid is None else f"{uid}:{uid}"
@@ -183,9 +186,8 @@ class OfImage:
 
 
 def of(kind: engines.Kind, data: Data, place: base.Place, path: str | None) -> Programs:
-    """Those of a store. Raises DataFault where its image needs containers and there are none."""
+    """Those of a store. That there are no containers for its image is told when one is needed:
+    a plan is made also where nothing could run."""
     if data.image is None:
         return OfMachine(kind, place, path)
-    if place.packed is None:
-        raise DataFault(f"image {data.image}: there are no containers here")
-    return OfImage(kind, place, data.image, place.packed)
+    return OfImage(kind, place, data.image)
