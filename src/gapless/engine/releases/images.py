@@ -71,7 +71,7 @@ class Images:
     async def known(self, stack: Stack) -> Mapping[str, str]:
         """Contents of those that the file names and that are here now; "" for one that would
         have to be pulled."""
-        return {name: await self._content(image) for name, image in named(stack).items()}
+        return {name: await self._client.content(image) for name, image in named(stack).items()}
 
     async def take(self, stack: Stack, source: Source, progress: Progress) -> Taken:
         """Contents of all, pulled or built, and kept for a release.
@@ -103,16 +103,10 @@ class Images:
         return Taken(found, given)
 
     async def _given(self, name: str, image: str, progress: Progress) -> str:
-        content = await self._content(image)
+        content = await self._client.content(image)
         if not content:
             progress(f"{name}: pulling {image}")
-            try:
-                await self._client.pull(image)
-            except RuntimeFault as fault:
-                raise RuntimeFault(
-                    f"{image} is not here, and no registry gave it: {fault}"
-                ) from None
-            content = await self._content(image)
+            content = await self._client.fetch(image)
         progress(f"{name}: {image} is {_short(content)}")
         return content
 
@@ -134,7 +128,7 @@ class Images:
                     progress(line)
             except RuntimeFault as fault:
                 raise RuntimeFault(fault.message, lines=list(last)) from None
-        content = await self._content(tag)
+        content = await self._client.content(tag)
         progress(f"{name}: its image is {_short(content)}")
         return content
 
@@ -144,10 +138,6 @@ class Images:
             number = _TAG.fullmatch(tag)
             if number is not None and int(number[1]) not in kept:
                 await self._client.untag(f"{self._repository}:{tag}")
-
-    async def _content(self, image: str) -> str:
-        about = await self._client.image(image)
-        return "" if about is None else str(about["Id"])
 
 
 @dataclass(frozen=True, slots=True)

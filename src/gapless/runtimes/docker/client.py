@@ -187,11 +187,20 @@ class Client:
         found: dict[str, Any] | None = await self._ask(f"images/{name}/json", missing=True)
         return found
 
-    async def pull(self, image: str) -> None:
-        """From its registry. Raises RuntimeFault with what the registry or the engine says."""
+    async def content(self, image: str) -> str:
+        """What an image is (``sha256:…``); "" when it is not here."""
+        about = await self.image(image)
+        return "" if about is None else str(about["Id"])
+
+    async def fetch(self, image: str) -> str:
+        """Pull it from its registry; its content. Raises RuntimeFault with what that says."""
         docker = await self.engine()
-        with _faults():
-            await docker.images.pull(image, timeout=None)
+        try:
+            with _faults():
+                await docker.images.pull(image, timeout=None)
+        except RuntimeFault as fault:
+            raise RuntimeFault(f"{image} is not here, and no registry gave it: {fault}") from None
+        return await self.content(image)
 
     async def build(
         self, archive: IO[bytes], name: str, *, query: Mapping[str, str], labels: Mapping[str, str]

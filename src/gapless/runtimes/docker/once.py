@@ -28,18 +28,7 @@ class Once:
 
     async def content(self, image: str) -> str:
         """Its content (``sha256:…``), pulled where it is not here. Raises RuntimeFault."""
-        about = await self._client.image(image)
-        if about is None:
-            try:
-                await self._client.pull(image)
-            except RuntimeFault as fault:
-                raise RuntimeFault(
-                    f"{image} is not here, and no registry gave it: {fault}"
-                ) from None
-            about = await self._client.image(image)
-        if about is None:
-            raise RuntimeFault(f"image {image} is gone again")
-        return str(about["Id"])
+        return await self._client.content(image) or await self._client.fetch(image)
 
     async def once(
         self, image: str, argv: Sequence[str], *, user: str, mounts: Sequence[Mount]
