@@ -28,6 +28,8 @@ _ODD_TEXT = r"[^ !#-\[\]-~]"
 BEGINNING = '{"time":"'
 """How every line begins; what HAProxy itself has to say does not."""
 _TEXT = "json(utf8s)"
+ID = "%[rand,hex,bytes(8,8)]" * 4
+"""128 random bits: what uuid() is made of, in a third of its time."""
 _FIELDS = (
     '"time":"%[date,utime(%Y-%m-%dT%H:%M:%S)].%[date(0,ms),concat(),bytes(10,3)]Z"',
     '"client":"%[{client}]"',
@@ -42,7 +44,8 @@ _FIELDS = (
     '"connect_ms":%Tc',
     '"response_ms":%Tr',
     '"total_ms":%Ta',
-    f'"service":"%[be_name,regsub(^{conf.FLOOR},)]"',
+    # Without the beginning that floors have (``config.FLOOR``).
+    '"service":"%[be_name,field(-1,:)]"',
     '"replica":"%[srv_name,regsub(:,@)]"',
     '"release":"%[srv_name,field(2,:),field(1,.)]"',
     '"id":"%[{id}]"',
@@ -56,7 +59,7 @@ _FIELDS = (
 
 def always(config: conf.Config) -> list[str]:
     """What the public frontend says first of all, so that refusals are logged as well."""
-    made = ["unique-id-format %[uuid()]"]
+    made = [f"unique-id-format {ID}"]
     if not config.access_log:
         return made
     return [

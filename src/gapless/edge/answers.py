@@ -44,8 +44,13 @@ class Answers:
 def headers(answers: Answers) -> list[str]:
     """For a frontend; on the edge's own answers too."""
     lines = [f"http-after-response del-header {_name(name)}" for name in answers.removed]
+    if answers.headers:
+        # Few answers have any of them, and one look at the list of names tells.
+        names = "|".join(_name(name) for name, _ in answers.headers)
+        said = f"{{ res.hdr_names -m reg -i -- {words.quote(f'(^|,)({names})(,|$)')} }}"
+        lines.append(f"http-after-response set-var(txn.said) bool(true) if {said}")
     for name, value in answers.headers:
-        found = f"{{ res.fhdr({_name(name)}) -m found }}"
+        found = f"{{ var(txn.said) -m bool }} {{ res.fhdr({_name(name)}) -m found }}"
         lines.append(
             f"http-after-response add-header {_name(name)} {words.literal(value)} unless {found}"
         )

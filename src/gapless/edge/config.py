@@ -31,9 +31,9 @@ MASTER_SOCKET = "edge-master.sock"
 HEIR_SOCKET = "edge-heir.sock"
 STATE_FILE = "edge-state"
 PUBLIC = "_public"
-FLOOR = "_floor-"
+FLOOR = "_floor:"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 13
+FORMAT = 14
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""

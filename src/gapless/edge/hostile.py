@@ -50,6 +50,11 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """What a 405 says instead. Other methods pass, but for those that are refused."""
 
 
+_LONG_URL = f"acl long-url url,length gt {LONGEST_URL}"
+_REFUSED_METHOD = "acl refused-method method CONNECT TRACE TRACK"
+BACKEND = "_refused"
+
+
 def telling(stripped: Sequence[str]) -> str:
     """An expression for the names of all headers together, with commas between."""
     return f"(^|,)({'|'.join([*TELLING, *STRIPPED, *stripped])})(,|$)"
@@ -62,11 +67,11 @@ def usual(stripped: Sequence[str], times: Sequence[str]) -> list[str]:
         f"acl plain-url url -m reg -- {words.quote(PLAIN_URL)}",
         f"acl plain-host req.fhdr(host) -m reg -- {words.quote(PLAIN_HOST)}",
         f"acl telling req.hdr_names -m reg -i -- {words.quote(telling(stripped))}",
-        f"acl long-url url,length gt {LONGEST_URL}",
+        _LONG_URL,
         # A client that says 2.0 and speaks 1.1 is neither.
         "acl new req.ver 1.1",
         "acl new fc_http_major 2",
-        "acl refused-method method CONNECT TRACE TRACK",
+        _REFUSED_METHOD,
         "http-request set-var(txn.usual) bool(true) if plain-url plain-host new !telling"
         f" !refused-method !long-url{''.join(f' !{one}' for one in times)}",
     ]
@@ -94,18 +99,33 @@ def for_frontend(stripped: Sequence[str]) -> list[str]:
         "acl one-length req.ver 1.1",
         "acl one-length fc_http_major 2",
         f"http-request set-var(txn.odd) bool(true) unless {USUAL}"
-        " or !odd-request !long-number url-form hosted spoken one-length",
-        *refusals.refuse(400, "Bad request", _ODD),
-        *refusals.refuse(
-            405,
-            "Method not allowed",
-            f"{UNUSUAL} refused-method",
-            {"Allow": ", ".join(METHODS)},
-        ),
-        *refusals.refuse(414, "URI too long", f"{UNUSUAL} long-url"),
+        " or !odd-request !long-number url-form hosted spoken one-length"
+        " !refused-method !long-url",
+        # No rule of the frontend is for it any more: see ``backend``.
+        f"http-request allow if {_ODD}",
         f"http-request del-header {words.quote(f'^({names})$')} -m reg if {UNUSUAL}",
         f"http-request del-header Upgrade if {UNUSUAL} {{ req.hdr(upgrade) -m sub -i h2c }}",
         # What it names, a server may drop: X-Forwarded-For, say.
         "http-request del-header Connection",
         f"http-request add-header Connection upgrade if {UNUSUAL} upgrade",
+    ]
+
+
+def rule() -> str:
+    """The first rule of where a request goes."""
+    return f"use_backend {BACKEND} if {_ODD}"
+
+
+def backend() -> list[str]:
+    """Where requests go that are refused. The rules that say it in so many words are here, so that
+    no other request is asked by each of them."""
+    return [
+        f"backend {BACKEND}",
+        _REFUSED_METHOD,
+        _LONG_URL,
+        *refusals.refuse(
+            405, "Method not allowed", "refused-method", {"Allow": ", ".join(METHODS)}
+        ),
+        *refusals.refuse(414, "URI too long", "long-url"),
+        *refusals.refuse(400, "Bad request", _ODD),
     ]

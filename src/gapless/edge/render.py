@@ -46,7 +46,7 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
     blocks = [_global(config), _defaults(config), _public(config), _successor(config, conf.PUBLIC)]
     if config.tls is not None:
         blocks.append(_successor(config, _OVER_TLS))
-    blocks.append(_nowhere())
+    blocks += [_nowhere(), hostile.backend()]
     socket = words.quote(f"unix@{config.run_dir}/{limits.SOCKET}", what="the run directory")
     blocks += limits.sections(config.counted, None if config.standalone else socket)
     known = words.argument(f"{config.run_dir}/{conf.FILES_MAP}")
@@ -180,6 +180,7 @@ def _public(config: Config) -> list[str]:
         *answers.headers(config.answers),
         *cors.for_answers(config.cors),
     ]
+    lines.append(hostile.rule())
     # Who has waited through a hold was none of the ordinary ones either.
     passed_on = f"{hostile.UNUSUAL} retired"
     if config.tls is not None:
