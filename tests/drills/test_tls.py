@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from gapless import errors
 from gapless.drills import base, handshakes, hello, mix, ports, run, scratch, tls
+from gapless.drills.state import Service, State
 from gapless.drills.verdict import Traffic
+from gapless.model.stack import Stack
 from tests.drills import conftest
 from tests.drills.test_drills import shape
 
@@ -55,6 +58,20 @@ def test_holds_and_then_hsts_is_sent() -> None:
         assert outcome.detail["hsts"] == "max-age=31536000; includeSubDomains"
         assert made.client.get("/v1/status")["edge"]["hsts"]
         assert shape(made.settle()) == shape(before)
+
+
+def test_needs_an_edge_that_speaks_it_and_not_only_a_file_that_says_so() -> None:
+    table = {
+        "gapless": 1,
+        "name": "secure",
+        "service": {"web": {"run": "serve ${socket}"}},
+        "edge": {"tls": "self-signed"},
+    }
+    target = base.Target(Path("gapless.toml"), None, Stack.model_validate(table))
+    runs = State(1, "http://127.0.0.1:8080", None, {"web": Service("web", 1, 1)}, (), {})
+    with pytest.raises(errors.MissingSubject, match="speaks no TLS yet"):
+        tls.subject(target, runs)
+    assert tls.subject(target, replace(runs, edge_url="https://127.0.0.1:8443"))
 
 
 def test_fails_on_planted_faults() -> None:

@@ -115,7 +115,7 @@ def test_a_folder_comes_before_all_but_what_lies_in_it() -> None:
     text = render.text(wanted)
     rules = [line.strip() for line in text.splitlines() if "use_backend" in line]
     order = [rule.split()[1] for rule in rules]
-    assert order[1:5] == [static.DATA, static.BACKEND] * 2
+    assert order[2:6] == [static.DATA, static.BACKEND] * 2
     assert "'/static/big/'" in rules[2]
     assert "!{ path -m beg -- '/static/api/' }" in rules[4]
     assert config.from_json(config.to_json(wanted)) == wanted

@@ -93,6 +93,10 @@ def subject(target: Target, state: State) -> str:
         raise errors.MissingSubject(
             "the edge speaks no TLS", hint='domains = […], or [edge] tls = "self-signed"'
         )
+    if urlsplit(state.edge_url).scheme != "https":
+        raise errors.MissingSubject(
+            "the edge speaks no TLS yet: the file asks for it", hint="gapless deploy"
+        )
     return state.edge_url
 
 
