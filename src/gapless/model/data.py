@@ -45,10 +45,10 @@ class Data(Model):
 
     @model_validator(mode="after")
     def _logical(self) -> Self:
-        if self.type == "files" and (
-            self.version or self.port or self.settings or self.url or self.image
-        ):
-            raise ValueError("files takes no version, image, port, settings or url")
-        if self.url is not None and (self.version or self.port or self.settings or self.image):
-            raise ValueError("an external store takes no version, image, port or settings")
+        if self.type == "files" and (self.version or self.port or self.settings or self.url):
+            raise ValueError("files takes no version, port, settings or url")
+        if self.url is not None and (self.version or self.port or self.settings):
+            raise ValueError("an external store takes no version, port or settings")
+        if self.image is not None and not self.runs:
+            raise ValueError("image is of a store whose server runs here")
         return self

@@ -120,6 +120,7 @@ EXAMPLES: dict[str, str] = {
     "data": '{ db = { type = "postgres" } }',
     "data.NAME.type": '"postgres"',
     "data.NAME.version": "18",
+    "data.NAME.image": '"postgres:18"',
     "data.NAME.port": "5433",
     "data.NAME.settings": "{ max_connections = 200 }",
     "data.NAME.url": '"${secret.DB_URL}"',
