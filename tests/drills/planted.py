@@ -229,8 +229,8 @@ def bad_edge() -> None:
     that answers 503 where requests should wait, and has lost its servers after a crash."""
     edited(r"option idle-close-on-response", "no option idle-close-on-response")
     edited(
-        r"http-request return status 503(.*) if maintenance",
-        "http-request silent-drop if maintenance",
+        r"http-request return status 503(.*) if (.*) maintenance",
+        r"http-request silent-drop if \2 maintenance",
     )
     edited(r"http-request lua\.gapless_hold", "http-request return status 503")
     vars(controller)["Executor"] = LosesServers
