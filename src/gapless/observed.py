@@ -180,6 +180,8 @@ class DataNode:
     ended_at: float | None = None
     stopping_at: float | None = None
     """When it was last told to stop; None once it has."""
+    served: bool = True
+    """Whether a program of ours serves it: none does files, or what is elsewhere."""
     stale: bool = False
     """Its table has changed since the server was told: settings may be put in force."""
 

@@ -17,7 +17,7 @@ from gapless.core import simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.engine import rollouts, wishes
-from gapless.observed import Edge
+from gapless.observed import DataNode, Edge
 from tests.core import worlds
 
 PLANS = Path(__file__).parents[1] / "plans"
@@ -127,5 +127,7 @@ def test_planted_who_closes_it_too_early_is_seen() -> None:
     down = replace(world, desired=wishes.down(world.desired))
     first = reconcile(down).steps
     assert "network close" not in [step.text for step in first]
-    gone = replace(down.observed, replicas=(), edge=Edge(), data={})
+    # Files are there as ever: there is no program to wait for, nor to stop.
+    files = {"site": DataNode("site", "files", "ready", served=False)}
+    gone = replace(down.observed, replicas=(), edge=Edge(), data=files)
     assert [s.text for s in reconcile(replace(down, observed=gone)).steps] == ["network close"]

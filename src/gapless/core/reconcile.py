@@ -63,7 +63,7 @@ def _network(agenda: plan.Agenda, world: World) -> bool:
 
 def _all_gone(world: World) -> bool:
     seen = world.observed
-    stores = any(node.state in ("starting", "ready") for node in seen.data.values())
+    stores = any(n.served and n.state in ("starting", "ready") for n in seen.data.values())
     return not (seen.replicas or stores or seen.edge.state in ("starting", "running"))
 
 
@@ -183,7 +183,7 @@ def _data(agenda: plan.Agenda, world: World) -> None:
         if name in wanted:
             _start_store(agenda, world, name)
             continue
-        unused = node.state in ("ready", "starting") and _unused(world)
+        unused = node.served and node.state in ("ready", "starting") and _unused(world)
         if unused and _may_stop(agenda, name, node.stopping_at):
             agenda.do(plan.StopData(name, cause="nothing uses it"))
 

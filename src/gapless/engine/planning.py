@@ -47,7 +47,7 @@ class Planning:
         observed = self.c.observed
         for added in extra.values():
             nodes = {
-                name: DataNode(name, table.type, "absent")
+                name: DataNode(name, table.type, "absent", served=table.runs)
                 for name, table in added.data.items()
                 if name not in observed.data
             }

@@ -44,7 +44,7 @@ class StoreWatch:
     ) -> observed.DataNode:
         """What is known of one store right now; starts and stops its probing."""
         known = self._known.setdefault(name, _Known())
-        seen = observed.DataNode(name, table.type, "absent", _address(store))
+        seen = observed.DataNode(name, table.type, "absent", _address(store), served=table.runs)
         if not store.created():
             self._stop(known)
             return seen
