@@ -73,6 +73,7 @@ def test_replicas_follow_the_load(monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = drilled(None, monkeypatch)
     assert outcome.reasons == ()
     assert outcome.traffic.handovers >= 3
+    assert outcome.detail["fell_s"] >= spike.EARLY
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,8 @@ def attack(probes: scratch.Scratch, wanted: int) -> Outcome:
         followed, peak, whole = _spike(probes, chosen, watch, wanted - low.requests)
         low.mark("after")
         held, _ = watch.wait(EARLY - (time.monotonic() - watch.spiked))
-        fell = watch.until(lambda: watch.counts[-1] < EXPECTED, WINDOW + FOLLOW)
+        left = watch.until(lambda: watch.counts[-1] < EXPECTED, WINDOW + FOLLOW)
+        fell = None if left is None else time.monotonic() - watch.spiked
         watch.until(lambda: watch.counts[-1] <= FLOOR, WINDOW + FOLLOW)
         after = probes.settle()
         whole.merge(low.finish(30.0))
