@@ -40,16 +40,19 @@ class Row:
         return asdict(self)
 
 
-def load(port: int) -> specs.Spec:
+def load(port: int, *, post: str = "/", slow: str = "/slow") -> specs.Spec:
     """Open loop, so that everybody gets the same requests however badly it does: 500 a second,
-    on kept connections and on new ones, GET and POST, and four that take a second."""
+    on kept connections and on new ones, GET and POST, and four that take a second.
+
+    ``post``, ``slow``: where the application takes these.
+    """
     return specs.Spec(
         url=f"http://127.0.0.1:{port}",
         streams=(
             specs.Stream(name="GET kept", path="/", clients=24, rate=300),
             specs.Stream(name="GET", path="/", clients=12, rate=100, keep_alive=False),
-            specs.Stream(name="POST kept", path="/", method="POST", clients=12, rate=100),
-            specs.Stream(name="slow", path="/slow", clients=12, rate=4, slow=True),
+            specs.Stream(name="POST kept", path=post, method="POST", clients=12, rate=100),
+            specs.Stream(name="slow", path=slow, clients=12, rate=4, slow=True),
         ),
         seconds=BEFORE + LIMIT + AFTER + 30,
         timeout=10.0,

@@ -19,15 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import machine
+from bench import compare, machine
 from gapless import errors
 from gapless.drills import generator, probe_app
 from gapless.drills import spec as specs
 from gapless.edge import binary
 
 REPLICAS = 3
-BEFORE = AFTER = 3.0
-LIMIT = 90.0
 STACK = """
 gapless = 1
 name = "bench-containers"
@@ -90,19 +88,8 @@ class Row:
 
 
 def load(port: int) -> specs.Spec:
-    """Open loop: the same requests for everybody, however badly it does."""
-    return specs.Spec(
-        url=f"http://127.0.0.1:{port}",
-        streams=(
-            specs.Stream(name="GET kept", path="/", clients=24, rate=300),
-            specs.Stream(name="GET", path="/", clients=12, rate=100, keep_alive=False),
-            specs.Stream(name="POST kept", path="/echo", method="POST", clients=12, rate=100),
-            specs.Stream(name="slow", path="/slow?s=1", clients=12, rate=4, slow=True),
-        ),
-        seconds=BEFORE + LIMIT + AFTER + 30,
-        timeout=10.0,
-        keep_failures=100,
-    )
+    """What the peers on the machine get, at the probe service's paths."""
+    return compare.load(port, post="/echo", slow="/slow?s=1")
 
 
 class Gapless:
@@ -239,11 +226,11 @@ def measure(peer: Gapless | Plain) -> Row:
     """One replacement of all replicas under load."""
     with generator.Load(load(peer.port)) as running:
         running.until(requests=1, seconds=10)
-        time.sleep(BEFORE)
+        time.sleep(compare.BEFORE)
         begun = time.monotonic()
         peer.deploy()
         seconds = time.monotonic() - begun
-        time.sleep(AFTER)
+        time.sleep(compare.AFTER)
         measured = running.finish()
     whole = measured.total()
     slow = [count for phase in measured.phases.values() for count in phase.values() if count.slow]

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import containers, machine
+from bench import compare, containers, machine
 from gapless import errors
 from gapless.drills import generator
 
@@ -102,12 +102,12 @@ class Stand:
         before = self.ready()
         with generator.Load(containers.load(self.ours.port)) as running:
             running.until(requests=1, seconds=10)
-            time.sleep(containers.BEFORE)
+            time.sleep(compare.BEFORE)
             begun = time.monotonic()
             strike()
             machine.until("all ready", lambda: bool(self.ready()), BACK)
             seconds = time.monotonic() - begun
-            time.sleep(containers.AFTER)
+            time.sleep(compare.AFTER)
             measured = running.finish()
         whole, after = measured.total(), self.ready()
         kept = sum(after.get(id) == key for id, key in before.items())
