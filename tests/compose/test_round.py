@@ -157,10 +157,10 @@ def _data(draw: st.DrawFn, store: str, tree: dict[str, Any]) -> dict[str, Any] |
         return {"type": "files"} if "${files.path}" in str(tree) else None
     if store == "cache":
         settings_ = draw(st.sampled_from([{}, {"maxmemory": "100mb"}]))
-        return {"type": "redis"} | ({"settings": settings_} if settings_ else {})
-    table: dict[str, Any] = {"type": "postgres"}
-    if draw(st.booleans()):
-        table["version"] = draw(st.integers(12, 18))
+        image = draw(st.sampled_from(["redis:7", "valkey/valkey", "me:5000/valkey/valkey:8.1"]))
+        return {"type": "redis", "image": image} | ({"settings": settings_} if settings_ else {})
+    images = ["postgres", "postgres:16.4-alpine", "me:5000/postgres@sha256:" + "0" * 64]
+    table: dict[str, Any] = {"type": "postgres", "image": draw(st.sampled_from(images))}
     if draw(st.booleans()):
         table["settings"] = {"max_connections": "200", "work_mem": "8MB"}
     return table
@@ -225,6 +225,30 @@ drain = "90s"
     kinds = {line.key: line.kind for line in outgoing.report(loaded.stack, loaded.tree)}
     assert kinds["service.web.drain"] == "refused"
     assert kinds["service.worker.drain"] == "kept"
+
+
+def test_what_only_newer_readers_take_for_a_number_stays_a_text() -> None:
+    for value in ("0E0", "0o17", "1e3", "~", "null", "yes", "012", "1_0", ".inf", "1:30"):
+        table = {"image": "web", "env": {"A": value}}
+        tree = {"gapless": 1, "name": "shop", "service": {"web": table}}
+        stack = stackfile.parse(write.document(tree)).stack
+        again = imported(outgoing.text(stack, outgoing.report(stack, tree))).stack
+        assert again.services["web"].env == {"A": value}
+
+
+def test_a_store_of_the_machine_comes_back_in_a_container() -> None:
+    tree = {
+        "gapless": 1,
+        "name": "shop",
+        "service": {"web": {"image": "web", "env": {"DB": "${db.url}", "CACHE": "${cache.url}"}}},
+        "data": {"db": {"type": "postgres", "version": 16}, "cache": {"type": "redis"}},
+    }
+    stack = stackfile.parse(write.document(tree)).stack
+    again = imported(outgoing.text(stack, outgoing.report(stack, tree))).stack
+    assert again.services == stack.services
+    assert {name: (store.image, store.version) for name, store in again.data.items()} == {
+        "db": ("postgres:16", None), "cache": ("valkey/valkey:8", None),
+    }  # fmt: skip
 
 
 def test_a_store_keeps_its_image_and_the_place_of_its_files() -> None:

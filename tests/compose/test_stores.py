@@ -39,8 +39,9 @@ volumes: {pg: }
 def test_stores_become_data_and_their_addresses_references() -> None:
     made = imported(STORES)
     data = made.stack.data
-    assert {name: (d.type, d.version) for name, d in data.items()} == {
-        "db": ("postgres", 16), "cache": ("redis", None),
+    assert {name: (d.type, d.image, d.version) for name, d in data.items()} == {
+        "db": ("postgres", "docker.io/library/postgres:16.2-alpine", None),
+        "cache": ("redis", "valkey/valkey:8", None),
     }  # fmt: skip
     assert data["db"].settings == {"max_connections": "200"}
     assert data["cache"].settings == {"maxmemory": "100mb"}
@@ -58,6 +59,11 @@ def test_stores_become_data_and_their_addresses_references() -> None:
         "OTHER_USER": "shop",
     }
     assert "s3cret" not in made.result.text + json.dumps([line.text for line in made.result.lines])
+    assert made.kind("services.db.image") == made.kind("services.cache.image") == "kept"
+    assert made.result.warned == (
+        "db begins empty: docker compose exec -T db pg_dump --no-owner -U shop shop | "
+        "gapless connect db",
+    )
     assert made.kind("services.db.volumes[1]") == "refused"
     assert made.kind("services.db.ports[0]") == "emulated"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from tests.real import test_docker
 from tests.real.standing import open_folder
 from tests.real.test_docker import gapless, living
 from tests.runtimes import docker_bench
@@ -16,6 +17,7 @@ from gapless.drills import ports
 from gapless.runtimes.docker import spec
 from gapless.runtimes.docker.client import Client
 
+STORES = ("localhost/postgres:18", "localhost/valkey:9")
 FILE = """\
 name: imported
 services:
@@ -36,6 +38,12 @@ services:
     <<: *program
     command: python3 -m http.server 8000 --directory /site/below
     deploy: {{replicas: 1}}
+    environment: {{DB: "postgresql://app:s3cret@db/app", CACHE: "redis://cache:6379"}}
+  db:
+    image: {stores[0]}
+    environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD: s3cret}}
+    volumes: ["kept:/var/lib/postgresql/data"]
+  cache: {{image: "{stores[1]}"}}
   migrate:
     image: {image}
     command:
@@ -50,7 +58,7 @@ services:
     environment: {{WORD: "${{WORD:-hello}}", API_TOKEN: hunter2-abc}}
     volumes: ["site:/site"]
     restart: "no"
-volumes: {{site: }}
+volumes: {{site: , kept: }}
 """
 CONF = """\
 upstream web { server web:8000; }
@@ -60,6 +68,18 @@ server {
   location /api { proxy_pass http://api:8000; }
 }
 """
+SAID = 'print(*(f"{name}:{found[name]}" for name in ("db", "cache")))'
+ASK = f"{test_docker.ASK}\n{SAID}"
+
+
+async def tagged() -> tuple[str, str]:
+    """One image of both servers, by names that an import takes for theirs."""
+    made = await asyncio.to_thread(docker_bench.stores_image)
+    client = Client()
+    for name in STORES:
+        await client.tag(made, *name.rsplit(":", 1))
+    await client.close()
+    return STORES
 
 
 @pytest.fixture
@@ -74,23 +94,32 @@ async def test_an_imported_stack_comes_up_and_answers(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = await asyncio.to_thread(docker_bench.python_image)
+    stores = await tagged()
     port = ports.reserve()
-    (folder / "compose.yaml").write_text(FILE.format(image=image, port=port))
+    text = FILE.format(image=image, port=port, stores=stores)
+    (folder / "compose.yaml").write_text(text)
     (folder / "nginx.conf").write_text(CONF)
     _, said = await gapless(folder, "import", "compose.yaml", well=True)
     assert "refused" not in said
     assert "API_TOKEN: its value is at compose.yaml:" in said
-    assert "hunter2" not in (folder / "gapless.toml").read_text()
+    made = (folder / "gapless.toml").read_text()
+    assert "hunter2" not in made and "s3cret" not in made
+    assert f'image = "{stores[0]}"' in made and f'image = "{stores[1]}"' in made
+    assert "docker compose exec -T db pg_dump --no-owner -U app app | gapless connect db" in said
     code, said = await gapless(folder, "check", "--target", "docker")
     assert (code, "gapless secret set API_TOKEN" in said) == (2, True)
     monkeypatch.setenv("API_TOKEN", "hunter2-abc")
     await gapless(folder, "check", "--target", "docker", well=True)
     await gapless(folder, "up", "-d", "--target", "docker", well=True)
-    assert set(await living("imported")) == {"web.1@r1", "web.2@r1", "api.1@r1"}
+    assert set(await living("imported")) == {
+        "web.1@r1", "web.2@r1", "api.1@r1", "data.db", "data.cache",
+    }  # fmt: skip
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         for path, name in (("/", "/site/index.html"), ("/api/", "/site/below/api/index.html")):
             async with session.get(path) as got:
                 assert await got.text() == f"{name} $ hello hunter2-abc"
+    _, said = await gapless(folder, "run", "api", "--", "python3", "-c", ASK, well=True)
+    assert said.splitlines()[-1] == "db:R cache:+OK"
     await gapless(folder, "down", well=True)
     client = Client()
     assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left

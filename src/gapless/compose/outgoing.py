@@ -12,6 +12,7 @@ import yaml
 
 from gapless import errors
 from gapless.compose import losses
+from gapless.compose.tree import kind_of
 from gapless.model.data import Data
 from gapless.model.image import Build, Volume
 from gapless.model.service import Job, Service
@@ -62,8 +63,20 @@ def text(stack: Stack, lines: Iterable[Line]) -> str:
         *(_comment(line) for line in lines if line.kind != "kept" or line.text),
         "",
     ]
-    body = yaml.safe_dump(tree(stack), sort_keys=False, width=98)
+    body = yaml.dump(tree(stack), Dumper=_Dumper, sort_keys=False, width=98)
     return "\n".join(head) + "\n" + body
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes also what only newer readers take for a number: ``0E0``, ``0o17``."""
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = None if kind_of(value) == "str" else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def _comment(line: Line) -> str:

@@ -18,6 +18,7 @@ from gapless.compose.draft import Draft, Told
 from gapless.compose.forms import text
 from gapless.compose.ledger import Kind
 from gapless.compose.tree import Map, Node, Scalar, Seq
+from gapless.model import image as images
 
 POSTGRES = frozenset({"postgres", "postgresql"})
 REDIS = frozenset({"redis", "valkey"})
@@ -233,12 +234,17 @@ def table(draft: Draft, store: Store) -> dict[str, object]:
     name, ledger = draft.names[store.service], draft.ledger
     items = draft.items(store.service)
     made: dict[str, object] = {"type": store.kind}
-    if store.version is not None and store.kind == "postgres":
+    named = draft.value(items["image"], "image").strip()
+    if re.fullmatch(images.IMAGE_FORM, named):
+        made["image"] = named
+    elif store.version is not None and store.kind == "postgres":
         made["version"] = store.version
-    ledger.kept(items.get("image"), f"[data.{name}] of type {store.kind}")
+    ledger.kept(items["image"], f"[data.{name}] of type {store.kind}, in a container")
     settings = dict(_settings(draft, store))
     if settings:
         made["settings"] = settings
+    if "volumes" in items:
+        draft.warned.append(_kept_there(name, store))
     for key, node in items.items():
         if key in ("image", "command"):
             continue
@@ -250,6 +256,15 @@ def table(draft: Draft, store: Store) -> dict[str, object]:
             command, "emulated", "what it sets is in settings, as far as it is yours to set"
         )
     return made
+
+
+def _kept_there(name: str, store: Store) -> str:
+    """How what the old server has comes into the new one."""
+    old = f"docker compose exec -T {store.service}"
+    if store.kind == "redis":
+        return f"{name} begins empty: what its old volume has is not moved"
+    dumped = f"{old} pg_dump --no-owner -U {shlex.quote(store.user)} {shlex.quote(store.database)}"
+    return f"{name} begins empty: {dumped} | gapless connect {name}"
 
 
 _OTHERS: tuple[Kind, str] = ("emulated", "gapless operates the store itself")

@@ -236,7 +236,7 @@ class _Builder:
             return
         tag = self._tag(event.tag, line)
         plain = not event.style and event.tag is None
-        kind = _kind(event.value) if plain and event.implicit[0] else "str"
+        kind = kind_of(event.value) if plain and event.implicit[0] else "str"
         if event.tag and event.tag.startswith(_CORE):
             kind = event.tag.removeprefix(_CORE)
             kind = kind if kind in ("str", "int", "float", "bool", "null") else "str"
@@ -334,7 +334,8 @@ def _all(node: Node) -> Iterator[Node]:
         todo += children(here)
 
 
-def _kind(text: str) -> str:
+def kind_of(text: str) -> str:
+    """What a plain scalar is: str, int, float, bool or null."""
     if text in _NULLS:
         return "null"
     if text in _BOOLS:
