@@ -113,7 +113,7 @@ class Edge(Program):
             maxconn=CONNECTIONS,
             threads=THREADS,
         )
-        return [*self._edge.process(wanted).argv]
+        return [*asyncio.run(self._edge.process(wanted)).argv]
 
     def start(self, folder: machine.Folder, replicas: Replicas) -> None:
         super().start(folder, replicas)

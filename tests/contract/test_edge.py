@@ -100,7 +100,7 @@ class Fake:
         return FakeEdge(self.desk)
 
     async def start(self, members: tuple[base.Member, ...] = ()) -> None:
-        self.edge().process(self.config, members)
+        await self.edge().process(self.config, members)
 
     async def stop(self) -> None:
         self.desk.stop()

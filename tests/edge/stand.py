@@ -19,7 +19,7 @@ from aiohttp import web
 from gapless import observed
 from gapless.drills import ports
 from gapless.edge import base, config, haproxy
-from gapless.model.process import Address
+from gapless.model.process import Address, Process
 
 PATIENCE = 20.0
 
@@ -146,11 +146,13 @@ class Stand:
         return haproxy.HAProxyEdge(self.root / "home", self.root / "run", "demo")
 
     async def start(self, members: tuple[base.Member, ...] = ()) -> None:
-        self._spawn(members)
+        await self._spawn(members)
         await until(self._runs, "the edge runs")
 
-    def _spawn(self, members: tuple[base.Member, ...]) -> None:
-        process = self.edge.process(self.config, members)
+    async def _spawn(self, members: tuple[base.Member, ...]) -> None:
+        self._begin(await self.edge.process(self.config, members))
+
+    def _begin(self, process: Process) -> None:
         with (self.root / "edge.log").open("ab") as log:
             self.child = subprocess.Popen(process.argv, cwd=process.cwd, stdout=log, stderr=log)
 

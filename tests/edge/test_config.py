@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,7 +166,7 @@ def test_haproxy_itself_finds_nothing_wrong(tmp_path: Path, path: str, address: 
     servers = [config.Server("web.1", "web", Address(socket=f"/{address}"), "token")]
     files.prepare(tmp_path, tmp_path, wanted)
     try:
-        files.install(binary.find(), tmp_path, tmp_path, wanted, servers)
+        _in_force(tmp_path, wanted, servers)
     except UsageError:
         return
     except EdgeRefused as refused:  # a socket path may be too long or hold what HAProxy dislikes
@@ -202,7 +203,7 @@ def test_haproxy_has_no_warning_about_a_rich_configuration(tmp_path: Path) -> No
     )
     files.prepare(tmp_path, tmp_path, wanted)
     servers = [config.Server("web.1@r1", "web", Address(host="127.0.0.1", port=9), "t", False)]
-    files.install(binary.find(), tmp_path, tmp_path, wanted, servers)
+    _in_force(tmp_path, wanted, servers)
     done = subprocess.run(
         [str(binary.find()), "-c", "-f", str(tmp_path / files.TEXT)],
         check=True,
@@ -249,9 +250,15 @@ def _lists(tmp_path: Path) -> config.Config:
     )
 
 
+def _in_force(place: Path, wanted: config.Config, servers: Sequence[config.Server]) -> None:
+    draft = files.draft(place, place, wanted, servers)
+    files.check(binary.find(), draft)
+    files.enforce(place, wanted)
+
+
 def _install(tmp_path: Path, wanted: config.Config) -> str:
     files.prepare(tmp_path, tmp_path, wanted)
-    files.install(binary.find(), tmp_path, tmp_path, wanted, ())
+    _in_force(tmp_path, wanted, ())
     return render.text(wanted)
 
 

@@ -300,7 +300,7 @@ def test_it_needs_its_certificate_to_start(tmp_path: Path) -> None:
         async with secure() as place:
             (place.root / "certificates" / f"{NAME}.pem").unlink()
             with pytest.raises(EdgeRefused, match=rf"{NAME}\.pem"):
-                place.edge.process(place.config)
+                await place.edge.process(place.config)
 
     asyncio.run(attempt())
 

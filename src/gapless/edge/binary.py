@@ -18,6 +18,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from gapless import errors
@@ -173,7 +174,7 @@ def _probe(binary: str, _changed: int, _size: int) -> str | None:
     with tempfile.TemporaryDirectory(prefix="gapless-probe-") as place:
         path = Path(place) / "s"
         text = Path(place) / "probe.cfg"
-        text.write_text(_PROBE.format(socket=path))
+        text.write_text(probe(path))
         try:
             child = subprocess.Popen(
                 [binary, "-db", "-f", str(text)],
@@ -184,18 +185,29 @@ def _probe(binary: str, _changed: int, _size: int) -> str | None:
         except OSError as error:
             return f"cannot be run: {error.strerror}"
         try:
-            answer = _asked(path, child)
+            answer = asked(path, lambda: child.poll() is not None, _PATIENCE)
         finally:
             child.kill()
             child.wait()
+    return verdict(answer)
+
+
+def probe(path: Path) -> str:
+    """A configuration that shows at a Unix socket what a program can do: see ``asked``."""
+    return _PROBE.format(socket=path)
+
+
+def verdict(answer: str | None) -> str | None:
+    """Why a program that gave this answer (None: none) will not do; None: it will."""
     if answer is None:
         return "does not start, is not HAProxy, or has no Lua"
     return None if "New server registered." in answer else answer.strip() or "answered nothing"
 
 
-def _asked(path: Path, child: subprocess.Popen[bytes]) -> str | None:
-    deadline = time.monotonic() + _PATIENCE
-    while time.monotonic() < deadline and child.poll() is None:
+def asked(path: Path, ended: Callable[[], bool], patience: float) -> str | None:
+    """Its answer; None: none within so many seconds, or before its end. Blocking."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline and not ended():
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(_PATIENCE)
             try:

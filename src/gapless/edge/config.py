@@ -29,6 +29,8 @@ from gapless.model.stack import Stack
 STATS_SOCKET = "edge.sock"
 MASTER_SOCKET = "edge-master.sock"
 HEIR_SOCKET = "edge-heir.sock"
+FOLDER = "e"
+"""Of the run directory: the sockets of an edge in a container, and what it reads beside them."""
 STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor:"
@@ -136,8 +138,20 @@ class Config:
     """The HAProxy that the file names."""
     epoch: int = 0
     """How often it was restarted by hand."""
+    image: str = ""
+    """The content of the image that it runs in; "": it is a program of the machine."""
     program: str = ""
     """What that program is (``binary.identity``): another one takes over by a reload, too."""
+
+    @property
+    def becomes(self) -> int | None:
+        """Whom a worker has to become; None: from an image it is started as ``uid`` right away."""
+        return None if self.image else self.uid
+
+    @property
+    def reader(self) -> int | None:
+        """The group that may read what is written for it; None: its owner alone does."""
+        return self.uid if self.image else None
 
     @property
     def counted(self) -> limiting.Limits:

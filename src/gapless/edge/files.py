@@ -20,15 +20,25 @@ _KEPT = "edge-{}.json"
 NO_STATE = "1\n"
 """The states of no server, as HAProxy reads them: the version of the format."""
 _CHECK_SECONDS = 30.0
+BACKLOG = 1024
+"""Connections that wait while HAProxy is not there yet; then it says itself how many."""
 
 
-def write(path: Path, text: str) -> None:
-    """Write a file whole or not at all, readable by its owner alone. Raises EnvironmentFault."""
+def write(path: Path, text: str, reader: int | None = None) -> None:
+    """Write a file whole or not at all, readable by its owner alone, or by the group ``reader``.
+
+    Raises EnvironmentFault.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        # Others may make files there: what lies in the way is removed, and never followed.
+        draft.unlink(missing_ok=True)
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w") as file:
             file.write(text)
+            if reader is not None:
+                os.fchown(file.fileno(), -1, reader)
+                os.fchmod(file.fileno(), 0o640)
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
@@ -49,6 +59,8 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
     for folder in (home, run):
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if config.reader is not None:
+                _lend(folder, config.reader, binds=folder == run)
         except OSError as error:
             raise errors.EnvironmentFault(
                 f"{folder}: cannot be made: {error.strerror}",
@@ -61,21 +73,44 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
         )
     for name in (conf.MAINTENANCE_LIST, conf.RETIRED_LIST, conf.HOLD_MAP, conf.FILES_MAP):
         if not (run / name).exists():
-            write(run / name, "")
+            write(run / name, "", config.reader)
     if config.tls is not None:
         tls.not_possible({"run directory": str(run), "state directory": config.tls.folder})
-        write(run / tls.LIST, tls.listing(config.tls))
+        write(run / tls.LIST, tls.listing(config.tls), config.reader)
         if not (run / tls.CHALLENGES).exists():
-            write(run / tls.CHALLENGES, "")
-    write(run / conf.HOLD_SCRIPT, script("hold.lua"))
-    write(run / bodies.SCRIPT, script("body.lua"))
+            write(run / tls.CHALLENGES, "", config.reader)
+        _lend_certificates(config.tls, config.reader)
+    write(run / conf.HOLD_SCRIPT, script("hold.lua"), config.reader)
+    write(run / bodies.SCRIPT, script("body.lua"), config.reader)
     if config.maintenance_page is not None:
         if len(config.maintenance_page.encode()) > conf.PAGE_LIMIT:
             raise errors.UsageError(
                 f"edge: the maintenance page is larger than {conf.PAGE_LIMIT} bytes",
                 hint="write styles and pictures shorter, or link to them elsewhere",
             )
-        write(run / conf.MAINTENANCE_PAGE, config.maintenance_page)
+        write(run / conf.MAINTENANCE_PAGE, config.maintenance_page, config.reader)
+
+
+def _lend(folder: Path, reader: int, *, binds: bool) -> None:
+    """Let an account find its files in a folder; ``binds``: and make sockets beside them, which is
+    all that it can remove there again. Raises OSError."""
+    if binds:
+        os.chown(folder, -1, reader)
+    folder.chmod(0o3770 if binds else 0o711)
+
+
+def _lend_certificates(wanted: tls.Tls, reader: int | None) -> None:
+    """What another hand writes owner-only, and an edge without rights has to read."""
+    if reader is None:
+        return
+    try:
+        Path(wanted.folder).chmod(0o711)
+        for name in wanted.certificates:
+            path = Path(tls.file(wanted.folder, name))
+            os.chown(path, -1, reader)
+            path.chmod(0o640)
+    except OSError as error:
+        raise errors.EnvironmentFault(f"{error.filename}: {error.strerror}") from None
 
 
 def hand_over(path: Path, uid: int | None) -> None:
@@ -92,21 +127,25 @@ def hand_over(path: Path, uid: int | None) -> None:
         raise errors.EnvironmentFault(f"{path}: cannot be given away: {error.strerror}") from None
 
 
-def install(
-    program: Path, home: Path, run: Path, config: conf.Config, servers: Sequence[conf.Server]
-) -> None:
-    """Write the text, have HAProxy check it, and only then put it in force.
-
-    Raises EdgeRefused with HAProxy's own line; the text before it stays.
-    """
+def draft(home: Path, run: Path, config: conf.Config, servers: Sequence[conf.Server]) -> Path:
+    """The text, written down to be checked; the one in force stays until ``enforce``."""
     text = render.text(config, servers)
     if not (run / conf.STATE_FILE).exists():
-        write(run / conf.STATE_FILE, NO_STATE)
-    draft = home / f"{TEXT}.new"
-    write(draft, text)
-    check(program, draft)
+        write(run / conf.STATE_FILE, NO_STATE, config.reader)
+    path = home / f"{TEXT}.new"
+    write(path, text, config.reader)
+    return path
+
+
+def enforce(home: Path, config: conf.Config) -> None:
+    """What ``draft`` wrote is what is read from now on."""
     write(home / _KEPT.format(conf.digest(config)), conf.to_json(config))
-    draft.replace(home / TEXT)
+    (home / f"{TEXT}.new").replace(home / TEXT)
+
+
+def enforced(home: Path, config: conf.Config) -> bool:
+    """Whether a text of this configuration was checked before, and no other is in force since."""
+    return (home / _KEPT.format(conf.digest(config))).exists()
 
 
 def check(program: Path, path: Path) -> None:
@@ -125,15 +164,19 @@ def check(program: Path, path: Path) -> None:
             f"edge: {program} cannot check a configuration: {error}"
         ) from None
     if done.returncode != 0:
-        answer = done.stderr.decode(errors="replace")
-        alerts = re.findall(r"\[ALERT\]\s*\(\d+\)\s*:\s*(?:config\s*:\s*)?(.+)", answer)
-        fault = alerts[0].strip() if alerts else answer.strip()[-300:]
-        raise errors.EdgeRefused(
-            f"edge: HAProxy refused its configuration: {fault}",
-            hint=f"look at it in {path}",
-            command=" ".join(command),
-            answer=answer,
-        )
+        raise refused(command, path, done.stderr.decode(errors="replace"))
+
+
+def refused(command: Sequence[str], path: Path, answer: str) -> errors.EdgeRefused:
+    """The fault of a configuration of which HAProxy said that."""
+    alerts = re.findall(r"\[ALERT\]\s*\(\d+\)\s*:\s*(?:config\s*:\s*)?(.+)", answer)
+    fault = alerts[0].strip() if alerts else answer.strip()[-300:]
+    return errors.EdgeRefused(
+        f"edge: HAProxy refused its configuration: {fault}",
+        hint=f"look at it in {path}",
+        command=" ".join(command),
+        answer=answer,
+    )
 
 
 def known(home: Path, digest: str) -> conf.Config:
@@ -176,20 +219,41 @@ def check_port(bind: str, program: str | None = None) -> None:
 
     Raises EnvironmentFault, naming the address.
     """
+    port = int(bind.rpartition(":")[2])
+    try:
+        _bound(bind).close()
+    except OSError as error:
+        if isinstance(error, PermissionError) and lowports.allowed(port, program):
+            return  # we may not, the program may
+        raise _barred(bind, port, error) from None
+
+
+def listener(bind: str) -> socket.socket:
+    """One that listens there. Raises EnvironmentFault, naming the address."""
+    try:
+        return _bound(bind)
+    except OSError as error:
+        raise _barred(bind, int(bind.rpartition(":")[2]), error) from None
+
+
+def _bound(bind: str) -> socket.socket:
     host, _, port = words.bind(bind).rpartition(":")
     host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("" if host == "*" else host, int(port)))
-            probe.listen(1)
-        except OSError as error:
-            denied = isinstance(error, PermissionError)
-            if denied and lowports.allowed(int(port), program):
-                return  # we may not, the program may
-            taken = f"see who has it with: ss -ltnp 'sport = :{port}'; or set [edge] listen"
-            raise errors.EnvironmentFault(
-                f"edge: cannot listen on {bind}: {error.strerror}",
-                hint="; or ".join(lowports.ways(int(port))) if denied else taken,
-            ) from None
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(("" if host == "*" else host, int(port)))
+        made.listen(BACKLOG)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def _barred(bind: str, port: int, error: OSError) -> errors.EnvironmentFault:
+    taken = f"see who has it with: ss -ltnp 'sport = :{port}'; or set [edge] listen"
+    denied = isinstance(error, PermissionError)
+    return errors.EnvironmentFault(
+        f"edge: cannot listen on {bind}: {error.strerror}",
+        hint="; or ".join(lowports.ways(port)) if denied else taken,
+    )

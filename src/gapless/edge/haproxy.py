@@ -23,6 +23,7 @@ from gapless.edge import (
     hold,
     keeper,
     limits,
+    programs,
     rotation,
     securing,
     static,
@@ -33,6 +34,7 @@ from gapless.edge import (
 )
 from gapless.edge import config as conf
 from gapless.model.desired import Hold
+from gapless.model.packed import Packed
 from gapless.model.process import Process
 
 PROGRAM_SECONDS = 5.0
@@ -50,9 +52,12 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         binary: str | None = None,
         *,
         keep: bool = False,
+        packed: Packed | None = None,
     ) -> None:
-        """``keep``: hold its listening sockets too, for the one after it."""
+        """``keep``: hold its listening sockets too, for the one after it. ``packed``: where it can
+        run in a container."""
         super().__init__(home, run, stack)
+        self._packed = packed
         self._program = binary
         self._breaker = breaker.Breaker()
         self._keeper = keeper.Keeper() if keep else None
@@ -65,7 +70,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
 
     # -- what it is started with ------------------------------------------------------------
 
-    def process(
+    async def process(
         self,
         config: conf.Config,
         members: tuple[base.Member, ...] = (),
@@ -78,23 +83,42 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         line, EnvironmentFault when an address is taken or no HAProxy is suitable, UsageError for
         values that cannot be written safely.
         """
+        self._move(Path(config.run_dir))
         files.prepare(self.home, self.run, config)
-        program = self._take(config)
+        source = self._source(config)
+        program = await source.take()
         inherits: tuple[str, ...] = ()
         if not files.answers(self._master):
-            inherits = self._inherits(config, giver)
-            files.write(self.run / conf.STATE_FILE, files.NO_STATE)
+            inherits = self._inherits(config, source, giver)
+            files.write(self.run / conf.STATE_FILE, files.NO_STATE, config.reader)
             self._base.unlink(missing_ok=True)
-        files.install(program, self.home, self.run, config, sums.first(config, members))
+        draft = files.draft(self.home, self.run, config, sums.first(config, members))
+        if not (config.image and files.enforced(self.home, config)):
+            # What has died is to be back at once, and its like was checked.
+            await source.check(program, draft)
+        files.enforce(self.home, config)
         master = f"{self._master},mode,600"
-        link = binary.point(self.home, program)
-        return Process(
-            id="edge",
-            argv=(str(link), "-W", "-S", master, "-f", self._text, *inherits),
-            cwd=str(self.run),
-        )
+        return source.process(program, ("-W", "-S", master, "-f", self._text, *inherits))
 
-    def _inherits(self, config: conf.Config, giver: Path | None) -> tuple[str, ...]:
+    def _move(self, run: Path) -> None:
+        """From now on its sockets are there; who was elsewhere is dead."""
+        if run != self.run:
+            for path in (self._master, self._stats):
+                path.unlink(missing_ok=True)
+            self.run = run
+
+    def _source(self, config: conf.Config) -> programs.Programs:
+        if not config.image:
+            return programs.OfMachine(self.home, self.run, config.binary or self._program)
+        if self._packed is None:
+            raise errors.EnvironmentFault(
+                "edge: its image needs containers", hint="gapless down, then up --target docker"
+            )
+        return programs.OfImage(self._packed, config.image, self.home, self.run, uid=config.reader)
+
+    def _inherits(
+        self, config: conf.Config, source: programs.Programs, giver: Path | None
+    ) -> tuple[str, ...]:
         """Arguments for one that starts; the addresses that nobody gives it are free."""
         kept: tuple[keeper.Kept, ...] = ()
         if self._keeper is not None:
@@ -103,9 +127,8 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         more = () if giver is None else keeper.given(giver, _missing(config, kept))
         place = self.run / conf.HEIR_SOCKET
         try:
-            inherits = keeper.offer(place, [*kept, *more])
-            for address in _missing(config, [*kept, *more] if inherits else ()):
-                files.check_port(address, self._program)
+            more += source.listen(_missing(config, [*kept, *more]))
+            inherits = keeper.offer(place, [*kept, *more], config.reader)
         finally:
             keeper.close(more)
         return ("-x", str(place)) if inherits else ()
@@ -123,16 +146,6 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         except errors.EnvironmentFault:
             taken = binary.taken(self.home)
             return "" if taken is None else binary.identity(taken)
-
-    def _take(self, config: conf.Config) -> Path:
-        """The program to start or to reload. Raises EnvironmentFault."""
-        try:
-            found = binary.find(config.binary or self._program)
-        except errors.EnvironmentFault:
-            if (taken := binary.taken(self.home)) is None:
-                raise
-            return taken
-        return binary.take(found, self.home)
 
     def let_go(self) -> None:
         """It is to stop, and nobody comes after it: nothing is held open for it."""
@@ -212,7 +225,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
     async def maintenance(self, on: bool) -> None:
         """For new requests from now on; kept in a file for the next worker."""
         path = self.run / conf.MAINTENANCE_LIST
-        files.write(path, "on\n" if on else "")
+        self._put(path, "on\n" if on else "")
         await self._order(wire.switch(str(path), on))
 
     async def hold(self, wanted: Hold | None) -> None:
@@ -221,7 +234,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         Old workers are only told to let go: what they still get they pass on to the present one.
         """
         path = self.run / conf.HOLD_MAP
-        files.write(path, hold.text(wanted))
+        self._put(path, hold.text(wanted))
         entry = None if wanted is None else hold.entry(wanted)
         await self._order(wire.only_entry(str(path), entry))
         for pid in (await self._known_workers()).old:
@@ -230,7 +243,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
     async def serve(self, digest: str) -> None:
         """For new requests from now on; kept in a file for the next worker."""
         path = self.run / conf.FILES_MAP
-        files.write(path, static.entry(digest))
+        self._put(path, static.entry(digest))
         await self._order(wire.only_entry(str(path), digest or None))
 
     async def reload(
@@ -244,17 +257,27 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         Members that are in rotation stay in it, the others stay out. The old configuration goes
         on when HAProxy refuses the new one (EdgeRefused).
         """
+        if Path(config.run_dir) != self.run or config.image != (await self._running()).image:
+            raise errors.EdgeRefused(
+                "edge: another image cannot take over from what runs",
+                hint="gapless down, then gapless up",
+                command="reload",
+                answer="",
+            )
         files.prepare(self.home, self.run, config)
         before = await self._known_workers()
         known = await self._servers()
         states = await self._answer(["show servers state"])
         servers = sums.members(config, members, known)
-        program = await asyncio.to_thread(self._take, config)
-        files.write(self.run / conf.STATE_FILE, states)
-        await asyncio.to_thread(files.install, program, self.home, self.run, config, servers)
-        binary.point(self.home, program)
+        source = self._source(config)
+        program = await source.take()
+        files.write(self.run / conf.STATE_FILE, states, config.reader)
+        await source.check(program, files.draft(self.home, self.run, config, servers))
+        files.enforce(self.home, config)
+        if not config.image:
+            binary.point(self.home, program)
         counted = await self.counters()
-        files.hand_over(self.run / limits.SOCKET, config.uid)
+        files.hand_over(self.run / limits.SOCKET, config.becomes)
         taken = () if giver is None else await asyncio.to_thread(self._taken, config, giver)
         with takeover.taking(self.home, self.run, program, taken):
             answer = await talk.exchange(self._master, "reload\n")

@@ -26,6 +26,8 @@ BATCH = 252
 PATIENCE = 5.0
 LONGEST = 10.0
 """Seconds for which an edge may be dead. Longer, and it is kinder to refuse than to let wait."""
+_FRESH = bytes(6)
+"""What there is to say of one that has neither namespace nor interface nor options."""
 _COUNT = struct.Struct("i")
 
 
@@ -81,8 +83,22 @@ class Keeper:
         return offer(path, self.kept)
 
 
-def offer(path: Path, kept: Sequence[Kept]) -> bool:
+def listen(addresses: Iterable[str], listener: Callable[[str], socket.socket]) -> tuple[Kept, ...]:
+    """New sockets there, as if an HAProxy had had them. ``listener`` makes one; raises what it
+    does, and then none is left."""
+    made: list[Kept] = []
+    try:
+        made += (Kept(listener(address).detach(), _FRESH) for address in addresses)
+    except BaseException:
+        close(made)
+        raise
+    return tuple(made)
+
+
+def offer(path: Path, kept: Sequence[Kept], heir: int | None = None) -> bool:
     """Give these at ``path``, once, to an HAProxy told of it by ``-x``; False: nothing was offered.
+
+    ``heir``: whom that socket is to belong to; None: us.
 
     They stay whose they are: what is given are copies.
     """
@@ -95,6 +111,8 @@ def offer(path: Path, kept: Sequence[Kept]) -> bool:
         before = os.umask(0o177)
         try:
             listener.bind(str(path))
+            if heir is not None:
+                os.chown(path, heir, heir, follow_symlinks=False)
         finally:
             os.umask(before)
         listener.listen(1)

@@ -72,7 +72,8 @@ def _path(config: Config, name: str) -> str:
 
 def _global(config: Config) -> list[str]:
     stack = words.identifier(config.stack, what="stack name")
-    worker = [] if config.uid is None else [f"uid {int(config.uid)}", f"gid {int(config.uid)}"]
+    whom = config.becomes
+    worker = [] if whom is None else [f"uid {int(whom)}", f"gid {int(whom)}"]
     return [
         "global",
         f"description 'gapless {stack} {conf.digest(config)}'",
@@ -276,7 +277,8 @@ def _inherited(config: Config, frontend: str) -> list[str]:
 
 def _owner(config: Config) -> str:
     """Whose a socket is: the worker's that is to connect to it."""
-    return "" if config.uid is None else f" uid {int(config.uid)} gid {int(config.uid)}"
+    whom = config.becomes
+    return "" if whom is None else f" uid {int(whom)} gid {int(whom)}"
 
 
 def _successor(config: Config, frontend: str) -> list[str]:

@@ -60,7 +60,7 @@ class Securing(asking.Asking):
         """
         path = self.run / tls.CHALLENGES
         lines = [f"{key} {value}" for key, value in answers.items()]
-        files.write(path, "".join(f"{line}\n" for line in lines))
+        self._put(path, "".join(f"{line}\n" for line in lines))
         orders = [wire.clear_map(str(path))]
         orders += [wire.add_map(str(path), key, value) for key, value in answers.items()]
         if problems := wire.refusals(await self._answer(orders)):

@@ -287,7 +287,8 @@ class Executor:
                 members = self._served(observed)
                 config = self._config()
                 giver = self.site.front.giver(config.addresses)
-                await self.site.runtime.start(self.site.edge.process(config, members, giver))
+                process = await self.site.edge.process(config, members, giver)
+                await self.site.runtime.start(process)
             case plan.ReloadEdge():
                 members = tuple(
                     self._as_member(r.id, r.address)

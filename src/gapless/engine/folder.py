@@ -47,7 +47,7 @@ class Folder:
                 text = "; ".join(f"[{'.'.join(map(str, path))}] {fault}" for path, fault in faults)
                 raise errors.UsageError(text)
         elif packed_here := checks.packed(loaded.stack):
-            named = ", ".join(str(path[1]) for path in packed_here)
+            named = ", ".join(".".join(map(str, path[1:-1])) or "edge" for path in packed_here)
             raise errors.UsageError(f"{named}: {checks.CONTAINERS}", hint=checks.WITHOUT)
         if keep:
             self.file = file

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 from gapless import errors, stackfile
-from gapless.data.base import Packed
 from gapless.edge import staticserver
 from gapless.edge.haproxy import HAProxyEdge
 from gapless.edge.staticserver import StaticServer
@@ -25,6 +24,7 @@ from gapless.engine.releases import Releases
 from gapless.engine.releases.images import Images
 from gapless.engine.secrets import Secrets
 from gapless.engine.site import Site
+from gapless.model.packed import Packed
 from gapless.model.stack import Stack
 from gapless.runtimes.mixed import MixedRuntime
 from gapless.runtimes.process import ProcessRuntime
@@ -48,7 +48,7 @@ def site(paths: Paths, stack: Stack, folder: Path, where: str = target.PROCESS) 
     return Site(
         paths=paths,
         runtime=runtime,
-        edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, keep=True),
+        edge=HAProxyEdge(paths.state / "edge", paths.run, paths.stack, keep=True, packed=once),
         front=Front(paths, stack.edge.binary),
         static=StaticServer(paths.state / "static", runtime.address(staticserver.ID, "socket")),
         releases=Releases(paths, runtime.identity_uid, runtime.shared_group, images),

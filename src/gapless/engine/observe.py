@@ -10,8 +10,8 @@ from dataclasses import replace
 from gapless import errors, observed
 from gapless.core import goodbye, restart
 from gapless.core import replica as states
+from gapless.edge import asking, staticserver
 from gapless.edge import config as edge_config
-from gapless.edge import staticserver
 from gapless.engine import clock, durable, jobs
 from gapless.engine.ends import Ends
 from gapless.engine.prober import LiveProber, Prober, Subject
@@ -149,7 +149,7 @@ class Observer:
     def _lost(self, program: Found) -> bool:
         """Whether a running edge can never be steered again: its socket's entry was removed."""
         old = clock.now() - program.started_at > LOST_AFTER
-        return old and not (self.site.paths.run / edge_config.MASTER_SOCKET).exists()
+        return old and not (asking.place(self.site.paths.run) / edge_config.MASTER_SOCKET).exists()
 
     def _replica(self, found: Found, edge: observed.Edge) -> observed.Replica:
         id = ReplicaId.parse(found.id)

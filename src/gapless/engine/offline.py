@@ -30,6 +30,8 @@ Status = dict[str, Any]
 Servers = Mapping[str, tuple[str, int | None]]
 """Replica id to state and requests in flight."""
 EDGE_SOCKET = "edge.sock"
+EDGE_FOLDER = "e"
+"""Of the run directory, where the edge runs in a container."""
 ANYWHERE = ("*", "0.0.0.0")  # noqa: S104  # compared only
 
 
@@ -264,7 +266,8 @@ def _serving(paths: Paths) -> Servers:
     try:
         with socket.socket(socket.AF_UNIX) as edge:
             edge.settimeout(1.0)
-            edge.connect(str(paths.run / EDGE_SOCKET))
+            inner = paths.run / EDGE_FOLDER / EDGE_SOCKET
+            edge.connect(str(inner if inner.exists() else paths.run / EDGE_SOCKET))
             edge.sendall(b"show stat -1 4 -1\n")
             answer = b"".join(iter(lambda: edge.recv(1 << 16), b""))
     except OSError:

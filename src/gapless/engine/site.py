@@ -23,9 +23,10 @@ from gapless.engine.certificates.keeper import Keeper
 from gapless.engine.front import Front
 from gapless.engine.journal import Journal
 from gapless.engine.paths import Paths
-from gapless.engine.releases import recipe
+from gapless.engine.releases import images, recipe
 from gapless.model.data import Data
 from gapless.model.desired import Generation
+from gapless.model.packed import Packed
 from gapless.model.process import Address, Bridge, Mount, Process, ReplicaId
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
@@ -60,8 +61,8 @@ class Site:
     """Stores whose table has changed since their server was told."""
     folder: Path = Path()
     """Where the stack file is."""
-    packed: data_base.Packed | None = None
-    """Where stores can run in containers."""
+    packed: Packed | None = None
+    """Where stores and the edge can run in containers."""
     certificates: Keeper = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +152,20 @@ class Site:
             return Address(host="127.0.0.1", port=service.port)
         kind = "socket" if any("${socket}" in text for text in texts) else "port"
         return self.runtime.address(str(id), "socket" if kind == "socket" else "port")
+
+    def edge_image(self, number: int, stack: Stack) -> str:
+        """The content of the edge's image, "" without one. What is no release yet is taken to have
+        what the last one had by that name; where none had, it is the name."""
+        wanted = stack.edge.image
+        for one in sorted(self.releases.list(), key=lambda r: (r.number != number, -r.number)):
+            alike = one.number == number or self._same_edge(one.number, wanted)
+            if wanted is not None and alike and images.EDGE in one.images:
+                return one.images[images.EDGE]
+        return wanted or ""
+
+    def _same_edge(self, number: int, image: str | None) -> bool:
+        stack = self.readable(number)
+        return stack is not None and stack.edge.image == image
 
     # -- stores -------------------------------------------------------------------------------
 

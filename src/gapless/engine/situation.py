@@ -45,17 +45,18 @@ def edge_of(site: Site, number: int, stack: Stack) -> edge_config.Config:
     page = None
     if stack.edge.maintenance_page:
         page = _page(site.releases.get(number).tree / stack.edge.maintenance_page)
+    packed = stack.edge.image is not None
     config = edge_config.of_stack(
         stack,
         site.private_binds(stack),
-        run_dir=str(site.paths.run),
+        run_dir=str(site.paths.run / edge_config.FOLDER if packed else site.paths.run),
         maxconn=max_connections(stack),
         threads=min(os.cpu_count() or 1, 4),
         maintenance_page=page,
         uid=site.uid(EDGE),
         static_socket=site.static.socket,
     )
-    config = replace(config, bridge=site.bridge)
+    config = replace(config, bridge=site.bridge, image=site.edge_image(number, stack))
     if stack.tls is not None:
         folder = str(site.certificates.home)
         config = edge_config.secured(config, stack, folder, site.tls_bind(stack))
@@ -193,7 +194,7 @@ class Situation:
         return {
             key: replace(
                 self._knowing(edge_config.promising(one, proven, stapled)),
-                program=program(one.binary),
+                program="" if one.image else program(one.binary),
                 epoch=desired.edge_epoch,
             )
             for key, one in found.items()

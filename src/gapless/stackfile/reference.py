@@ -153,6 +153,7 @@ EXAMPLES: dict[str, str] = {
     "edge.connections": "100",
     "edge.body": '"10M"',
     "edge.binary": '"/usr/sbin/haproxy"',
+    "edge.image": '"haproxy:2.8"',
     "edge.trusted": '["10.0.0.0/8"]',
     "edge.proxy_protocol": "true",
     "edge.cors": '"https://app.example.com"',

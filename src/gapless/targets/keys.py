@@ -125,6 +125,7 @@ KEYS: dict[str, Row] = {
     ),
     "edge.body": Row(SIZED, _kept(), BEHIND),
     "edge.binary": OTHERS,
+    "edge.image": OTHERS,
     "service.NAME.route": Row(_kept(), _kept("paths are compared decoded"), BEHIND),
     "service.NAME.sticky": Row(
         _kept(),

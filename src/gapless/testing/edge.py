@@ -86,7 +86,7 @@ class FakeEdge:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
 
-    def process(
+    async def process(
         self,
         config: config.Config,
         members: tuple[base.Member, ...] = (),

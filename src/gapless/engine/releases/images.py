@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from gapless.runtimes.docker.client import Client
     from gapless.runtimes.docker.spec import Owner
 
+EDGE = "edge"
+"""Whose image is the load balancer's: no service may be called that."""
 LAST = 20
 """Lines of a build that failed which an error keeps."""
 _TAG = re.compile(r"[a-z0-9-]+-r([0-9]+)")
@@ -33,8 +35,9 @@ _READ = (".txt", ".in")
 
 
 def named(stack: Stack) -> dict[str, str]:
-    """Service or job to the image that the file names for it, or for what it is built on."""
-    found = {}
+    """Service, job or ``EDGE`` to the image that the file names for it, or for what it is built
+    on."""
+    found = {} if stack.edge.image is None else {EDGE: stack.edge.image}
     for name, table in {**stack.services, **stack.jobs}.items():
         image = table.image or (table.build.base if table.build is not None else None)
         if image is not None:
@@ -81,6 +84,8 @@ class Images:
         given: dict[str, str] = {}
         found: dict[str, str] = {}
         built: dict[str, str] = {}
+        if stack.edge.image is not None:
+            given[EDGE] = found[EDGE] = await self._of_edge(stack.edge.image, source, progress)
         for name, table in {**stack.services, **stack.jobs}.items():
             try:
                 if (image := named(stack).get(name)) is not None:
@@ -101,6 +106,14 @@ class Images:
                 what = "build" if table.build is not None else f"image {table.image}"
                 raise Refused(f"{name}: {what}: {fault.message}", **fault.detail) from None
         return Taken(found, given)
+
+    async def _of_edge(self, image: str, source: Source, progress: Progress) -> str:
+        try:
+            content = await self._given(EDGE, image, progress)
+            await self._client.tag(content, self._repository, f"{EDGE}-r{source.number}")
+        except RuntimeFault as fault:
+            raise Refused(f"[edge] image {image}: {fault.message}", **fault.detail) from None
+        return content
 
     async def _given(self, name: str, image: str, progress: Progress) -> str:
         content = await self._client.content(image)

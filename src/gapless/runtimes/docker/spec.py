@@ -139,9 +139,8 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
         "Healthcheck": {"Test": ["NONE"]},
         **_called(process, place.network),
         "HostConfig": {
-            "Init": True,
             "RestartPolicy": {"Name": "no"},
-            "NetworkMode": place.network,
+            **_surroundings(process, place.network),
             "GroupAdd": [str(group) for group in place.groups],
             "CapDrop": ["ALL"],
             "CapAdd": list(BEGINNING) if foreign and not _unprivileged(place.user) else [],
@@ -155,6 +154,13 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
             **_limits(process),
         },
     }
+
+
+def _surroundings(process: Process, network: str) -> dict[str, Any]:
+    """Whom it sees. What is at the machine has signals and children in its own hand."""
+    if process.at_machine:
+        return {"Init": False, "NetworkMode": "host", "PidMode": "host"}
+    return {"Init": True, "NetworkMode": network}
 
 
 def _called(process: Process, network: str) -> dict[str, Any]:

@@ -1,0 +1,154 @@
+"""The load balancer as a container: without any right, reloaded, killed, adopted, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.real.standing import Load, open_folder
+from tests.real.test_docker import Boxed, living
+from tests.runtimes import docker_bench
+
+from gapless.edge import asking
+from gapless.engine.paths import Paths
+from gapless.errors import WorkFailed
+from gapless.runtimes.docker.client import Client
+
+STACK = """
+gapless = 1
+name = "{name}"
+[service.web]
+image = "{image}"
+run = ["python3", "app.py", "--socket", "${{socket}}"]
+replicas = 2
+ready = {{ path = "/ready", every = "200ms" }}
+surge = "all"
+start = "120s"
+drain = "5s"
+grace = "2s"
+watch = "200ms"
+
+[edge]
+listen = "127.0.0.1:{port}"
+image = "{edge}"
+{more}
+"""
+
+
+class Fronted(Boxed):
+    """A stack whose load balancer is an image, too; on a port that not everybody may have."""
+
+    def __init__(self, folder: Path, base: str, edge: str) -> None:
+        self.edge = edge
+        super().__init__(folder, "fronted", base)
+        self.port = low_port() if os.geteuid() == 0 else self.port
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.write()
+
+    def write(self, *, more: str = "", **_: Any) -> None:
+        text = STACK.format(
+            name=self.name,
+            image=getattr(self, "image", "none"),
+            port=self.port,
+            edge=self.edge,
+            more=more,
+        )
+        self.file.write_text(text)
+
+    async def worker(self) -> int | None:
+        return await asking.Asking(Paths.of(self.name).run, self.name).worker()
+
+
+def low_port() -> int:
+    for port in range(1023, 600, -1):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
+@pytest.fixture
+async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fronted]:
+    base = await asyncio.to_thread(docker_bench.python_image)
+    edge = await asyncio.to_thread(docker_bench.edge_image)
+    with open_folder() as folder:
+        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
+        running = Fronted(folder / "app", base, edge)
+        await running.build("good", 1)
+        await running.begin()
+        try:
+            yield running
+        finally:
+            if not running.controller.stopping:
+                await running.operations.down({})
+                assert await running.remains() == ([], [])
+            await running.end()
+
+
+async def test_it_reloads_is_adopted_and_comes_back(stack: Fronted) -> None:
+    await stack.do("up")
+    before = await stack.containers()
+    assert set(before) == {"web.1@r1", "web.2@r1", "edge"}
+    await unprivileged(before["edge"])
+    async with Load(stack.url) as load:
+        # Other members, by its sockets; then another configuration, by a reload within.
+        worker = await stack.worker()
+        await stack.build("good", 2)
+        await stack.do("deploy", wait=True)
+        assert await stack.worker() == worker
+        stack.write(more='headers = { X-Other = "1" }')
+        await stack.do("deploy", wait=True)
+        assert await stack.worker() != worker
+        await stack.drop()
+        await stack.begin()
+        await stack.do("wait")
+        found = await stack.containers()
+        assert found["edge"] == before["edge"]
+    assert load.failed == {}
+    assert load.answers["ok"] > 100
+    # Killed as a whole: who connects waits for the next one.
+    async with Load(stack.url) as load:
+        await asyncio.sleep(0.2)
+        pid = stack.controller.observed.edge.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        edge = stack.controller.observed.edge
+        await stack.until(lambda: stack.controller.observed.edge.pid not in (None, pid))
+        await stack.do("wait")
+        served = load.answers["ok"]
+        await stack.until(lambda: load.answers["ok"] > served + 50)
+    assert edge.state == "running" and load.refused == 0
+    assert (await stack.containers())["edge"] != before["edge"]
+
+
+async def unprivileged(key: str) -> None:
+    """No capability at all, an account of its own, nothing to write but for its sockets."""
+    client = Client()
+    body = await client.inspect(key)
+    await client.close()
+    assert body is not None
+    host = body["HostConfig"]
+    assert int(body["Config"]["User"].partition(":")[0]) > 0 or os.geteuid() != 0
+    assert (host["CapAdd"] or [], host["CapDrop"]) == ([], ["ALL"])
+    assert "no-new-privileges:true" in host["SecurityOpt"] and host["ReadonlyRootfs"]
+    assert host["NetworkMode"] == "host" and not host["PortBindings"] and not host["Privileged"]
+    writable = [one["Target"] for one in host["Mounts"] if not one.get("ReadOnly")]
+    assert [Path(place).name for place in writable] == ["e"]
+    status = Path(f"/proc/{body['State']['Pid']}/status").read_text()
+    held = {line for line in status.splitlines() if line.startswith("Cap")}
+    assert {line.split()[1].strip("0") for line in held} == {""}
+
+
+async def test_an_image_without_haproxy_is_told(stack: Fronted) -> None:
+    stack.edge = stack.base  # an image without HAProxy
+    stack.write()
+    with pytest.raises(WorkFailed, match="its image has no haproxy on its PATH"):
+        await stack.do("up")
+    assert "edge" not in await living(stack.name)
