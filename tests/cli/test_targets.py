@@ -123,6 +123,7 @@ env = { DATABASE_URL = "${db.url}" }
 
 [data.db]
 type = "postgres"
+image = "postgres:18"
 """
 
 
@@ -151,3 +152,19 @@ def test_what_compose_cannot_do_is_refused(run: Run, tmp_path: Path) -> None:
     assert run("render", "compose", "--listen", "*:80").exit_code == 2
     document = json.loads(run("render", "compose", "--json").stdout)
     assert (document["files"], "mode" in document) == ({}, False)
+
+
+def test_a_dockerfile_is_of_one_service_and_is_not_written_where_something_is_lost(
+    run: Run, tmp_path: Path
+) -> None:
+    done = run("render", "dockerfile", "web", "-o", "made")
+    assert done.exit_code == 4
+    assert "refused   ${socket}" in done.stdout
+    assert not (tmp_path / "made").exists()
+    assert run("render", "dockerfile").exit_code == 2
+    assert run("render", "nginx", "web").exit_code == 2
+    assert run("render", "dockerfile", "web", "--listen", "*:80").exit_code == 2
+    (tmp_path / "gapless.toml").write_text(FILE.replace("${socket}", "${port}"))
+    assert run("render", "dockerfile", "web", "-o", "made").exit_code == 0
+    made = {path.name for path in (tmp_path / "made").iterdir()}
+    assert made == {"Dockerfile.web", "Dockerfile.web.dockerignore"}

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from gapless.targets.ask import Ask
     from gapless.targets.keys import Line
 
-TARGETS = ("nginx", "haproxy", "compose")
+TARGETS = ("nginx", "haproxy", "compose", "dockerfile")
 
 
 @click.command()
 @click.argument("target", type=click.Choice(TARGETS), metavar="TARGET")
+@click.argument("service", required=False, metavar="[SERVICE]")
 @click.option(
     "-o",
     "--output",
@@ -53,8 +54,9 @@ TARGETS = ("nginx", "haproxy", "compose")
 )
 @click.option("--allow-loss", is_flag=True, help="Write the files although something is refused.")
 @click.pass_obj
-def render(session: Session, /, target: str, **given: Any) -> int:
-    """Files for a balancer of your own (nginx, haproxy) or for Compose, and what they keep.
+def render(session: Session, /, target: str, service: str | None, **given: Any) -> int:
+    """Files for a balancer of your own (nginx, haproxy), for Compose, or the dockerfile of a
+    SERVICE, and what they keep.
 
     The report says what is kept, emulated and refused. Exit: 0 done, 4 something was refused
     and nothing was written.
@@ -64,6 +66,10 @@ def render(session: Session, /, target: str, **given: Any) -> int:
 
     loaded = stackfile.load(session.file, session.overlay)
     stack = loaded.stack
+    if (target == "dockerfile") != (service is not None):
+        raise errors.UsageError("a SERVICE is named for dockerfile, and for nothing else")
+    if service is not None:
+        return _dockerfile(session, loaded, service, given)
     if target == "compose":
         return _compose(session, loaded, given)
     wanted = balance.of_stack(stack, _ask(session, stack, target, given))
@@ -76,9 +82,7 @@ def render(session: Session, /, target: str, **given: Any) -> int:
 
 
 def _compose(session: Session, loaded: Loaded, given: Mapping[str, Any]) -> int:
-    asked = ("upstreams", "listen", "tls_listen", "cert", "key", "at")
-    if any(given[name] for name in asked):
-        raise errors.UsageError("render compose takes -o and --allow-loss alone")
+    _plain("compose", given)
     try:
         from gapless.compose import outgoing
     except ModuleNotFoundError as error:
@@ -86,6 +90,38 @@ def _compose(session: Session, loaded: Loaded, given: Mapping[str, Any]) -> int:
     lines = outgoing.report(loaded.stack, loaded.tree)
     files = {"compose.yaml": outgoing.text(loaded.stack, lines)}
     return _told(session, "compose", given, files, lines, None)
+
+
+def _plain(target: str, given: Mapping[str, Any]) -> None:
+    asked = ("upstreams", "listen", "tls_listen", "cert", "key", "at")
+    if any(given[name] for name in asked):
+        raise errors.UsageError(f"render {target} takes -o and --allow-loss alone")
+
+
+def _dockerfile(session: Session, loaded: Loaded, service: str, given: Mapping[str, Any]) -> int:
+    from gapless.engine.releases import alone, environments, select
+
+    _plain("dockerfile", given)
+    stack = loaded.stack
+    lines = alone.report(stack, service)
+    root = session.file.parent / stack.source
+    paths = [
+        entry.path for entry in select.entries(root, stack.include, ()) if entry.kind == "file"
+    ]
+    read = environments.inputs(root, paths, stack.setup)
+    texts = {
+        path: (root / path).read_text(errors="replace")
+        for path in read
+        if path.endswith(environments.READ)
+    }
+    rules = root / ".gitignore"
+    ignored = rules.read_text(errors="replace").splitlines() if rules.is_file() else []
+    name = f"Dockerfile.{service}"
+    files = {
+        name: alone.dockerfile(stack, service, alone.inputs(stack.setup, texts)),
+        f"{name}.dockerignore": alone.ignored(ignored, stack.include),
+    }
+    return _told(session, "dockerfile", given, files, lines, None)
 
 
 def lacks(error: ModuleNotFoundError) -> Exception:

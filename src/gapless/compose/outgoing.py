@@ -132,7 +132,9 @@ def _program(stack: Stack, name: str, owner: Service | Job) -> Tree:
     if owner.user is not None:
         made["user"] = owner.user
     if owner.cwd is not None:
-        folder = owner.cwd if owner.packed else posixpath.join("/app", owner.cwd)
+        folder = (
+            owner.cwd if owner.packed and not owner.derived else posixpath.join("/app", owner.cwd)
+        )
         made["working_dir"] = folder.replace("$", "$$")
     env = _environment(stack, owner, lookup)
     if env:
@@ -152,11 +154,12 @@ def _program(stack: Stack, name: str, owner: Service | Job) -> Tree:
 
 
 def _image(stack: Stack, owner: Service | Job) -> Tree:
-    if owner.build is not None:
+    if owner.build is not None and not owner.derived:
         return {"build": _build(stack, owner.build)}
     if owner.image is not None:
         return {"image": owner.image}
-    lines = [f"FROM {PYTHON}", "WORKDIR /app", "COPY . ."]
+    base = PYTHON if owner.build is None else owner.build.base
+    lines = [f"FROM {base}", "WORKDIR /app", "COPY . ."]
     # A list, in the form that no shell reads.
     lines += [f"RUN {_exec(command)}" for command in stack.setup]
     source = posixpath.normpath(stack.source)

@@ -26,6 +26,9 @@ INPUTS = (
 )
 """Names of files that installers read by themselves, anywhere in the tree."""
 
+READ = (".txt", ".in")
+"""What pip reads of a source by itself."""
+
 INSTALLERS = frozenset({"pip", "pip3", "uv", "poetry", "pdm", "pipenv", "npm", "pnpm", "yarn"})
 """Programs of which we know what they read. Any other may read the whole tree."""
 
@@ -69,7 +72,7 @@ def inputs(root: Path, paths: Sequence[str], commands: Commands) -> list[str]:
         if any(fnmatch.fnmatch(part, glob) for glob in INPUTS for part in (path, _name(path)))
     }
     found |= {path for path in _mentioned(commands) if path in present}
-    todo = [path for path in found if path.endswith((".txt", ".in"))]
+    todo = [path for path in found if path.endswith(READ)]
     while todo:
         here = todo.pop()
         for path in _references(root, here):

@@ -30,8 +30,6 @@ EDGE = "edge"
 LAST = 20
 """Lines of a build that failed which an error keeps."""
 _TAG = re.compile(r"[a-z0-9-]+-r([0-9]+)")
-_READ = (".txt", ".in")
-"""What pip reads of a source by itself."""
 
 
 def named(stack: Stack) -> dict[str, str]:
@@ -179,7 +177,7 @@ def _derived(stack: Stack, base: str, source: Source) -> _Recipe:
     texts = {
         path: content.decode(errors="replace")
         for path, content in contents.items()
-        if path.endswith(_READ)
+        if path.endswith(environments.READ)
     }
     first = bool(stack.setup) and recipe.apart(stack.setup, texts)
     files = {f"{recipe.INPUTS}/{path}": content for path, content in contents.items() if first}

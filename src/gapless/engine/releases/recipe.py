@@ -62,30 +62,31 @@ def _from_files(command: Sequence[str], texts: Mapping[str, str]) -> bool:
 def dockerfile(base: str, setup: environments.Commands, *, inputs_first: bool) -> str:
     """``base``: the content of the image that it begins with (``sha256:…``)."""
     python = bool(setup) and environments.may_be_python(setup)
-    lines = [f"FROM {base}", f"ENV {_env(python)}"]
+    lines = [f"FROM {base}", f"ENV {env(python=python)}"]
     if python:
         bare = [] if environments.wants_pip(setup) else ["--without-pip"]
-        lines.append(_run(["python3", "-m", "venv", *bare, VENV]))
+        lines.append(run(["python3", "-m", "venv", *bare, VENV]))
     lines.append(f"WORKDIR {HOME}")
     if not inputs_first:
         lines.append(f"COPY {SOURCE}/ {HOME}/")
     else:
         lines.append(f"COPY {INPUTS}/ {HOME}/")
-    lines += [_run(command) for command in setup]
+    lines += [run(command) for command in setup]
     if python:
         lines += [
             "ENV UV_NO_SYNC=1",
             f"COPY {LENDING}/ {LENT}/",
-            _run([f"{VENV}/bin/python", "-I", "-c", _LEND]),
+            run([f"{VENV}/bin/python", "-I", "-c", _LEND]),
         ]
     if inputs_first:
         lines.append(f"COPY {SOURCE}/ {HOME}/")
     if python:
-        lines.append(_run([f"{VENV}/bin/python", "-I", "-c", _COMPILE]))
+        lines.append(run([f"{VENV}/bin/python", "-I", "-c", _COMPILE]))
     return "\n".join([*lines, "ENTRYPOINT []", "CMD []", f"USER {USER}"]) + "\n"
 
 
-def _env(python: bool) -> str:
+def env(*, python: bool) -> str:
+    """The variables of an image, as ENV takes them."""
     found = {"PYTHONUNBUFFERED": "1", "PIP_NO_CACHE_DIR": "1", "PIP_NO_INPUT": "1"}
     found |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "UV_LINK_MODE": "copy"}
     if python:
@@ -94,6 +95,7 @@ def _env(python: bool) -> str:
     return " ".join(f"{name}={value}" for name, value in found.items())
 
 
-def _run(command: Sequence[str]) -> str:
+def run(command: Sequence[str]) -> str:
+    """The instruction that runs a command, as it is."""
     # JSON leaves no line break and no quote; without a shell nothing else has a meaning.
     return f"RUN {json.dumps(list(command))}"
