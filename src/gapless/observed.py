@@ -93,6 +93,8 @@ class Edge:
 
     state: Literal["absent", "starting", "running", "dead"] = "absent"
     pid: int | None = None
+    program: str = "edge"
+    """Its id, as the runtime knows it."""
     config: str = ""
     public: tuple[str, ...] = ()
     """Addresses where it listens for the public, as the stack file has them."""

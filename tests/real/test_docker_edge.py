@@ -7,18 +7,21 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientError
 from tests.real.standing import Load, open_folder
 from tests.real.test_docker import Boxed, living
 from tests.runtimes import docker_bench
 
 from gapless.edge import asking
+from gapless.edge.haproxy import HAProxyEdge
 from gapless.engine.paths import Paths
 from gapless.errors import WorkFailed
+from gapless.observed import EdgeServer
 from gapless.runtimes.docker.client import Client
 
 STACK = """
@@ -31,7 +34,7 @@ replicas = 2
 ready = {{ path = "/ready", every = "200ms" }}
 surge = "all"
 start = "120s"
-drain = "5s"
+drain = "60s"
 grace = "2s"
 watch = "200ms"
 
@@ -45,9 +48,10 @@ image = "{edge}"
 class Fronted(Boxed):
     """A stack whose load balancer is an image, too; on a port that not everybody may have."""
 
-    def __init__(self, folder: Path, base: str, edge: str) -> None:
-        self.edge = edge
+    def __init__(self, folder: Path, base: str) -> None:
+        self.edge = "none"
         super().__init__(folder, "fronted", base)
+        self.edge = f"gapless-test-edge:p{self.port}"
         self.port = low_port() if os.geteuid() == 0 else self.port
         self.url = f"http://127.0.0.1:{self.port}"
         self.write()
@@ -61,6 +65,11 @@ class Fronted(Boxed):
             more=more,
         )
         self.file.write_text(text)
+
+    async def renew(self, mark: str) -> None:
+        """Have the tag of its image mean another one."""
+        base = await asyncio.to_thread(docker_bench.edge_image)
+        await docker_bench.application(base, {"mark": mark.encode()}, self.edge)
 
     async def worker(self) -> int | None:
         return await asking.Asking(Paths.of(self.name).run, self.name).worker()
@@ -77,10 +86,10 @@ def low_port() -> int:
 @pytest.fixture
 async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fronted]:
     base = await asyncio.to_thread(docker_bench.python_image)
-    edge = await asyncio.to_thread(docker_bench.edge_image)
     with open_folder() as folder:
         monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
-        running = Fronted(folder / "app", base, edge)
+        running = Fronted(folder / "app", base)
+        await running.renew("first")
         await running.build("good", 1)
         await running.begin()
         try:
@@ -98,19 +107,11 @@ async def test_it_reloads_is_adopted_and_comes_back(stack: Fronted) -> None:
     assert set(before) == {"web.1@r1", "web.2@r1", "edge"}
     await unprivileged(before["edge"])
     async with Load(stack.url) as load:
-        # Other members, by its sockets; then another configuration, by a reload within.
         worker = await stack.worker()
-        await stack.build("good", 2)
-        await stack.do("deploy", wait=True)
-        assert await stack.worker() == worker
-        stack.write(more='headers = { X-Other = "1" }')
-        await stack.do("deploy", wait=True)
+        await stack.do("restart", services=["edge"])
         assert await stack.worker() != worker
-        await stack.drop()
-        await stack.begin()
-        await stack.do("wait")
-        found = await stack.containers()
-        assert found["edge"] == before["edge"]
+        assert await stack.containers() == before
+        await another_image(stack)
     assert load.failed == {}
     assert load.answers["ok"] > 100
     # Killed as a whole: who connects waits for the next one.
@@ -125,7 +126,50 @@ async def test_it_reloads_is_adopted_and_comes_back(stack: Fronted) -> None:
         served = load.answers["ok"]
         await stack.until(lambda: load.answers["ok"] > served + 50)
     assert edge.state == "running" and load.refused == 0
-    assert (await stack.containers())["edge"] != before["edge"]
+    assert set(await stack.containers()) == {"web.1@r2", "web.2@r2", "edge"}
+
+
+async def another_image(stack: Fronted) -> None:
+    """It takes over from the one that serves, which ends when it has nothing left to do."""
+    before = await stack.containers()
+    await stack.renew("second")
+    deploying = asyncio.create_task(stack.do("deploy"))
+    await stack.until(lambda: any(":r2" in name for name in in_edge(stack)))
+    short, long = (asyncio.create_task(stack.get(f"/slow?s={n}")) for n in (3, 30))
+    await deploying
+    after = await stack.containers()
+    assert {"edge", "edge.2"} <= set(after) and after["edge"] == before["edge"]
+    assert (await short)[0] == 200
+    await stack.drop()
+    await stack.begin()
+    # What the elder has in hand is known, and its replica stays for it.
+    (held,) = await in_elders(stack)
+    assert stack.controller.observed.edge.program == "edge.2" and not long.done()
+    assert held in await stack.containers()
+    edge = stack.controller.site.edge
+    assert isinstance(edge, HAProxyEdge)
+    await edge.cut("web", held.replace("@", ":"))
+    assert isinstance((await asyncio.gather(long, return_exceptions=True))[0], ClientError)
+    async with asyncio.timeout(60):
+        while "edge" in await stack.containers():
+            await stack.controller.round_done()
+    assert await in_elders(stack) == set()
+    assert (await stack.containers())["edge.2"] == after["edge.2"]
+
+
+async def in_elders(stack: Fronted) -> set[str]:
+    """Replicas for which workers that were replaced have requests in hand."""
+    edge = stack.controller.site.edge
+    assert isinstance(edge, HAProxyEdge)
+    found = set()
+    for pid in (await edge._known_workers()).old:
+        servers = [seen.server for seen in await edge._old_servers(pid)]
+        found |= {one.name.replace(":", "@") for one in servers if one.in_flight}
+    return found
+
+
+def in_edge(stack: Fronted) -> Mapping[str, EdgeServer]:
+    return stack.controller.observed.edge.servers
 
 
 async def unprivileged(key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gapless import errors
@@ -31,6 +32,8 @@ class Asking:
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._looking: asyncio.Task[list[wire.Seen]] | None = None
         self._next: asyncio.Task[list[wire.Seen]] | None = None
+        self._through: dict[int, Path] = {}
+        """The masters of workers that the present master does not know."""
 
     async def seen(self) -> Mapping[str, EdgeServer]:
         """The present worker's servers by name. Changes nothing: for those who only measure.
@@ -99,9 +102,28 @@ class Asking:
         async with self._turns:
             answer = await talk.exchange(self._master, f"{wire.WORKERS};quit\n")
         try:
-            return wire.workers(answer)
+            return await self._with_elders(wire.workers(answer))
         except ValueError as error:
             raise talk.refused(wire.WORKERS, str(error)) from None
+
+    async def _with_elders(self, workers: wire.Workers) -> wire.Workers:
+        """And the workers of those that it has taken over from: old ones like its own."""
+        old = dict.fromkeys(workers.old)
+        through = {}
+        for path in self.run.glob(conf.ELDERS.format("*")):
+            try:
+                async with self._turns:
+                    answer = await talk.exchange(path, f"{wire.WORKERS};quit\n")
+                elder = wire.workers(answer)
+            except (talk.SilentError, ValueError):
+                path.unlink(missing_ok=True)
+                continue
+            if elder.master != workers.master:  # else its successor is not there yet
+                pids = [pid for pid in (elder.current, *elder.old) if pid is not None]
+                through.update(dict.fromkeys(pids, path))
+                old.update(dict.fromkeys(pids))
+        self._through = through
+        return replace(workers, old=tuple(old))
 
     async def _known_workers(self) -> wire.Workers:
         try:
@@ -115,11 +137,14 @@ class Asking:
         for _ in range(OLD_ATTEMPTS):
             try:
                 async with self._turns:
-                    return await talk.exchange(self._master, line, patience)
+                    master = self._through.get(pid, self._master)
+                    return await talk.exchange(master, line, patience)
             except errors.EdgeRefused:
                 if pid not in (await self._known_workers()).old:
                     return ""
             except talk.SilentError as silent:
+                if pid in self._through:
+                    return ""
                 raise talk.refused(line.strip(), str(silent)) from None
         raise talk.refused(line.strip(), "an old worker does not answer")
 
@@ -144,7 +169,7 @@ def place(run: Path) -> Path:
     """Where the edge of a stack with that run directory has its sockets: one that runs in a
     container has a folder of its own."""
     inner = run / conf.FOLDER
-    return inner if (inner / conf.MASTER_SOCKET).exists() else run
+    return inner if inner.is_dir() else run
 
 
 def _heard(look: asyncio.Task[list[wire.Seen]]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -39,6 +39,9 @@ class Counters:
     failed: int
     responses_5xx: int
     sessions: int
+
+
+Start = Callable[[Process], Awaitable[None]]
 
 
 class Edge(Protocol):
@@ -106,11 +109,16 @@ class Edge(Protocol):
         """
 
     async def reload(
-        self, config: Config, members: tuple[Member, ...], giver: Path | None = None
+        self,
+        config: Config,
+        members: tuple[Member, ...],
+        giver: Path | None = None,
+        start: Start | None = None,
     ) -> None:
         """Another configuration without a failed request; members keep their state.
 
-        ``giver``: as of ``process``.
+        ``giver``: as of ``process``. ``start``: how another program is started beside the one that
+        serves, where it cannot become that by itself.
         """
 
     async def certificates(self) -> Mapping[str, int]:

@@ -28,6 +28,8 @@ from gapless.model.stack import Stack
 
 STATS_SOCKET = "edge.sock"
 MASTER_SOCKET = "edge-master.sock"
+ELDERS = "edge-elder-{}.sock"
+"""The master's socket of one that another program has taken over from, by its pid."""
 HEIR_SOCKET = "edge-heir.sock"
 FOLDER = "e"
 """Of the run directory: the sockets of an edge in a container, and what it reads beside them."""

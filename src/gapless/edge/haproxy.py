@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from gapless.edge import (
     hold,
     keeper,
     limits,
+    lowports,
     programs,
     rotation,
     securing,
@@ -37,6 +39,8 @@ from gapless.model.desired import Hold
 from gapless.model.packed import Packed
 from gapless.model.process import Process
 
+HEIR_SECONDS = 30.0
+"""How long another container may take until it serves."""
 PROGRAM_SECONDS = 5.0
 """For so long a program that was found is taken for the one that is there."""
 
@@ -97,15 +101,17 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             # What has died is to be back at once, and its like was checked.
             await source.check(program, draft)
         files.enforce(self.home, config)
-        master = f"{self._master},mode,600"
-        return source.process(program, ("-W", "-S", master, "-f", self._text, *inherits))
+        return source.process(program, self._argv(*inherits))
 
     def _move(self, run: Path) -> None:
         """From now on its sockets are there; who was elsewhere is dead."""
-        if run != self.run:
-            for path in (self._master, self._stats):
-                path.unlink(missing_ok=True)
-            self.run = run
+        if run == self.run:
+            return
+        for path in (self._master, self._stats):
+            path.unlink(missing_ok=True)
+        if self.run.name == conf.FOLDER:
+            shutil.rmtree(self.run, ignore_errors=True)
+        self.run = run
 
     def _source(self, config: conf.Config) -> programs.Programs:
         if not config.image:
@@ -251,15 +257,16 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         config: conf.Config,
         members: tuple[base.Member, ...],
         giver: Path | None = None,
+        start: base.Start | None = None,
     ) -> None:
         """Another worker with the new configuration; the old one finishes what it has.
 
         Members that are in rotation stay in it, the others stay out. The old configuration goes
         on when HAProxy refuses the new one (EdgeRefused).
         """
-        if Path(config.run_dir) != self.run or config.image != (await self._running()).image:
+        if Path(config.run_dir) != self.run:
             raise errors.EdgeRefused(
-                "edge: another image cannot take over from what runs",
+                "edge: between the machine and a container it cannot pass while it runs",
                 hint="gapless down, then gapless up",
                 command="reload",
                 answer="",
@@ -277,15 +284,54 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         if not config.image:
             binary.point(self.home, program)
         counted = await self.counters()
-        files.hand_over(self.run / limits.SOCKET, config.becomes)
-        taken = () if giver is None else await asyncio.to_thread(self._taken, config, giver)
-        with takeover.taking(self.home, self.run, program, taken):
-            answer = await talk.exchange(self._master, "reload\n")
-        if "Success=0" in answer:
-            raise talk.refused("reload", " ".join(answer.split()))
-        await self._await_worker(before, conf.digest(config))
+        if config.image and start is not None and await self._needs_another(config):
+            await start(await asyncio.to_thread(self._heir, config, source, program, before.master))
+            await self._await_worker(before, conf.digest(config), HEIR_SECONDS)
+        else:
+            files.hand_over(self.run / limits.SOCKET, config.becomes)
+            taken = () if giver is None else await asyncio.to_thread(self._taken, config, giver)
+            with takeover.taking(self.home, self.run, program, taken):
+                answer = await talk.exchange(self._master, "reload\n")
+            if "Success=0" in answer:
+                raise talk.refused("reload", " ".join(answer.split()))
+            await self._await_worker(before, conf.digest(config))
         files.write(self._base, sums.to_json(await self._retire(before.current, counted)))
         files.prune(self.home, conf.digest(config))
+
+    async def _needs_another(self, config: conf.Config) -> bool:
+        """Whether what runs in a container cannot become this: it is of another image, or lacks a
+        port that it may not take by itself."""
+        if config.image != (await self._running()).image:
+            return True
+        own = await asyncio.to_thread(keeper.given, self._stats, config.addresses)
+        try:
+            lacks = _missing(config, own)
+        finally:
+            keeper.close(own)
+        return any(int(address.rpartition(":")[2]) < lowports.first() for address in lacks)
+
+    def _heir(
+        self, config: conf.Config, source: programs.Programs, program: Path, master: int
+    ) -> Process:
+        """One that takes over from the living: it is given its sockets, and tells it to go once it
+        listens itself. The elder is heard of by another name of its socket. Raises EdgeRefused."""
+        with contextlib.suppress(FileExistsError):
+            (self.run / conf.ELDERS.format(master)).hardlink_to(self._master)
+        try:
+            own = keeper.ask(self._stats, keeper.lasting)
+        except (OSError, ValueError) as error:
+            raise talk.refused("_getsocks", str(error)) from None
+        try:
+            own += source.listen(_missing(config, own))
+            heir = self.run / conf.HEIR_SOCKET
+            if not keeper.offer(heir, own, config.reader):
+                raise talk.refused("-x", f"nothing can be given at {heir}")
+        finally:
+            keeper.close(own)
+        return source.process(program, self._argv("-x", str(heir), "-sf", str(master)))
+
+    def _argv(self, *more: str) -> tuple[str, ...]:
+        return ("-W", "-S", f"{self._master},mode,600", "-f", self._text, *more)
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -333,8 +379,10 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             judged.append(seen if server is seen.server else replace(seen, server=server))
         return judged
 
-    async def _await_worker(self, before: wire.Workers, digest: str) -> None:
-        deadline = time.monotonic() + talk.ANSWER_SECONDS
+    async def _await_worker(
+        self, before: wire.Workers, digest: str, patience: float = talk.ANSWER_SECONDS
+    ) -> None:
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             try:
                 workers = await self._workers()

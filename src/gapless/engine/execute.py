@@ -14,10 +14,10 @@ from gapless.core import drain, front, plan
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
 from gapless.edge import staticconf, staticserver
-from gapless.engine import clock, durable, jobs, origin
+from gapless.engine import clock, durable, edges, jobs, origin
 from gapless.engine.observe import Observer
 from gapless.engine.site import Site
-from gapless.model.process import Address, ReplicaId
+from gapless.model.process import Address, Process, ReplicaId
 from gapless.observed import Observed
 from gapless.runtimes.base import Bridges, Confines, Found
 
@@ -283,12 +283,11 @@ class Executor:
             case plan.StartEdge():
                 self.site.notebook.marks.pop("edge", None)
                 # One that runs all the same is one that nobody can steer: it has lost its sockets.
-                await self.site.runtime.signal("edge", "KILL")
+                await edges.kill(self.site.runtime)
                 members = self._served(observed)
                 config = self._config()
                 giver = self.site.front.giver(config.addresses)
-                process = await self.site.edge.process(config, members, giver)
-                await self.site.runtime.start(process)
+                await self._start_edge(await self.site.edge.process(config, members, giver))
             case plan.ReloadEdge():
                 members = tuple(
                     self._as_member(r.id, r.address)
@@ -297,11 +296,11 @@ class Executor:
                 )
                 config = self._config()
                 giver = self.site.front.giver(config.addresses)
-                await self.site.edge.reload(config, members, giver)
+                await self.site.edge.reload(config, members, giver, self._start_edge)
             case plan.StopEdge():
                 self._note_stop("edge")
                 self.site.edge.let_go()
-                await self.site.runtime.signal("edge", "TERM")
+                await edges.end(self.site.runtime)
             case plan.SetMaintenance(on=on):
                 await self.site.edge.maintenance(on)
             case plan.SetHold(hold=hold):
@@ -317,6 +316,9 @@ class Executor:
                 await self._network(opens=isinstance(step, plan.OpenNetwork))
             case _:
                 await self._certificate(step)
+
+    async def _start_edge(self, process: Process) -> None:
+        await edges.start(self.site.runtime, process)
 
     def _served(self, observed: Observed) -> tuple[edge_base.Member, ...]:
         """Who was in rotation when the edge died, and is ready as far as anybody knows.

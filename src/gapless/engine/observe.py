@@ -12,7 +12,7 @@ from gapless.core import goodbye, restart
 from gapless.core import replica as states
 from gapless.edge import asking, staticserver
 from gapless.edge import config as edge_config
-from gapless.engine import clock, durable, jobs
+from gapless.engine import clock, durable, edges, jobs
 from gapless.engine.ends import Ends
 from gapless.engine.prober import LiveProber, Prober, Subject
 from gapless.engine.site import Site
@@ -63,7 +63,9 @@ class Observer:
         """Everything at this moment. Raises EdgeRefused or RuntimeFault when it cannot tell."""
         founds = {found.id: found for found in await self.site.runtime.look()}
         edge = await self.site.edge.look()
-        program = founds.get("edge")
+        program = edges.present(founds.values())
+        if program is not None:
+            edge = replace(edge, program=program.id)
         if program is not None and edge.state != "absent" and not program.alive:
             edge = replace(edge, state="dead", servers={})
         if program is not None and program.alive and edge.state in ("absent", "dead"):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gapless import errors
+from gapless.edge import programs
 from gapless.engine import clock
 from gapless.engine import traffic as numbers
 from gapless.engine.vitals import Vitals
@@ -62,9 +63,10 @@ def backlog(c: Controller, name: str) -> int | None:
 
 def _row(id: str, signs: Vitals) -> dict[str, Any]:
     name = id.removeprefix("data.")
+    service = name.partition(".")[0]
     return {
-        "id": name,
-        "service": name.partition(".")[0],
+        "id": service if service == programs.ID else name,
+        "service": service,
         "cpu": round(signs.cores or 0.0, 3),
         "memory": signs.memory,
     }
@@ -75,7 +77,7 @@ def living(c: Controller) -> tuple[str, ...]:
     seen = c.observed
     ids = [str(r.id) for r in seen.replicas if r.alive]
     ids += [f"data.{node.name}" for node in seen.data.values() if node.pid is not None]
-    beside = {"edge": seen.edge.pid, "static": seen.static.pid}
+    beside = {seen.edge.program: seen.edge.pid, "static": seen.static.pid}
     return (*ids, *(name for name, pid in beside.items() if pid is not None))
 
 

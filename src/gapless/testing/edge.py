@@ -208,6 +208,7 @@ class FakeEdge:
         config: config.Config,
         members: tuple[base.Member, ...],
         giver: Path | None = None,
+        start: base.Start | None = None,
     ) -> None:
         """Members keep their state; others go, unless they still have work in flight."""
         self._config()
