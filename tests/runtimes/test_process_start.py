@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
@@ -204,6 +205,51 @@ async def test_it_gives_way_as_long_as_it_is_told(runtime: ProcessRuntime) -> No
     await runtime.background("a", True)
     assert nice() == str(priority.BACKGROUND)
     await runtime.background("nobody", True)
+
+
+@pytest.mark.skipif(not priority.may_raise(), reason="we could not leave the policy again")
+async def test_a_processor_where_somebody_boots_counts_as_idle_for_who_serves(
+    runtime: ProcessRuntime,
+) -> None:
+    """Every thread of the session comes back, also those of children."""
+    code = (
+        "import subprocess, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "child = subprocess.Popen(['sleep', '600'])\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    await runtime.start(Process("a", (sys.executable, "-c", code), background=True))
+    child = int(await until(lambda: runtime.log("a").read_text()))
+    found = await find(runtime, "a")
+
+    def policies() -> list[int]:
+        threads = os.listdir(f"/proc/{found.pid}/task")
+        return [os.sched_getscheduler(each) for each in (*map(int, threads), child)]
+
+    assert policies() == [os.SCHED_IDLE] * 3
+    await runtime.background("a", False)
+    assert policies() == [os.SCHED_OTHER] * 3
+    await runtime.background("a", True)
+    assert policies() == [os.SCHED_IDLE] * 3
+
+
+def test_who_may_not_come_back_does_not_go() -> None:
+    """As for root in a container without CAP_SYS_NICE: its replicas would stay behind for ever."""
+    code = "from gapless.runtimes.process import priority; print(priority.may_raise())"
+    dropped = ["setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"]
+    prefix = dropped if ROOT and shutil.which("setpriv") else []
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", code], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "False\n"
+
+
+async def test_a_job_keeps_its_share(runtime: ProcessRuntime) -> None:
+    """It may hold a lock of the database that replicas wait for."""
+    job = Process("a", ("sleep", "600"), record_exit=True, background=True)
+    await runtime.start(job)
+    assert os.sched_getscheduler((await find(runtime, "a")).pid or 0) == os.SCHED_OTHER
 
 
 SOME = """

@@ -320,8 +320,8 @@ class ProcessRuntime:
         self._adopt_all()
         entry = self._entries.get(id)
         if entry is not None and self._found(entry).alive:
-            nice = priority.BACKGROUND if on else priority.NORMAL
-            await asyncio.to_thread(priority.set_group, entry.record.pid, nice)
+            jobs = entry.record.record_exit
+            await asyncio.to_thread(priority.give_way, entry.record.pid, on, idle=not jobs)
 
     async def forget(self, id: str) -> None:
         """See ``Runtime.forget``. What a dead program left running is killed, all of it.

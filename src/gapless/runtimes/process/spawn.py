@@ -111,7 +111,7 @@ def _open_log(place: Place) -> int:
 
 def _record(process: Process, place: Place, pid: int, records: Records) -> Record:
     if process.background:
-        priority.set_group(pid, priority.BACKGROUND)
+        priority.give_way(pid, True, idle=not process.record_exit)  # a job may hold locks
     found = proc.stat(pid)
     if found is None or found.dead:
         os.waitpid(pid, 0)
