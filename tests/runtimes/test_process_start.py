@@ -224,8 +224,10 @@ async def test_a_processor_where_somebody_boots_counts_as_idle_for_who_serves(
     found = await find(runtime, "a")
 
     def policies() -> list[int]:
-        threads = os.listdir(f"/proc/{found.pid}/task")
-        return [os.sched_getscheduler(each) for each in (*map(int, threads), child)]
+        threads = Path(f"/proc/{found.pid}/task").iterdir()
+        return [os.sched_getscheduler(int(each.name)) for each in threads] + [
+            os.sched_getscheduler(child)
+        ]
 
     assert policies() == [os.SCHED_IDLE] * 3
     await runtime.background("a", False)

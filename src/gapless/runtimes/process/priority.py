@@ -5,9 +5,9 @@ not among threads; the weight of such a group may be lowered *and raised again* 
 privilege. Where autogroups do not apply (they are off, or a cgroup has a cpu controller), the
 priority of the process group is used, which only root can raise again, so only root lowers it.
 
-A low weight is not all. Whoever wakes looks for a processor that is idle, finds none while somebody
-boots there, and queues behind another that serves. A processor that runs nothing but programs of the
-policy SCHED_IDLE counts as idle. Only root may leave that policy again, so only root's programs get
+A low weight is not all. Whoever wakes looks for a processor that is idle, finds none while
+somebody boots there, and queues behind another that serves. A processor that runs nothing but
+programs of the policy SCHED_IDLE counts as idle. Only root may leave that policy again, so only root's programs get
 it. Root in a container mostly may not either: whoever may is found out by doing it.
 """
 
@@ -33,8 +33,8 @@ TRIES, PAUSE = 50, 0.1
 def give_way(leader: int, on: bool, *, idle: bool = True) -> None:
     """Put the session led by ``leader`` behind what serves, or back.
 
-    ``idle``: by policy as well. Not for what may hold a lock that others wait for: on a machine that
-    is busy to the brim, and shares its processors out by cgroups, that would hardly ever run.
+    ``idle``: by policy as well. Not for what may hold a lock that others wait for: on a machine
+    that is busy to the brim, and shares out by cgroups, that would hardly ever run.
     """
     set_group(leader, BACKGROUND if on else NORMAL)
     if idle and may_raise():
@@ -71,10 +71,10 @@ def _set_policy(leader: int, policy: int) -> None:
 
 def _threads(leader: int) -> set[int]:
     found: set[int] = set()
-    for name in filter(str.isdecimal, os.listdir("/proc")):
+    for process in Path("/proc").glob("[1-9]*"):
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
-            if os.getsid(int(name)) == leader:
-                found.update(map(int, os.listdir(f"/proc/{name}/task")))
+            if os.getsid(int(process.name)) == leader:
+                found.update(int(thread.name) for thread in process.joinpath("task").iterdir())
     return found
 
 
