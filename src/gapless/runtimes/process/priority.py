@@ -7,8 +7,8 @@ priority of the process group is used, which only root can raise again, so only 
 
 A low weight is not all. Whoever wakes looks for a processor that is idle, finds none while
 somebody boots there, and queues behind another that serves. A processor that runs nothing but
-programs of the policy SCHED_IDLE counts as idle. Only root may leave that policy again, so only root's programs get
-it. Root in a container mostly may not either: whoever may is found out by doing it.
+programs of the policy SCHED_IDLE counts as idle. Only root may leave that policy again, so only
+root's programs get it. Root in a container mostly may not: who may is found out by doing it.
 """
 
 from __future__ import annotations
