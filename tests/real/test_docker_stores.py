@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -27,6 +29,7 @@ name = "kept"
 [service.web]
 image = "{python}"
 run = ["sleep", "600"]
+env = {{ CACHE = "${{cache.url}}" }}
 grace = "1s"
 drain = "1s"
 watch = "200ms"
@@ -66,6 +69,7 @@ async def test_stores_run_in_containers_and_keep_what_they_have(folder: Path) ->
     before = await living("kept")
     assert set(before) == IDS
     await inspected(before)
+    await apart(before)
     assert await asked(folder) == (["//db", "//cache"], {"db": "R", "cache": "+OK"})
     system = await identity(folder)
     # Killed, it is another container of the same files; the others are left alone.
@@ -104,6 +108,67 @@ async def inspected(containers: dict[str, str]) -> None:
         assert not host["PortBindings"] and not host["Privileged"]
         assert "password" not in json.dumps(body["Config"]["Env"]).lower()
     await client.close()
+
+
+async def apart(containers: dict[str, str]) -> None:
+    """Stores are in a network of their own, which leads nowhere, with who asks for one of them."""
+    client = Client()
+    owner = spec.Owner("kept", files.home(Paths.of("kept").state))
+    nets = {}
+    for id, key in containers.items():
+        body = await client.inspect(key)
+        assert body is not None
+        nets[id] = set(body["NetworkSettings"]["Networks"])
+    inner, outer = owner.stores, owner.network
+    assert nets == {"data.db": {inner}, "data.cache": {inner}, "web.1@r1": {inner, outer}}
+    about = [await client.network(name) for name in (inner, outer)]
+    assert [one and one["Internal"] for one in about] == [True, False]
+    db = await client.inspect(containers["data.db"])
+    assert db is not None
+    host = db["NetworkSettings"]["Networks"][inner]["IPAddress"]
+    port = spec.Facts.from_json(db["Config"]["Labels"][spec.FACTS]).address
+    assert port is not None and port.port is not None
+    # A container of the stack that has no store to ask, and of nobody's, do not get there at all.
+    for network, heard in ((outer, ""), ("bridge", ""), (inner, "R")):
+        assert await hello(client, network, host, port.port) == heard
+    # The machine does get there, as it does everywhere, and is turned away.
+    assert await asyncio.to_thread(spoken, host, port.port) == "E"
+    await client.close()
+
+
+HELLO = r"""
+import socket, sys
+words = b"\0\3\0\0user\0app\0database\0app\0\0"
+try:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), 1) as line:
+        line.sendall((len(words) + 4).to_bytes(4, "big") + words)
+        print(line.recv(1).decode())
+except OSError:
+    print()
+"""
+
+
+def spoken(host: str, port: int) -> str:
+    """The first letter that Postgres answers: R asks for a password, E is an error."""
+    argv = [sys.executable, "-c", HELLO, host, str(port)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.strip()
+
+
+async def hello(client: Client, network: str, host: str, port: int) -> str:
+    """The same, heard by a container in that network."""
+    image = await asyncio.to_thread(docker_bench.python_image)
+    body = {
+        "Image": image,
+        "Cmd": ["python3", "-c", HELLO, host, str(port)],
+        "HostConfig": {"NetworkMode": network},
+    }
+    key, _ = await client.create("", body)
+    try:
+        await client.start(key)
+        pieces = [piece async for piece in client.output(key, "0")]
+    finally:
+        await client.remove(key, force=True)
+    return b"".join(pieces).decode().partition(" ")[2].strip()
 
 
 async def asked(folder: Path) -> tuple[list[str], dict[str, str]]:

@@ -55,8 +55,12 @@ host  all         all      ::1/128         scram-sha-256
 """
 
 
-def hba(network: str | None = None) -> str:
-    """Who may come in; ``network``: one (``172.18.0.0/16``) beside this machine."""
+def hba(network: str | None = None, barred: str = "") -> str:
+    """Who may come in; ``network``: one (``172.18.0.0/16``) beside this machine, ``barred``: an
+    address in it that may not."""
+    if network is not None and barred:
+        shut = f"host  all         all      {barred}/32 reject\n"
+        return f"{_HBA}{shut}{hba(network).removeprefix(_HBA)}"
     more = "" if network is None else f"host  all         all      {network:<15} scram-sha-256\n"
     return _HBA + more
 

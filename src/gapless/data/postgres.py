@@ -108,7 +108,9 @@ class Postgres:
         self._check_owner()
         self._drop_stale_lock()
         place = self._place
-        rules = pgconf.hba(None if bridge is None else bridge.network)
+        # The machine itself is in its containers' network, and comes by the socket.
+        barred = bridge.host if bridge is not None and self._programs.contained else ""
+        rules = pgconf.hba(None if bridge is None else bridge.network, barred)
         owned.write(place.home / "pg_hba.conf", rules, 0o600, place.uid)
         listens = _HOST if bridge is None else f"{_HOST},{bridge.host}"
         listens = "*" if self._programs.contained else listens

@@ -164,6 +164,7 @@ class OfImage:
             user=self._user,
             sealed=True,
             mounts=tuple(mounts),
+            nets="stores",
             alias=process.labels["data"],
         )
 

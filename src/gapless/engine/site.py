@@ -320,6 +320,7 @@ class Site:
             sealed=table.derived,
             cwd=cwd,
             mounts=tuple(mounts),
+            nets="both" if references.contained(stack, table) else "stack",
         )
 
     def notice(self, id: str) -> Path:

@@ -119,6 +119,8 @@ class Process:
     """True: its image is of our making, and asks for no right and no place to write but /tmp."""
     at_machine: bool = False
     """True: its container has the machine's network and processes, and none of its own."""
+    nets: Literal["stack", "stores", "both"] = "stack"
+    """Which of the stack's networks its container is in; stores are in one that leads nowhere."""
     alias: str | None = None
     """What it is called in its network, beside its own name; where it has one of its own."""
     mounts: tuple[Mount, ...] = ()

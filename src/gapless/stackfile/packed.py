@@ -25,11 +25,9 @@ def problems(stack: Stack) -> tuple[tuple[Path, str], ...]:
 
 def _outside(stack: Stack, path: Path, table: Service | Job) -> Iterator[tuple[Path, str]]:
     """Programs of the machine are in no network with a store in a container."""
-    for reference in references.of(references.texts(stack, table)):
-        store = stack.data.get(reference.name) if reference.kind == "attribute" else None
-        if store is not None and store.contained:
-            place = f"${{{reference.name}.{reference.attribute}}}"
-            yield path, f"{place}: is in a container, so this has to be in one: say image or build"
+    for reference in references.contained(stack, table):
+        place = f"${{{reference.name}.{reference.attribute}}}"
+        yield path, f"{place}: is in a container, so this has to be in one: say image or build"
 
 
 def _of(stack: Stack, path: Path, table: Service | Job) -> Iterator[tuple[Path, str]]:

@@ -127,6 +127,12 @@ def texts(stack: Stack, owner: Service | Job) -> tuple[str, ...]:
     )
 
 
+def contained(stack: Stack, owner: Service | Job) -> tuple[Reference, ...]:
+    """What it asks of stores in containers."""
+    found = (one for one in of(texts(stack, owner)) if one.kind == "attribute")
+    return tuple(one for one in found if one.name in stack.data and stack.data[one.name].contained)
+
+
 def dependencies(stack: Stack) -> Mapping[str, tuple[str, ...]]:
     """Service or job to the stores and private services that it refers to: these come first.
 

@@ -177,6 +177,10 @@ class Client:
         with contextlib.suppress(Conflict):
             await self._ask("networks/create", "POST", body=wanted)
 
+    async def connect(self, network: str, key: str) -> None:
+        """One more network for a container. Raises Conflict where it is in it."""
+        await self._ask(f"networks/{network}/connect", "POST", body={"Container": key})
+
     async def remove_network(self, name: str) -> None:
         """Gone, or somebody else's container is in it: no error."""
         with contextlib.suppress(RuntimeFault):

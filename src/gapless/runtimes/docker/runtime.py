@@ -84,7 +84,7 @@ class DockerRuntime:
         self._looking = asyncio.Lock()
         self._swept = False
         self._network = asyncio.Lock()
-        self._networked = False
+        self._networked: set[str] = set()
         self.bridge: Bridge | None = None
         """See ``Bridges.bridge``: while it is open the network stays, whatever is in it."""
         self._runnable: set[tuple[str, str, str]] = set()
@@ -129,7 +129,7 @@ class DockerRuntime:
             await self.client.start(key)
             container = await self._inspect(key)
         except RuntimeFault as fault:
-            self._networked = False  # it may be that what is missing
+            self._networked.clear()  # it may be that what is missing
             await self.client.remove(key, force=True)
             await self._tidy(process.id)
             raise RuntimeFault(f"{process.id}: {fault.message}", hint=fault.hint) from None
@@ -144,7 +144,7 @@ class DockerRuntime:
             image=process.image or self._image,
             user=user,
             groups=() if shared is None else (shared,),
-            network=self.owner.network,
+            network=self.owner.stores if process.nets == "stores" else self.owner.network,
         )
         self.logs.make()
         self.log(process.log or process.id).touch(mode=0o600)
@@ -153,31 +153,44 @@ class DockerRuntime:
         name = self.owner.name(process.id)
         async with self._network:
             await self._make_network()
+            if process.nets != "stack":
+                await self._make_network(inner=True)
             try:
                 key, self._warnings = await self.client.create(name, body)
             except client.Conflict:
                 await self._clear(name)
                 key, self._warnings = await self.client.create(name, body)
+            if process.nets == "both":
+                await self.client.connect(self.owner.stores, key)
         return key
 
-    async def _make_network(self) -> None:
-        if not self._networked:
-            network = {"Driver": "bridge", "Labels": self.owner.labels}
-            await self.client.make_network(self.owner.network, network)
-            self._networked = True
+    async def _make_network(self, *, inner: bool = False) -> None:
+        name = self.owner.stores if inner else self.owner.network
+        if name not in self._networked:
+            await self.client.make_network(name, spec.network(self.owner.labels, inner=inner))
+            self._networked.add(name)
 
     async def open_bridge(self) -> None:
         """See ``Bridges.open_bridge``. Raises RuntimeFault also where the machine is not in it."""
+        self.bridge = await self._open(inner=False)
+
+    async def inner_bridge(self) -> Bridge:
+        """See ``Bridges.inner_bridge``."""
+        return await self._open(inner=True)
+
+    async def _open(self, *, inner: bool) -> Bridge:
+        name = self.owner.stores if inner else self.owner.network
         async with self._network:
-            self._networked = False
-            await self._make_network()
-            about = await self.client.network(self.owner.network)
-            self.bridge = None if about is None else seen.bridge(about)
-        if self.bridge is None:
+            self._networked.discard(name)
+            await self._make_network(inner=inner)
+            about = await self.client.network(name)
+        found = None if about is None else seen.bridge(about)
+        if found is None:
             raise RuntimeFault(
-                f"network {self.owner.network}: has no address of this machine",
+                f"network {name}: has no address of this machine",
                 hint="let the engine make bridge networks with IPv4 addresses",
             )
+        return found
 
     async def close_bridge(self) -> None:
         """See ``Bridges.close_bridge``."""
@@ -418,8 +431,9 @@ class DockerRuntime:
         async with self._network:
             unused = not self._entries and self._starting.keys() <= {failed}
             if unused and self.bridge is None:
-                await self.client.remove_network(self.owner.network)
-                self._networked = False
+                for name in (self.owner.network, self.owner.stores):
+                    await self.client.remove_network(name)
+                self._networked.clear()
 
     async def _bury(self, entry: _Entry) -> None:
         with contextlib.suppress(TimeoutError):

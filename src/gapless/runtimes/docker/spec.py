@@ -53,6 +53,11 @@ class Owner:
         """The name of the stack's network."""
         return f"gapless-{self.stack}-{self.home}"
 
+    @property
+    def stores(self) -> str:
+        """The name of the network of its stores."""
+        return f"{self.network}-stores"
+
     def name(self, id: str) -> str:
         """The container's: readable in ``docker ps``, and different for different ids."""
         plain = re.sub(r"[^a-zA-Z0-9_.-]", "-", id)
@@ -167,6 +172,11 @@ def _called(process: Process, network: str) -> dict[str, Any]:
     if process.alias is None:
         return {}
     return {"NetworkingConfig": {"EndpointsConfig": {network: {"Aliases": [process.alias]}}}}
+
+
+def network(labels: Mapping[str, str], *, inner: bool) -> dict[str, Any]:
+    """The body of a network's ``create``; ``inner``: nothing leads out of it, and nothing in."""
+    return {"Driver": "bridge", "Internal": inner, "Labels": dict(labels)}
 
 
 def errand(image: str, argv: Sequence[str], user: str, mounts: Sequence[Mount]) -> dict[str, Any]:
