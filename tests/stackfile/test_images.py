@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gapless import stackfile
+from gapless.model import image as images
 from gapless.stackfile import checks, onsite, packed, references
 
 from .texts import said
@@ -115,3 +116,36 @@ type = "files"
         ("service.web.user", "must be a number, since ${socket} lies in a directory of its own"),
         ("service.web.ready", "a command is not implemented in this version for an image"),
     ]
+
+
+def test_registries_ask_for_secrets_by_name() -> None:
+    head = 'gapless = 1\nname = "a"\nsecrets = ["X"]\n[service.web]\nimage = "ghcr.io/me/web"\n'
+    stack = stackfile.parse(f'{head}[registries]\n"ghcr.io" = {{user="me", password="T"}}\n').stack
+    assert checks.missing_secrets(stack, {"X"}) == ("T",)
+    assert checks.missing_secrets(stack, {"X", "T"}) == ()
+    assert stack.secrets == ("X",)  # no program is told
+    loaded = stackfile.parse(f'{head}[registries]\n"ghcr.io" = {{user="me", password="T"}}\n')
+    problems = onsite.problems(loaded, Path(), secrets=("X",), environ=(), containers=True)
+    assert [(one.line, one.message.partition(":")[0]) for one in problems] == [
+        (7, "[registries] ghcr.io"),
+    ]
+    assert said(f'{head}[registries]\n"ghcr.io" = {{user = "me", password = "a b"}}\n') == [
+        '7: [registries] ghcr.io.password: must be the name of a secret such as "GHCR_TOKEN", '
+        'got "a b"'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("nginx", "docker.io"),
+        ("me/web:1", "docker.io"),
+        ("docker.io/me/web", "docker.io"),
+        ("ghcr.io/me/web:1.4", "ghcr.io"),
+        ("localhost/web", "localhost"),
+        ("me:5000/web", "me:5000"),
+        ("127.0.0.1:5000/a/b@sha256:" + "0" * 64, "127.0.0.1:5000"),
+    ],
+)
+def test_the_registry_of_an_image(name: str, host: str) -> None:
+    assert images.registry(name) == host

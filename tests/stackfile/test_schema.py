@@ -128,6 +128,7 @@ def _secured(key: str, tree: dict[str, Any], here: dict[str, Any]) -> None:
 
 
 BESIDE: dict[str, dict[str, Any]] = {
+    "registries.NAME": {"user": "me", "password": "TOKEN"},
     "job.NAME.zone": {"when": "0 3 * * *"},
     "job.NAME.catch_up": {"when": "0 3 * * *"},
     "service.NAME.queue": {"concurrency": 100},
@@ -153,6 +154,7 @@ def test_every_example_is_accepted(key: reference.Key) -> None:
         "redirects": "/old",
         "static": "/a",
         "volumes": "/media",
+        "registries": "ghcr.io",
     }
     here: Any = tree
     for position, word in enumerate(path):
@@ -180,7 +182,8 @@ def _complete(key: str, tree: dict[str, Any], here: dict[str, Any], value: Any) 
         scale.setdefault("rps", 100)
         if path[-1] in ("queue", "backlog"):
             scale |= {"queue": "cache:default", "backlog": 100}
-    if path[2:3] in (["entrypoint"], ["user"], ["volumes"]):
+    packed = path[2:3] in (["entrypoint"], ["user"], ["volumes"])
+    if packed and path[0] in ("service", "job"):
         tree[path[0]]["web" if path[0] == "service" else "j"]["image"] = "chat:1.4"
         tree["data"]["media"] = {"type": "files"}
     if path[2:3] == ["volumes"] and path[-1] == "read_only":

@@ -147,8 +147,8 @@ class Session:
 
     @property
     def declared(self) -> tuple[str, ...]:
-        """Names of the secrets that the file asks for: programs' own, and passwords of pages. Of a
-        file with slips in it what can be read."""
+        """Names of the secrets that the file asks for: programs' own, passwords of pages and
+        of registries. Of a file with slips in it what can be read."""
         overlays = self.table.get("for")
         over = overlays.get(self.overlay or "") if isinstance(overlays, dict) else None
         over = over if isinstance(over, dict) else {}
@@ -168,6 +168,9 @@ def _passwords(table: dict[str, Any]) -> Iterator[Any]:
     for one in tables:
         login = one.get("login") if isinstance(one, dict) else one
         yield from login.values() if isinstance(login, dict) else [login]
+    registries = table.get("registries")
+    for one in registries.values() if isinstance(registries, dict) else ():
+        yield one.get("password") if isinstance(one, dict) else None
 
 
 def _set(ctx: click.Context, param: click.Parameter, value: Any) -> None:

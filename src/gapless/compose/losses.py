@@ -93,7 +93,11 @@ KEYS: dict[str, Fate] = {
     "edge.access_log": ("emulated", "Traefik's own, in JSON"),
 }
 """``service.key`` for ``[service.NAME] key``; a key stands for all below it."""
-OTHERS: dict[str, Fate] = {"edge": _NO_EDGE, "drill": _HERE}
+OTHERS: dict[str, Fate] = {
+    "edge": _NO_EDGE,
+    "drill": _HERE,
+    "registries": ("emulated", "docker login, once, by whoever runs it"),
+}
 """Where a table's keys are not named above."""
 ALWAYS = (
     Line("deploys", "emulated", "with a gap: old containers stop before new ones answer"),

@@ -80,8 +80,7 @@ class Folder:
     def capture(self, stack: Stack, body: Body) -> None:
         """Keep the values of declared secrets and of ``${env.X}`` that the caller has."""
         environment = dict(body.get("environment") or {})
-        asked = (*stack.secrets, *stack.passwords)
-        wanted = {name: environment[name] for name in asked if name in environment}
+        wanted = {name: environment[name] for name in stack.asked if name in environment}
         owners: list[Service | Job] = [*stack.services.values(), *stack.jobs.values()]
         texts = [text for owner in owners for text in references.texts(stack, owner)]
         texts += [table.url for table in stack.data.values() if table.url is not None]

@@ -21,7 +21,7 @@ from gapless.engine.journal import Journal
 from gapless.engine.operations import Operations
 from gapless.engine.paths import Paths
 from gapless.engine.releases import Releases
-from gapless.engine.releases.images import Images
+from gapless.engine.releases.images import Images, Logins
 from gapless.engine.secrets import Secrets
 from gapless.engine.site import Site
 from gapless.model.packed import Packed
@@ -44,7 +44,8 @@ def site(paths: Paths, stack: Stack, folder: Path, where: str = target.PROCESS) 
 
     Raises UsageError where what the target needs is not installed.
     """
-    runtime, images, once = _runtime(paths, where)
+    secrets = Secrets(paths)
+    runtime, images, once = _runtime(paths, where, Logins(secrets, stack))
     return Site(
         paths=paths,
         runtime=runtime,
@@ -52,7 +53,7 @@ def site(paths: Paths, stack: Stack, folder: Path, where: str = target.PROCESS) 
         front=Front(paths, stack.edge.binary),
         static=StaticServer(paths.state / "static", runtime.address(staticserver.ID, "socket")),
         releases=Releases(paths, runtime.identity_uid, runtime.shared_group, images),
-        secrets=Secrets(paths),
+        secrets=secrets,
         notebook=durable.Notebook.load(paths.state / "notebook.json"),
         journal=Journal(paths.journal),
         folder=folder,
@@ -61,7 +62,7 @@ def site(paths: Paths, stack: Stack, folder: Path, where: str = target.PROCESS) 
 
 
 def _runtime(
-    paths: Paths, where: str
+    paths: Paths, where: str, logins: Logins
 ) -> tuple[ProcessRuntime | MixedRuntime, Images | None, Packed | None]:
     processes = ProcessRuntime(paths.state, paths.run, paths.stack)
     if where == target.PROCESS:
@@ -75,7 +76,7 @@ def _runtime(
             hint="pip install 'gapless[docker]'",
         ) from None
     containers = DockerRuntime(paths.state, paths.run, paths.stack)
-    images = Images(containers.client, containers.owner)
+    images = Images(containers.client, containers.owner, logins)
     once = Once(containers.client, containers.owner)
     return MixedRuntime(processes, containers), images, once
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
-from gapless.model.units import Command, Model, show
+from gapless.model.units import Command, EnvName, Model, show
 
 _PART = r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(?::[0-9]{1,5})?"
@@ -28,8 +28,31 @@ def _inside(value: str) -> str:
     return value
 
 
+HUB = "docker.io"
+"""Where images come from that name no registry."""
+
+
+def registry(image: str) -> str:
+    """The registry that an image's name says, as the engine reads it."""
+    first, below, _ = image.partition("/")
+    known = below and ("." in first or ":" in first or first == "localhost")
+    return first if known else HUB
+
+
 Inside = Annotated[str, AfterValidator(_inside)]
 ImageName = Annotated[str, Field(pattern=IMAGE_FORM, max_length=400)]
+
+
+RegistryName = Annotated[str, Field(pattern=rf"^{_HOST}$", max_length=260)]
+
+
+class Registry(Model):
+    """As whom images are pulled."""
+
+    user: Annotated[str, Field(pattern=r"^[^\s:\x00-\x1f\x7f]+$", max_length=255)]
+    """The account there."""
+    password: EnvName
+    """The secret that is its password, or a token: a name."""
 
 
 class Build(Model):

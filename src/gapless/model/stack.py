@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from gapless.model.data import Data
 from gapless.model.edge import EdgeTable
+from gapless.model.image import Registry, RegistryName
 from gapless.model.service import Job, Service
 from gapless.model.tls import LOCAL, Domain, GivenCertificate, Wanted
 from gapless.model.units import Bytes, Commands, EnvName, Model, Name, Seconds, UrlPath
@@ -56,6 +57,10 @@ class Stack(Model):
     """Commands that make a release runnable, in its own virtual environment."""
     keep: Annotated[int, Field(ge=2, le=100)] = 5
     """How many releases are kept."""
+    registries: Annotated[dict[RegistryName, Registry], Field(max_length=50)] = Field(
+        default_factory=dict
+    )
+    """Registries that ask who pulls, say { "ghcr.io" = { user = "me", password = "TOKEN" } }."""
     services: Annotated[dict[Name, Service], Field(alias="service")] = Field(default_factory=dict)
     """Programs that run for ever."""
     jobs: Annotated[dict[Name, Job], Field(alias="job")] = Field(default_factory=dict)
@@ -87,6 +92,13 @@ class Stack(Model):
         tables = [*self.edge.private.values(), *(s.private for s in self.services.values())]
         every = (name for table in tables if table for name in table.login.values())
         return tuple(dict.fromkeys(every))
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Names of the secrets that nothing goes without, each once: the programs', the edge's,
+        and those of registries."""
+        pulling = (registry.password for registry in self.registries.values())
+        return tuple(dict.fromkeys((*self.secrets, *self.passwords, *pulling)))
 
     @property
     def tls(self) -> Literal["auto", "self-signed"] | GivenCertificate | None:

@@ -299,11 +299,9 @@ def _cycle(start: str, edges: dict[str, list[str]], done: set[str]) -> tuple[str
 
 
 def missing_secrets(stack: Stack, have: Iterable[str]) -> tuple[str, ...]:
-    """The secrets that the stack declares and ``have`` lacks, in the order of the file; those that
-    only the edge asks for last."""
+    """The secrets that the stack asks for and ``have`` lacks; those of programs first."""
     known = set(have)
-    asked = dict.fromkeys((*stack.secrets, *stack.passwords))
-    return tuple(name for name in asked if name not in known)
+    return tuple(name for name in stack.asked if name not in known)
 
 
 CONTAINERS = "images need --target docker"

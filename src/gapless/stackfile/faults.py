@@ -37,6 +37,7 @@ FORMS: dict[tuple[str, ...], str] = {
     ("edge", "rate_limit", "key"): 'must be "address", "header:NAME" or "cookie:NAME"',
     ("service", "NAME", "image"): 'must be an image such as "ghcr.io/me/web:1"',
     ("job", "NAME", "image"): 'must be an image such as "ghcr.io/me/web:1"',
+    ("registries", "NAME", "password"): 'must be the name of a secret such as "GHCR_TOKEN"',
     ("edge", "image"): 'must be an image such as "haproxy:2.8"',
     ("service", "NAME", "user"): 'must be a user such as "1000:1000"',
     ("job", "NAME", "user"): 'must be a user such as "1000:1000"',

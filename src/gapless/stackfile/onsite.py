@@ -6,6 +6,7 @@ from collections.abc import Collection
 from pathlib import Path as File
 
 from gapless.errors import Problem
+from gapless.model.private import Private
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.model.tls import GivenCertificate
@@ -54,9 +55,15 @@ def _asked(stack: Stack, secret: str) -> Path:
     """Where the file asks for it."""
     if secret in stack.secrets:
         return ("secrets", stack.secrets.index(secret))
-    places = {("edge", "private", path): table for path, table in stack.edge.private.items()}
+    places: dict[Path, Private | None] = {
+        ("edge", "private", path): table for path, table in stack.edge.private.items()
+    }
     places |= {("service", name, "private"): s.private for name, s in stack.services.items()}
-    return next(at for at, one in places.items() if one and secret in one.login.values())
+    found = [at for at, one in places.items() if one and secret in one.login.values()]
+    found += [
+        ("registries", host) for host, one in stack.registries.items() if one.password == secret
+    ]
+    return found[0]
 
 
 def _folders(loaded: Loaded, folder: File, report: Report) -> None:

@@ -32,7 +32,7 @@ LATER = "is not implemented in this version"
 def general(path: Path) -> tuple[str, ...]:
     """The path with the names that the author chose replaced by ``shape.ANY``."""
     return tuple(
-        _ANY if position == 1 and path[0] in report.NAMED else str(key)
+        _ANY if position == 1 and path[0] in (*report.NAMED, "registries") else str(key)
         for position, key in enumerate(path)
     )
 

@@ -22,6 +22,7 @@ from gapless.model.stack import Stack
 
 if TYPE_CHECKING:
     from gapless.engine.releases.setup import Progress
+    from gapless.engine.secrets import Secrets
     from gapless.runtimes.docker.client import Client
     from gapless.runtimes.docker.spec import Owner
 
@@ -41,6 +42,22 @@ def named(stack: Stack) -> dict[str, str]:
         if image is not None:
             found[name] = image
     return found
+
+
+@dataclass(slots=True)
+class Logins:
+    """As whom a stack pulls: with today's passwords, of the registries that it named last."""
+
+    secrets: Secrets
+    stack: Stack
+
+    def now(self) -> Mapping[str, tuple[str, str]]:
+        """(user, password) by the registry's host. One without a value pulls as nobody."""
+        found = {}
+        for place, registry in self.stack.registries.items():
+            if (value := self.secrets.get(registry.password)) is not None:
+                found[place] = (registry.user, value)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +81,10 @@ class Source:
 class Images:
     """The images of one stack, at the engine that ``client`` speaks to."""
 
-    def __init__(self, client: Client, owner: Owner) -> None:
+    def __init__(self, client: Client, owner: Owner, logins: Logins) -> None:
         self._client = client
+        self._logins = logins
+        client.logins = logins.now
         self._labels = owner.labels
         self._repository = f"gapless/{owner.stack}-{owner.home}"
 
@@ -79,6 +98,7 @@ class Images:
 
         Raises Refused, naming the service and saying what the engine says.
         """
+        self._logins.stack = stack
         given: dict[str, str] = {}
         found: dict[str, str] = {}
         built: dict[str, str] = {}

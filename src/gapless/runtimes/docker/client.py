@@ -10,13 +10,15 @@ import asyncio
 import base64
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import types
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import aiodocker
 import aiohttp
 
 from gapless.errors import EnvironmentFault, RuntimeFault
+from gapless.model import image as named
 
 OLDEST = (1, 41)
 """The version of the API that is needed (Docker 20.10, Podman 4)."""
@@ -33,6 +35,9 @@ class Client:
 
     def __init__(self, url: str | None = None) -> None:
         """``url``: ``unix://``, ``tcp://`` or ``ssh://``; None: as the engine's own tools do."""
+        self.logins: Callable[[], Mapping[str, tuple[str, str]]] = dict
+        """(user, password) by the registry's host: asked anew for each pull and build, and told
+        in a header of that one question alone."""
         self._url = url
         self._docker: aiodocker.Docker | None = None
         self._connecting = asyncio.Lock()
@@ -199,9 +204,14 @@ class Client:
     async def fetch(self, image: str) -> str:
         """Pull it from its registry; its content. Raises RuntimeFault with what that says."""
         docker = await self.engine()
+        place = named.registry(image)
+        login = self.logins().get(place)
+        auth = None if login is None else _login(place, *login)
+        # The library wants the registry named where it is told a login.
+        whole = image if image.startswith(f"{place}/") else f"{place}/{image}"
         try:
             with _faults():
-                await docker.images.pull(image, timeout=None)
+                await docker.images.pull(whole if auth else image, auth=auth, timeout=None)
         except RuntimeFault as fault:
             raise RuntimeFault(f"{image} is not here, and no registry gave it: {fault}") from None
         return await self.content(image)
@@ -215,7 +225,9 @@ class Client:
         Raises RuntimeFault with the words of the step that failed.
         """
         asked = {"t": name, "rm": "1", "forcerm": "1", "labels": json.dumps(labels), **query}
-        async with self._stream("build", "POST", asked, sent=archive) as answer:
+        logins = {place: _login(place, *login) for place, login in self.logins().items()}
+        headers = {"X-Registry-Config": _header(logins)} if logins else {}
+        async with self._stream("build", "POST", asked, sent=archive, headers=headers) as answer:
             async for line in _lines(answer):
                 told = json.loads(line)
                 if "error" in told:
@@ -266,14 +278,19 @@ class Client:
 
     @contextlib.asynccontextmanager
     async def _stream(
-        self, path: str, method: str, query: Mapping[str, str], sent: IO[bytes] | None = None
+        self,
+        path: str,
+        method: str,
+        query: Mapping[str, str],
+        sent: IO[bytes] | None = None,
+        headers: Mapping[str, str] = types.MappingProxyType({}),
     ) -> AsyncIterator[aiohttp.ClientResponse | None]:
         """An answer that is read piece by piece, for as long as it takes; None: not there.
 
         ``sent``: a tar file; sending it may take as long as it takes.
         """
         docker = await self.engine()
-        headers = {} if sent is None else {"Content-Type": "application/x-tar"}
+        headers = {**headers, **({} if sent is None else {"Content-Type": "application/x-tar"})}
         with _faults():
             try:
                 async with asyncio.timeout(ANSWER_SECONDS if sent is None else None):
@@ -309,6 +326,14 @@ async def _lines(answer: aiohttp.ClientResponse | None) -> AsyncIterator[bytes]:
                 yield line
     if rest:
         yield rest
+
+
+def _login(place: str, user: str, password: str) -> dict[str, str]:
+    return {"username": user, "password": password, "serveraddress": place}
+
+
+def _header(body: Mapping[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(body).encode()).decode()
 
 
 def _pairs(labels: Mapping[str, str]) -> list[str]:
