@@ -97,13 +97,16 @@ class Gapless:
 
     name = "gapless deploy"
 
-    def __init__(self, folder: Path, image: str) -> None:
+    def __init__(self, folder: Path, image: str, edge: str = "") -> None:
+        """``edge``: the image of the load balancer; "": it is a program of the machine."""
         self.port = machine.free_ports(1)[0]
         self._folder = folder
         self._env = {"GAPLESS_STATE": str(folder / "state")}
         shutil.copy(probe_app.__file__, folder / "probe_app.py")
         (folder / "mode").write_text("good 1\n")
-        (folder / "gapless.toml").write_text(STACK.format(image=image, port=self.port))
+        text = STACK.format(image=image, port=self.port)
+        text += f'image = "{edge}"\n' if edge else ""
+        (folder / "gapless.toml").write_text(text)
 
     def command(self, *words: str) -> str:
         argv = [sys.executable, "-m", "gapless", *words]

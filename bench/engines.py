@@ -2,7 +2,7 @@
 
 As root, with an engine of its own (``dockerd`` with other directories, sockets and addresses than
 the machine's), which is killed and restarted with and without ``live-restore``. IMAGE, of the
-machine's engine, has a Python 3.
+machine's engine, has a Python 3; ``--edge IMAGE``: the load balancer is a container, too.
 """
 
 from __future__ import annotations
@@ -121,9 +121,13 @@ class Stand:
             os.kill(self.controller(), signal.SIGKILL)
             self.ours.command("up", "-d")
 
-        def container() -> None:
-            self.engine.docker("kill", "-s", "KILL", min(self.containers().values()))
-            machine.until("its end", lambda: len(self.containers()) < containers.REPLICAS)
+        def container(name: str) -> Callable[[], None]:
+            def strike() -> None:
+                key = next(key for id, key in self.containers().items() if id.startswith(name))
+                self.engine.docker("kill", "-s", "KILL", key)
+                machine.until("its end", lambda: key not in self.containers().values())
+
+            return strike
 
         def engine(live: bool, number: signal.Signals) -> Callable[[], None]:
             def strike() -> None:
@@ -134,7 +138,10 @@ class Stand:
             return strike
 
         yield self.struck("kill -9 of the controller", controller)
-        yield self.struck("kill -9 of one container", container)
+        yield self.struck("kill -9 of one container", container("web"))
+        if "edge" in self.containers():
+            yield self.struck("kill -9 of the edge's container", container("edge"))
+            yield self.struck("the edge reloaded", lambda: self.ours.command("restart", "edge"))
         yield self.struck("dockerd restarted, live-restore", engine(True, signal.SIGTERM))
         yield self.struck("dockerd kill -9, live-restore", engine(True, signal.SIGKILL))
         machine.until("all ready", lambda: bool(self.ready()), BACK)
@@ -145,7 +152,9 @@ class Stand:
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bench.engines")
     parser.add_argument("image", help="what the application is built on: has a Python 3")
-    image = parser.parse_args(words).image
+    parser.add_argument("--edge", default="", help="what the load balancer runs in")
+    asked = parser.parse_args(words)
+    image = asked.image
     home = Path(tempfile.mkdtemp(prefix="gapless-bench-"))
     home.chmod(0o711)
     (home / "app").mkdir(mode=0o711)
@@ -154,9 +163,10 @@ def main(words: Sequence[str] | None = None) -> None:
         left.callback(shutil.rmtree, home, ignore_errors=True)
         left.callback(engine.remove)
         engine.start(live=True)
-        engine.load(image)
+        for one in filter(None, (image, asked.edge)):
+            engine.load(one)
         os.environ["DOCKER_HOST"] = engine.url
-        ours = containers.Gapless(home / "app", image)
+        ours = containers.Gapless(home / "app", image, asked.edge)
         left.enter_context(containers.standing(ours))
         print("| what | failed of | failing for | kept | ready after |\n|---|---|---|---|---|")
         for row in Stand(ours, engine).all():

@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientError
+from tests.real import outside
 from tests.real.standing import Load, open_folder
 from tests.real.test_docker import Boxed, living
 from tests.runtimes import docker_bench
 
+from gapless.drills import ports
 from gapless.edge import asking
 from gapless.edge.haproxy import HAProxyEdge
 from gapless.engine.paths import Paths
@@ -39,7 +41,7 @@ grace = "2s"
 watch = "200ms"
 
 [edge]
-listen = "127.0.0.1:{port}"
+listen = "*:{port}"
 image = "{edge}"
 {more}
 """
@@ -106,6 +108,7 @@ async def test_it_reloads_is_adopted_and_comes_back(stack: Fronted) -> None:
     before = await stack.containers()
     assert set(before) == {"web.1@r1", "web.2@r1", "edge"}
     await unprivileged(before["edge"])
+    await alone(stack)
     async with Load(stack.url) as load:
         worker = await stack.worker()
         await stack.do("restart", services=["edge"])
@@ -127,6 +130,34 @@ async def test_it_reloads_is_adopted_and_comes_back(stack: Fronted) -> None:
         await stack.until(lambda: load.answers["ok"] > served + 50)
     assert edge.state == "running" and load.refused == 0
     assert set(await stack.containers()) == {"web.1@r2", "web.2@r2", "edge"}
+
+
+async def alone(stack: Fronted) -> None:
+    """From outside there is the load balancer, and whatever a container publishes by itself."""
+    client = Client()
+    published = ports.reserve()
+    body = {
+        "Image": stack.base,
+        "Cmd": ["python3", "-m", "http.server", "8000"],
+        "ExposedPorts": {"8000/tcp": {}},
+        "HostConfig": {"PortBindings": {"8000/tcp": [{"HostPort": str(published)}]}},
+    }
+    key, _ = await client.create("", body)
+    try:
+        with outside.namespace() as there:
+            assert await seen(stack, there) == {stack.port}
+            await client.start(key)
+            # The planted fault.
+            async with asyncio.timeout(60):
+                while await seen(stack, there) != {stack.port, published}:
+                    await stack.controller.round_done()
+    finally:
+        await client.remove(key, force=True)
+        await client.close()
+
+
+async def seen(stack: Fronted, there: outside.Outside) -> set[int]:
+    return outside.ours(await asyncio.to_thread(there.open_ports), stack.name)
 
 
 async def another_image(stack: Fronted) -> None:

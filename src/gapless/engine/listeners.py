@@ -6,11 +6,13 @@ import contextlib
 import re
 from pathlib import Path
 
+from gapless.runtimes import base
 from gapless.runtimes.process import records
 
 _LISTENS = "0A"
 _OF = " of the stack "
-_MARK = re.compile(rb"(?:^|\0)" + records.MARK.encode() + rb"=([^/\0]+)/([^/\0]+)/")
+_MARKS = "|".join((records.MARK, base.CONTAINED))
+_MARK = re.compile(rb"(?:^|\0)(?:" + _MARKS.encode() + rb")=([^/\0]+)/")
 
 
 def holder(port: int) -> str:
