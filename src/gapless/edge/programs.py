@@ -21,7 +21,7 @@ from gapless.edge import binary, files, keeper
 from gapless.model.packed import Packed
 from gapless.model.process import Mount, Process
 
-ID = "edge"
+ID = KIND = "edge"
 _NOTED = "image"
 """In the edge's home: the image that was found able, and where its HAProxy is."""
 _PROBE = "probe"
@@ -75,7 +75,8 @@ class OfMachine:
 
     def process(self, program: Path, argv: Sequence[str]) -> Process:
         link = binary.point(self._home, program)
-        return Process(id=ID, argv=(str(link), *argv), cwd=str(self._run))
+        labels = {"kind": KIND}
+        return Process(id=ID, argv=(str(link), *argv), cwd=str(self._run), labels=labels)
 
 
 class OfImage:
@@ -158,7 +159,7 @@ class OfImage:
             user=self._user,
             sealed=True,
             at_machine=True,
-            labels={"kind": "edge"},
+            labels={"kind": KIND},
             mounts=(
                 Mount(str(self._home), str(self._home)),
                 Mount(str(self._run), str(self._run), writable=True),
