@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
+import pytest
+
 from gapless import stackfile
-from gapless.drills import scratch
+from gapless.drills import scratch, stage
 from gapless.stackfile import checks
 
 SUBJECT = """
@@ -27,3 +31,16 @@ def test_it_runs_where_its_subject_does(tmp_path: Path) -> None:
         service = made.services["web"]
         assert service.volumes.keys() == ({"/ledger"} if on else set())
         assert service.env["PROBE_LEDGER"].startswith("/ledger/" if on else "${ledger.path}/")
+
+
+def test_it_is_not_asked_for_the_overlay_of_its_subject(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch.Settings().write(tmp_path, "shop-drill")
+    monkeypatch.setenv("GAPLESS_FOR", "production")
+
+    def shown(env: Mapping[str, str] | None) -> int:
+        argv = [*stage.CLI, "-f", str(tmp_path / scratch.FILE), "show"]
+        return subprocess.run(argv, capture_output=True, check=False, env=env).returncode
+
+    assert (shown(None), shown(stage.environment())) == (2, 0)

@@ -89,6 +89,48 @@ async def test_what_is_promised_of_containers_holds_inside(stand: Stand) -> None
     assert list(body["NetworkSettings"]["Networks"]) == [runtime.owner.network]
 
 
+async def test_docker_ps_shows_what_the_controller_found_and_nothing_comes_of_it(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spec, "HEALTH_EVERY", 1)
+    runtime = stand.runtime()
+    ended: list[str] = []
+
+    async def listen() -> None:
+        ended.append(await anext(runtime.ended()))
+
+    listening = asyncio.create_task(listen())
+    name = runtime.owner.name("web.1@r1")
+    await runtime.start(shell("exec sleep 600", shown=60.0))
+
+    async def shown() -> str:
+        body = await runtime.client.inspect(name)
+        assert body is not None and body["RestartCount"] == 0
+        return str(body["State"]["Health"]["Status"])
+
+    async def shows(word: str) -> bool:
+        return await shown() == word
+
+    before = await runtime.client.inspect(name)
+    # Not ready yet, and within its time: nothing is said against it.
+    assert await shown() == "starting"
+    for ready, word in ((True, "healthy"), (False, "unhealthy"), (True, "healthy")):
+        runtime.show_health({"web.1@r1": ready})
+        await until(functools.partial(shows, word))
+    after = await runtime.client.inspect(name)
+    assert before is not None and after is not None
+    assert [one["State"]["StartedAt"] for one in (before, after)] == [
+        before["State"]["StartedAt"]
+    ] * 2
+    # Its own look of what happens heard of no end, and it lives.
+    assert [found.alive for found in await runtime.look()] == [True]
+    listening.cancel()
+    assert ended == []
+    # What lives no more is shown no more.
+    runtime.show_health({})
+    assert list((stand.folder / "run" / "h").iterdir()) == []
+
+
 async def test_nothing_of_others_is_touched(stand: Stand) -> None:
     """Not a container with the labels of the same stack under another roof, nor a stranger's."""
     client = Client()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -40,6 +41,14 @@ def test_the_engine_restarts_nothing_and_bounds_what_it_keeps() -> None:
     assert host["RestartPolicy"] == {"Name": "no"}
     assert host["LogConfig"]["Config"] == {"max-size": "16m", "max-file": "3"}
     assert told()["Healthcheck"] == {"Test": ["NONE"]}
+    place = replace(PLACE, health="/run/gapless/chat/h/web.1@r1")
+    process = Process("web.1@r1", ("app",), shown=30.0)
+    body = spec.container(process, spec.facts(process, 5.0, "boot"), OWNER, place)
+    check = body["Healthcheck"]
+    assert check["Test"] == ["CMD", "/run/gapless/chat/h/web.1@r1", "--version"]
+    assert (check["StartPeriod"], check["Retries"]) == (30 * 10**9, 1)
+    mounts = [(one["Target"], one["ReadOnly"]) for one in body["HostConfig"]["Mounts"]]
+    assert mounts == [("/run/gapless/chat/h", True)]
 
 
 def test_an_image_keeps_what_is_its_own_unless_it_is_told() -> None:

@@ -200,7 +200,9 @@ def clear(place: Path) -> None:
 
 def _run(argv: list[str]) -> bool:
     try:
-        done = subprocess.run(argv, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(
+            argv, capture_output=True, check=False, timeout=60, env=stage.environment()
+        )
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0

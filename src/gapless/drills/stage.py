@@ -30,6 +30,12 @@ CLI = (sys.executable, "-P", "-c", "from gapless.cli.main import main; main()")
 Say = Callable[[str], None]
 
 
+def environment() -> dict[str, str]:
+    """That of the commands that a drill gives. Which overlay is meant they are told by ``--for``:
+    the one that the drill was started with is none of a scratch stack's."""
+    return {name: value for name, value in os.environ.items() if name != "GAPLESS_FOR"}
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """How an operation ended. ``steps`` are the texts of what was done."""
@@ -116,7 +122,12 @@ class Stage:
             argv += ["--for", self.target.overlay]
         where = [] if self.target.on is None else ["--target", self.target.on]
         done = subprocess.run(
-            [*argv, "up", "-d", *where], capture_output=True, text=True, check=False, timeout=300
+            [*argv, "up", "-d", *where],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+            env=environment(),
         )
         # A controller that finds a half-done deploy undoes it first, and ``up`` may say so and
         # end: it was started all the same.

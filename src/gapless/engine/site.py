@@ -318,6 +318,7 @@ class Site:
             else _argv(entrypoint, self._resolver(stack, table, own)),
             user=table.user,
             sealed=table.derived,
+            shown=table.start if isinstance(table, Service) else None,
             cwd=cwd,
             mounts=tuple(mounts),
             nets="both" if references.contained(stack, table) else "stack",

@@ -121,6 +121,8 @@ class Process:
     """True: its container has the machine's network and processes, and none of its own."""
     nets: Literal["stack", "stores", "both"] = "stack"
     """Which of the stack's networks its container is in; stores are in one that leads nowhere."""
+    shown: float | None = None
+    """Seconds that it may take to be ready, where its container is to show whether it is."""
     alias: str | None = None
     """What it is called in its network, beside its own name; where it has one of its own."""
     mounts: tuple[Mount, ...] = ()

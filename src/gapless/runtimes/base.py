@@ -104,6 +104,14 @@ class Confines(Protocol):
 
 
 @runtime_checkable
+class ShowsHealth(Protocol):
+    """Capability: whoever looks at its programs by other means than ours sees which are ready."""
+
+    def show_health(self, ready: Mapping[str, bool]) -> None:
+        """What is known now of all that live, by id. Cheap where nothing has changed."""
+
+
+@runtime_checkable
 class Bridges(Protocol):
     """Capability: some of its programs have a network of their own, where others reach them and
     they reach this machine."""

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from gapless.errors import GaplessError, RuntimeFault
 from gapless.model.process import Address, Bridge, Process
 from gapless.runtimes.base import Found, Usage
-from gapless.runtimes.docker import client, follow, seen, spec
+from gapless.runtimes.docker import client, follow, mirror, seen, spec
 from gapless.runtimes.machine import accounts, addresses, files, logs, proc
 
 _Answer = TypeVar("_Answer")
@@ -76,6 +76,7 @@ class DockerRuntime:
         self.owner = spec.Owner(stack, files.home(state))
         self._image = image
         self._marks = state / "copied"
+        self._mirror = mirror.Mirror(run / "h")
         self._accounts = accounts.Accounts(state, stack)
         self._addresses = addresses.Addresses(run, stack, lambda: self.identity_uid(EDGE))
         self._port = FIRST_PORT
@@ -145,7 +146,9 @@ class DockerRuntime:
             user=user,
             groups=() if shared is None else (shared,),
             network=self.owner.stores if process.nets == "stores" else self.owner.network,
+            health=str(self._mirror.place(process.id)),
         )
+        self._mirror.make()
         self.logs.make()
         self.log(process.log or process.id).touch(mode=0o600)
         self._addresses.prepare(process.address, uid)
@@ -399,6 +402,10 @@ class DockerRuntime:
                 for one in (pid, *proc.children(pid)[:1]):
                     found |= proc.standstill({id: one})
         return found
+
+    def show_health(self, ready: Mapping[str, bool]) -> None:
+        """See ``ShowsHealth.show_health``."""
+        self._mirror.show({id: well for id, well in ready.items() if self._is_alive(id)})
 
     # -- ending ---------------------------------------------------------------------------
 

@@ -24,6 +24,10 @@ BEGINNING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "S
 """What an image that begins as root may do: give files away, become somebody, listen on 80."""
 SHARES, BACKGROUND = 1024, 128
 """Weights of cpu: that of everybody, and that of a program that gives way."""
+HEALTH_EVERY = 15
+"""Seconds between two looks of the engine at what the controller found: each starts a program."""
+SECOND = 10**9
+"""In the engine's nanoseconds."""
 TEMPORARY = "/tmp"  # noqa: S108  # of the container, in memory
 SHARED = 256 * 1024**2
 """Bytes of shared memory at most: the engine's 64 MB are too few for parallel queries."""
@@ -107,6 +111,8 @@ class Place:
     user: str
     groups: tuple[int, ...]
     network: str
+    health: str | None = None
+    """What is there while it is ready, in a folder that it sees; None: nothing shows that."""
 
 
 def facts(process: Process, at: float, boot: str) -> Facts:
@@ -141,7 +147,7 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
         **({"User": place.user} if place.user else {}),
         "Labels": owner.labels | {ID: process.id, FACTS: known.to_json()},
         "StopSignal": f"SIG{process.stop}",
-        "Healthcheck": {"Test": ["NONE"]},
+        "Healthcheck": _health(process, place),
         **_called(process, place.network),
         "HostConfig": {
             "RestartPolicy": {"Name": "no"},
@@ -154,7 +160,7 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
             "Tmpfs": {} if foreign else {TEMPORARY: "rw,nosuid,nodev,mode=1777"},
             "LogConfig": LOG,
             "ShmSize": SHARED,
-            "Mounts": _mounts(process),
+            "Mounts": _mounts(process, place),
             "CpuShares": shares(process.background),
             **_limits(process),
         },
@@ -166,6 +172,19 @@ def _surroundings(process: Process, network: str) -> dict[str, Any]:
     if process.at_machine:
         return {"Init": False, "NetworkMode": "host", "PidMode": "host"}
     return {"Init": True, "NetworkMode": network}
+
+
+def _health(process: Process, place: Place) -> dict[str, Any]:
+    """See ``mirror``. What an engine finds unhealthy it shows, and leaves as it is."""
+    if process.shown is None or place.health is None:
+        return {"Test": ["NONE"]}
+    return {
+        "Test": ["CMD", place.health, "--version"],
+        "Interval": HEALTH_EVERY * SECOND,
+        "Timeout": HEALTH_EVERY * SECOND,
+        "StartPeriod": round(process.shown * SECOND),
+        "Retries": 1,
+    }
 
 
 def _called(process: Process, network: str) -> dict[str, Any]:
@@ -242,12 +261,15 @@ def _environment(process: Process, owner: Owner) -> dict[str, str]:
     return base | dict(process.env)
 
 
-def _mounts(process: Process) -> list[dict[str, Any]]:
+def _mounts(process: Process, place: Place) -> list[dict[str, Any]]:
     """A socket's directory is where it is on the machine: a path means the same to everybody."""
     wanted = list(process.mounts)
     if process.address is not None and process.address.socket is not None:
         folder = str(PurePosixPath(process.address.socket).parent)
         wanted.append(Mount(folder, folder, writable=True))
+    if process.shown is not None and place.health is not None:
+        folder = str(PurePosixPath(place.health).parent)
+        wanted.append(Mount(folder, folder))
     return [_bind(one) for one in sorted(wanted, key=lambda one: one.place)]
 
 
