@@ -154,7 +154,7 @@ KEYS: dict[str, Row] = {
 
 ELSEWHERE = (
     "gapless", "name", "overlay", "secrets", "env", "source", "include", "setup", "keep",
-    "job", "data", "drill", "for", "service", "service.NAME",
+    "registries", "job", "data", "drill", "for", "service", "service.NAME",
     *(
         f"service.NAME.{key}"
         for key in (
