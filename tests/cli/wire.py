@@ -49,7 +49,7 @@ class Wire:
                 self.end_headers()
                 for event in wire.events:
                     if event is None:
-                        wire.hold.wait(120)  # until close; a slow machine must not end it
+                        wire.hold.wait(10)
                         self.close_connection = True
                         return
                     line = json.dumps(event).encode() + b"\n"
