@@ -64,7 +64,7 @@ def _set_policy(leader: int, policy: int) -> None:
     done: set[int] = set()
     while fresh := _threads(leader) - done:  # one is made while we look, by one not yet told
         for thread in fresh:
-            with contextlib.suppress(ProcessLookupError):
+            with contextlib.suppress(OSError):  # it has ended, or is somebody else's by now
                 os.sched_setscheduler(thread, policy, os.sched_param(0))
         done |= fresh
 
@@ -72,7 +72,7 @@ def _set_policy(leader: int, policy: int) -> None:
 def _threads(leader: int) -> set[int]:
     found: set[int] = set()
     for process in Path("/proc").glob("[1-9]*"):
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+        with contextlib.suppress(OSError):
             if os.getsid(int(process.name)) == leader:
                 found.update(int(thread.name) for thread in process.joinpath("task").iterdir())
     return found
