@@ -12,6 +12,7 @@ import pytest
 from gapless import errors
 from gapless.drills import base, rate_limit, run, scratch
 from gapless.drills.rate_limit import Client, Limit, Table
+from gapless.model.limits import RateLimit
 from gapless.model.stack import Stack
 from tests.drills import conftest
 
@@ -27,9 +28,19 @@ def test_it_holds_on_a_real_stack() -> None:
         options = base.Options(seconds=3.0)
         with scratch.stack("limited", home / "source", lambda _: None, QUICK, options) as made:
             outcome = run.perform("rate-limit", made.target, options, made.paths, made.say)
+            tighter = edited(made.target, "10/s")
+            with pytest.raises(errors.MissingSubject, match="r1 has other limits") as missing:
+                run.perform("rate-limit", tighter, options, made.paths, made.say)
+    assert missing.value.hint == "gapless deploy"
     assert outcome.reasons == ()
     assert outcome.traffic.failed == 0
     assert outcome.detail["refused"] > 50
+
+
+def edited(target: base.Target, limit: str) -> base.Target:
+    """With another limit in its file, which nobody has deployed."""
+    edge = target.stack.edge.model_copy(update={"rate_limit": (RateLimit(rate=limit),)})
+    return replace(target, stack=target.stack.model_copy(update={"edge": edge}))
 
 
 @pytest.mark.parametrize(

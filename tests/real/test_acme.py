@@ -14,7 +14,7 @@ from tests.real.standing import Load, Standing, open_folder, standing
 
 from gapless import errors
 from gapless.drills import ports
-from gapless.engine.certificates import x509
+from gapless.engine.certificates import order, x509
 
 NAME = "chat.example.test"
 pytestmark = authority.needed
@@ -53,7 +53,7 @@ async def settled(stack: Standing) -> None:
     await stack.controller.round_done()
 
 
-async def test_issued_renewed_and_never_lost(folder: Path) -> None:
+async def test_issued_renewed_and_never_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with standing(folder / "stack") as stack:
         with authority.authority(folder, stack.port) as ca:
             port = ports.reserve()
@@ -74,8 +74,14 @@ async def test_issued_renewed_and_never_lost(folder: Path) -> None:
             assert seen.failures is not None
             assert "cannot be reached" in seen.failures.reason
 
-            # It comes, and forgets most of its nonces.
-            ca.start(bad_nonces=60)
+            # It comes, and forgets its nonces: who asks only twice gets nowhere.
+            ca.start(bad_nonces=95)
+            with monkeypatch.context() as planted, pytest.raises(errors.WorkFailed, match="nonce"):
+                planted.setattr(order, "NONCES", 2)
+                await stack.do("renew")
+            assert shown(port).own
+            ca.stop()
+            ca.start(bad_nonces=50)
             await stack.do("renew")
             first = shown(port, ca.trusting())
             assert (first.names, first.own) == ((NAME,), False)
@@ -104,7 +110,13 @@ async def test_issued_renewed_and_never_lost(folder: Path) -> None:
                 await stack.do("renew")
             assert shown(port, trusting) == second
 
-            # Nor does another controller, or another edge.
+            # It comes back, and knows neither the account nor the certificate any more.
+            ca.start()
+            await stack.do("renew")
+            trusting, third = ca.trusting(), shown(port, ca.trusting())
+            assert third.serial != second.serial
+
+            # Another controller, or another edge, loses nothing of it.
             await stack.end()
             await stack.begin()
             assert stack.controller.observed.edge.pid == edge
@@ -113,7 +125,7 @@ async def test_issued_renewed_and_never_lost(folder: Path) -> None:
                 while stack.controller.observed.edge.pid in (edge, None):
                     await stack.controller.round_done()
             await stack.do("wait")
-            assert shown(port, trusting) == second
+            assert shown(port, trusting) == third
             assert stack.controller.site.certificates._orders == {}
             names = {one.name for one in stack.controller.site.certificates.home.iterdir()}
             assert names == {f"{NAME}.pem", f"{NAME}.last.pem"}
