@@ -161,7 +161,7 @@ TASKS = 80
 @contextlib.contextmanager
 def crew(kit: celery_kit.Kit, fault: str | None = None) -> Iterator[workers.Workers]:
     """Two workers with two hands each, of a faulty engine where one is named."""
-    fleet = workers.Fleet(kit, concurrency=2, backlog=10, down_after="1s")
+    fleet = workers.Fleet(kit, concurrency=2, backlog=5, down_after="1s")
     with conftest.state() as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPLESS_STATE", str(home))
         patch.setattr(backlog, "PATIENCE", 60.0 if fault is None else 6.0)

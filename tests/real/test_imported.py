@@ -119,7 +119,7 @@ async def test_an_imported_stack_comes_up_and_answers(
             async with session.get(path) as got:
                 assert await got.text() == f"{name} $ hello hunter2-abc"
     _, said = await gapless(folder, "run", "api", "--", "python3", "-c", ASK, well=True)
-    assert said.splitlines()[-1] == "db:R cache:+OK"
+    assert "db:R cache:+OK" in said.splitlines()  # a slow run also tells how the stack does
     await gapless(folder, "down", well=True)
     client = Client()
     assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left

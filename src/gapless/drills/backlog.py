@@ -289,7 +289,8 @@ def meet(crew: Workers) -> Meeting:
 
 def follow(crew: Workers, tasks: int) -> Following:
     """A long queue, whose first tasks wait for as many hands as there can be, and whose last ones
-    wait until a worker is leaving: so all workers have tasks in hand when some of them leave."""
+    wait until a worker is leaving with one of them in hand. Those before it may be gone with
+    nothing: the tasks in between are short, and a busy machine looks seldom."""
     fleet = crew.fleet
     began = time.monotonic()
     hands = fleet.most * fleet.concurrency
@@ -300,7 +301,7 @@ def follow(crew: Workers, tasks: int) -> Following:
     crew.send("last", "meet", hands, PATIENCE * 2)
     workers.until(lambda: watch.look() and crew.met("first"), PATIENCE)
     crew.let_go(["first"])
-    workers.until(lambda: watch.look() and bool(watch.told), PATIENCE)
+    workers.until(lambda: watch.look() and watch.laden_with("last"), PATIENCE)
     crew.there.say(f"{watch.most} workers at most, {len(watch.told)} leaving")
     crew.let_go(["last"])
     crew.finish("last", PATIENCE, STALL, watch.look)
@@ -346,6 +347,11 @@ class Watch:
     def left(self) -> int:
         """Workers that were there and are not."""
         return len(self.seen - self.there)
+
+    def laden_with(self, run: str) -> bool:
+        """Whether a worker that was told to go has a task of this run in hand."""
+        found = self.crew.diary(run) if self.told else Diary()
+        return any(found.in_hand(worker) for worker in self.told)
 
     def laden(self) -> int:
         """Tasks that workers ended after they had been told to go."""
