@@ -279,3 +279,11 @@ class Observed:
     loads: Mapping[str, Load] = field(default_factory=dict)
     """By service, of those that follow their load."""
     cpus: int = 1
+
+    @property
+    def programless(self) -> bool:
+        """Whether no program of the stack is left: none runs, and no replica is to be cleared."""
+        stores = any(n.served and n.state in ("starting", "ready") for n in self.data.values())
+        jobs = any(run.state == "running" for run in self.jobs)
+        servers = {self.edge.state, self.static.state} & {"starting", "running"}
+        return not (self.replicas or stores or jobs or servers)

@@ -17,7 +17,7 @@ from gapless.core import simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.engine import rollouts, wishes
-from gapless.observed import DataNode, Edge
+from gapless.observed import DataNode, Edge, JobRun, Observed, Static
 from tests.core import worlds
 
 PLANS = Path(__file__).parents[1] / "plans"
@@ -131,3 +131,14 @@ def test_planted_who_closes_it_too_early_is_seen() -> None:
     files = {"site": DataNode("site", "files", "ready", served=False)}
     gone = replace(down.observed, replicas=(), edge=Edge(), data=files)
     assert [s.text for s in reconcile(replace(down, observed=gone)).steps] == ["network close"]
+    assert gone.programless
+    for left in (
+        {"replicas": down.observed.replicas[:1]},
+        {"edge": Edge("starting")},
+        {"static": Static("running")},
+        {"data": {"db": DataNode("db", "postgres", "ready")}},
+        {"jobs": (JobRun("ask", -1, "running"),)},
+    ):
+        seen: Observed = replace(gone, **left)  # type: ignore[arg-type]  # names are checked
+        steps = reconcile(replace(down, observed=seen)).steps
+        assert not seen.programless and "network close" not in [step.text for step in steps]

@@ -56,15 +56,9 @@ def _network(agenda: plan.Agenda, world: World) -> bool:
     if seen.bridge is None and _in_force(world) and desired.running:
         agenda.do(plan.OpenNetwork(cause="containers reach the others by it"))
         return True
-    if seen.bridge is not None and not desired.running and _all_gone(world):
+    if seen.bridge is not None and not desired.running and seen.programless:
         agenda.do(plan.CloseNetwork(cause="down"))
     return False
-
-
-def _all_gone(world: World) -> bool:
-    seen = world.observed
-    stores = any(n.served and n.state in ("starting", "ready") for n in seen.data.values())
-    return not (seen.replicas or stores or seen.edge.state in ("starting", "running"))
 
 
 def _cause(world: World, name: str) -> str:

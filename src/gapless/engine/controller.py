@@ -206,6 +206,7 @@ class Controller:
         self.rounds += 1
         self._tell_progress()
         ends.tell(self)
+        self.executor.show(self.observed)
         await self._call_forward()
         failed = await self._act(decision.steps)
         if failed:

@@ -17,9 +17,9 @@ from gapless.edge import staticconf, staticserver
 from gapless.engine import clock, durable, edges, jobs, origin
 from gapless.engine.observe import Observer
 from gapless.engine.site import Site
-from gapless.model.process import Address, Bridge, Process, ReplicaId
+from gapless.model.process import Address, Process, ReplicaId
 from gapless.observed import Observed
-from gapless.runtimes.base import Bridges, Confines, Found
+from gapless.runtimes.base import Bridges, Confines, Found, ShowsHealth
 
 
 class Executor:
@@ -66,6 +66,12 @@ class Executor:
                 await self._data(step)
             case _:
                 await self._edge(step, observed)
+
+    def show(self, observed: Observed) -> None:
+        """Pass on which are ready to whoever asks the runtime's own tools."""
+        if isinstance(self.site.runtime, ShowsHealth):
+            ready = {str(r.id): r.ready for r in observed.replicas if r.alive}
+            self.site.runtime.show_health(ready)
 
     async def _network(self, *, opens: bool) -> None:
         runtime = self.site.runtime
@@ -222,7 +228,7 @@ class Executor:
         elif isinstance(step, plan.StartData):
             await store.apply(stopped=True)
             self.site.stale.discard(step.name)
-            process = store.process(await self._network_of(step.name))
+            process = store.process(await self.site.network_of(step.name))
             if process is not None:
                 self.site.notebook.marks.pop(process.id, None)
                 labels = {**process.labels, "stop": process.stop}
@@ -231,12 +237,6 @@ class Executor:
             self.site.stale.discard(step.name)
             for pending in await store.apply():
                 self.note(f"{step.name}: {pending}; gapless down and up bring it about")
-
-    async def _network_of(self, name: str) -> Bridge | None:
-        runtime = self.site.runtime
-        if self.site.tables[name].contained and isinstance(runtime, Bridges):
-            return await runtime.inner_bridge()
-        return self.site.bridge
 
     async def _stop_store(self, name: str) -> None:
         found = await self._found(f"data.{name}")

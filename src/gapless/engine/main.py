@@ -77,7 +77,7 @@ def _runtime(
         ) from None
     containers = DockerRuntime(paths.state, paths.run, paths.stack)
     images = Images(containers.client, containers.owner, logins)
-    once = Once(containers.client, containers.owner)
+    once = Once(containers.client, containers.owner, containers.inner_bridge)
     return MixedRuntime(processes, containers), images, once
 
 

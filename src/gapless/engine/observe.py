@@ -22,7 +22,6 @@ from gapless.model.desired import Desired, Generation
 from gapless.model.process import Exit, ReplicaId
 from gapless.model.service import Probe, Service
 from gapless.model.stack import Stack
-from gapless.runtimes import base as runtime_base
 from gapless.runtimes.base import LOST, Found
 
 SOCKETS_KNOWN = 1.0
@@ -80,8 +79,6 @@ class Observer:
         )
         self._note_ends(replicas)
         replicas = await self._with_sockets(replicas)
-        if isinstance(self.site.runtime, runtime_base.ShowsHealth):
-            self.site.runtime.show_health({str(r.id): r.ready for r in replicas if r.alive})
         if self._noted:
             # A full disk blinds nobody: what it costs is that the next controller asks again.
             with contextlib.suppress(errors.GaplessError):

@@ -93,6 +93,15 @@ class Site:
         runtime = self.runtime
         return runtime.bridge if isinstance(runtime, runtime_base.Bridges) else None
 
+    async def network_of(self, store: str) -> Bridge | None:
+        """Where others reach that store beside this machine's loopback interface; None: nowhere.
+
+        Raises RuntimeFault.
+        """
+        if self.packed is not None and self.tables[store].contained:
+            return await self.packed.network()
+        return self.bridge
+
     # -- ports and addresses ----------------------------------------------------------------
 
     def port(self, owner: str) -> int:

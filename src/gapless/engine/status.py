@@ -259,13 +259,9 @@ def nothing_runs(c: Controller) -> bool:
         not c.desired.running
         and c.world is not None
         and c.world.desired == c.desired
-        and not observed.replicas
-        and not any(run.state == "running" for run in observed.jobs)
+        and observed.programless
         and observed.bridge is None
-        and observed.edge.state in ("absent", "dead")
         and observed.front.claim is None
-        and observed.static.state in ("absent", "dead")
-        and all(n.pid is None for n in observed.data.values())
     )
 
 

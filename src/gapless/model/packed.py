@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from gapless.model.process import Mount
+from gapless.model.process import Bridge, Mount
 
 
 class Packed(Protocol):
@@ -18,3 +18,6 @@ class Packed(Protocol):
         self, image: str, argv: Sequence[str], *, user: str, mounts: Sequence[Mount]
     ) -> tuple[int, str]:
         """Run a program to its end, without a network: (exit code, what it wrote)."""
+
+    async def network(self) -> Bridge:
+        """That of stores alone, which leads nowhere: made where it is not there."""

@@ -123,9 +123,5 @@ class Bridges(Protocol):
     async def open_bridge(self) -> None:
         """Make it, or take up the one that is there. Idempotent. Raises RuntimeFault."""
 
-    async def inner_bridge(self) -> Bridge:
-        """That of stores alone, which leads nowhere: made where it is not there. Raises
-        RuntimeFault."""
-
     async def close_bridge(self) -> None:
-        """Remove both with what is left of dead programs: at once, or with the last one in it."""
+        """Remove it, and that of stores, with what is left of dead programs: at once, or with the last one in it."""

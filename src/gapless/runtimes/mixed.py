@@ -124,10 +124,6 @@ class MixedRuntime:
         """See ``Bridges.open_bridge``."""
         await self.containers.open_bridge()
 
-    async def inner_bridge(self) -> Bridge:
-        """See ``Bridges.inner_bridge``."""
-        return await self.containers.inner_bridge()
-
     async def close_bridge(self) -> None:
         """See ``Bridges.close_bridge``."""
         await self.containers.close_bridge()

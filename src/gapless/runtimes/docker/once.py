@@ -1,4 +1,5 @@
-"""Programs that run to an end and are no part of a stack's record: what makes and checks a store.
+"""Programs that run to an end and are no part of a stack's record: what makes and checks a store;
+and what else it asks of the engine.
 
 Each is a container that bears the stack's labels and no id, so that no look takes it for a program
 of the stack; one whose controller died is removed by the next.
@@ -7,10 +8,10 @@ of the stack; one whose controller died is removed by the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from gapless.errors import RuntimeFault
-from gapless.model.process import Mount
+from gapless.model.process import Bridge, Mount
 from gapless.runtimes.docker import spec
 from gapless.runtimes.docker.client import Client
 
@@ -20,9 +21,15 @@ _POLL = 0.05
 
 
 class Once:
-    """Runs them, one container each. ``owner``: whose they are."""
+    """Runs them, one container each. Implements ``model.packed.Packed``.
 
-    def __init__(self, client: Client, owner: spec.Owner) -> None:
+    ``owner``: whose they are. ``network``: that of stores alone, made where it is not there.
+    """
+
+    def __init__(
+        self, client: Client, owner: spec.Owner, network: Callable[[], Awaitable[Bridge]]
+    ) -> None:
+        self.network = network
         self._client = client
         self._labels = {**owner.labels, spec.ONCE: "1"}
 

@@ -178,7 +178,7 @@ class DockerRuntime:
         self.bridge = await self._open(inner=False)
 
     async def inner_bridge(self) -> Bridge:
-        """See ``Bridges.inner_bridge``."""
+        """See ``Packed.network``."""
         return await self._open(inner=True)
 
     async def _open(self, *, inner: bool) -> Bridge:
