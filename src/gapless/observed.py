@@ -88,6 +88,19 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeForm:
+    """What no reload changes of a running load balancer: for another one, another program is
+    started beside it.
+
+    ``image``: the content that it runs in; "": it is a program of the machine. ``low``: addresses
+    that it may not listen at by itself.
+    """
+
+    image: str = ""
+    low: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class Edge:
     """``config`` is the digest of the configuration that the running edge was started with."""
 
@@ -98,6 +111,9 @@ class Edge:
     config: str = ""
     public: tuple[str, ...] = ()
     """Addresses where it listens for the public, as the stack file has them."""
+    form: EdgeForm = EdgeForm()
+    heir_since: float | None = None
+    """When another program was started that is to take over and has not yet; None: none was."""
     maintenance: bool = False
     held_until: float | None = None
     """Requests wait there until then (seconds since 1970); None: they pass."""

@@ -29,6 +29,7 @@ class Bench(Protocol):
 
     def edge(self) -> Any: ...
     async def start(self, members: tuple[base.Member, ...] = ()) -> None: ...
+    async def begin(self, heir: base.Heir) -> None: ...
     async def stop(self) -> None: ...
     async def member(self, name: str, backend: str = "web") -> base.Member: ...
     def unready(self, name: str) -> None: ...
@@ -47,6 +48,9 @@ class Real:
 
     async def start(self, members: tuple[base.Member, ...] = ()) -> None:
         await self.place.start(members)
+
+    async def begin(self, heir: base.Heir) -> None:
+        await self.place.succeed(heir)
 
     async def stop(self) -> None:
         self.place.stop()
@@ -101,6 +105,9 @@ class Fake:
 
     async def start(self, members: tuple[base.Member, ...] = ()) -> None:
         await self.edge().process(self.config, members)
+
+    async def begin(self, heir: base.Heir) -> None:
+        await heir.serves()
 
     async def stop(self) -> None:
         self.desk.stop()
@@ -289,6 +296,25 @@ async def test_reload_keeps_members_as_they_are(bench: Bench, edge: Any) -> None
     assert (await edge.look()).servers["more.d"].takes_work
     await edge.leave("web", a.name)
     assert await edge.remove("web", a.name)
+
+
+async def test_an_heir_takes_over_and_keeps_members_as_they_are(bench: Bench, edge: Any) -> None:
+    a, b, gone = [await bench.member(name) for name in "abc"]
+    for member in (a, b, gone):
+        await edge.enter(member)
+    await edge.leave("web", b.name)
+    wanted = replace(bench.config, backends=(*bench.config.backends, stand.backend("more")))
+    heir = await edge.heir(wanted, (a, b))
+    # Until it is started, who serves goes on.
+    assert (await edge.look()).config == config.digest(bench.config)
+    await bench.begin(heir)
+    seen = await edge.look()
+    assert (seen.state, seen.config) == ("running", config.digest(wanted))
+    assert seen.servers[a.name].takes_work
+    assert seen.servers[b.name].admin == "maint"
+    assert gone.name not in seen.servers
+    await edge.enter(b)
+    await edge.enter(await bench.member("d", "more"))
 
 
 async def test_another_client_finds_it_all(bench: Bench, edge: Any) -> None:

@@ -16,18 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gapless.core import following, plan, record, replica, simulate
-from gapless.core.reconcile import reconcile
+from gapless.core.reconcile import HEIR_LIMIT, reconcile
 from gapless.core.service import LEAST_BOOTS
 from gapless.core.world import DOWN_DRAIN, World
 from gapless.engine import rollouts
 from gapless.model.process import Exit, ReplicaId
 from gapless.model.stack import Stack
-from gapless.observed import Replica
+from gapless.observed import EdgeForm, Replica
 from tests.core import worlds
 
 EVENTS = (
     "ready", "unready", "die", "trip", "busy", "quiet", "time", "job", "crash", "none",
-    "stop", "continue", "ail", "recover", "grow", "shrink", "store", "load",
+    "stop", "continue", "ail", "recover", "grow", "shrink", "store", "load", "edge",
 )  # fmt: skip
 
 
@@ -49,6 +49,7 @@ def find(world: World, id: ReplicaId) -> Replica:
 
 def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
     """Raise Broken when the step may not be taken in this world."""
+    _check_heir(before, step)
     match step:
         case plan.Signal(id=id) | plan.Kill(id=id) | plan.Leave(id=id):
             _check_going(before, step, find(before, id))
@@ -69,6 +70,13 @@ def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
             if before.desired.running and before.observed.data[step.name].state != "absent":
                 raise Broken(f"{step.text}: a deploy alters existing data")
     _check_floor(before, step)
+
+
+def _check_heir(world: World, step: plan.Step) -> None:
+    """What takes over was told what the edge knew when it was started, and nothing since."""
+    since = world.observed.edge.heir_since
+    if since is not None and world.now < since + HEIR_LIMIT and world.desired.running:
+        raise Broken(f"{step.text}: another edge is about to take over")
 
 
 def _check_rescale(world: World, step: plan.Rescale) -> None:
@@ -233,6 +241,8 @@ def happen(world: World, event: str, pick: int) -> World:
         states: tuple[Literal["ready", "failed"], ...] = ("ready", "failed")
         data = {**world.observed.data, "db": replace(node, state=states[pick % 2])}
         return replace(world, observed=replace(world.observed, data=data))
+    if event == "edge":
+        return _at_the_edge(world, pick)
     if event == "crash":
         return replace(world, desired=record.interrupted(world.desired, "the controller died"))
     if event == "job" and world.observed.jobs:
@@ -248,6 +258,22 @@ def happen(world: World, event: str, pick: int) -> World:
     changed = _ailing(world, _struck(world, found, event, pick), event)
     replicas = tuple(changed if r.id == found.id else r for r in world.observed.replicas)
     return replace(world, observed=replace(world.observed, replicas=replicas))
+
+
+def _at_the_edge(world: World, pick: int) -> World:
+    """Another image is wanted, or its start is cut off; who was started takes over, or dies."""
+    edge = world.observed.edge
+    if pick % 4 < 2:
+        config = "b" if edge.config == "a" else "a"
+        world = worlds.with_edges(world, config, config, config, forms=FORMS)
+        if pick % 4 == 1 and edge.state == "running":
+            edge = replace(edge, heir_since=world.now)
+    elif pick % 4 == 2 and edge.heir_since is not None:
+        wanted = world.edge_config
+        edge = replace(edge, heir_since=None, config=wanted, form=FORMS[wanted])
+    elif pick % 4 == 3:
+        edge = replace(edge, heir_since=None)
+    return replace(world, observed=replace(world.observed, edge=edge))
 
 
 def _ailing(world: World, found: Replica, event: str) -> Replica:
@@ -348,6 +374,7 @@ TABLES = {
     "fewer": worlds.stack(web={"replicas": 2}),
 }
 LIMITED = {"limits": {"memory": "1G"}, "recycle": {"age": "1h"}}
+FORMS = {"a": EdgeForm("sha256:1"), "b": EdgeForm("sha256:2")}
 REST = worlds.at_rest(worlds.stack(web=LIMITED, api=LIMITED, worker=LIMITED, beat=LIMITED))
 
 
@@ -389,6 +416,9 @@ def _ends_well(world: World, ever: set[ReplicaId]) -> None:
     else:
         raise Broken(f"no rest after 300 rounds: {decision.steps or decision.waits}")
     assert world.desired.rollout is None or not world.desired.running
+    edge = world.observed.edge
+    assert edge.heir_since is None
+    assert not world.desired.running or edge.config == world.edge_config
     for name, generation in world.desired.vector.items():
         wanted = world.count(name, generation)
         found = [r for r in world.of(name) if r.alive]
@@ -436,6 +466,10 @@ def _storeless(world: World) -> World:
     return replace(world, observed=replace(world.observed, data=data))
 
 
+def _on_its_way(world: World) -> World:
+    return _at_the_edge(world, 1)
+
+
 def test_the_checks_catch_what_they_are_for() -> None:
     """Planted faults: each check fails on a step that breaks its invariant, and says so."""
     web, beat = ReplicaId("web", 1, 1), ReplicaId("beat", 1, 1, 2)
@@ -456,6 +490,8 @@ def test_the_checks_catch_what_they_are_for() -> None:
             plan.Rescale("web", 5),
             "maintenance is on",
         ),
+        (_on_its_way(REST), plan.Leave(web), "another edge is about to take over"),
+        (_on_its_way(REST), plan.ReplaceEdge("b"), "another edge is about to take over"),
         (REST, plan.Signal(web), "while the edge gives it work"),
         (_leaving(REST, 2), plan.Signal(web), "with 2 in flight"),
         (_leaving(REST, 2), plan.ShutSockets(((web, 1),)), "was not told"),

@@ -17,7 +17,7 @@ from gapless.core import simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.engine import rollouts, wishes
-from gapless.observed import DataNode, Edge, JobRun, Observed, Static
+from gapless.observed import DataNode, Edge, EdgeForm, JobRun, Observed, Static
 from tests.core import worlds
 
 PLANS = Path(__file__).parents[1] / "plans"
@@ -25,6 +25,15 @@ PLANS = Path(__file__).parents[1] / "plans"
 
 def _contained() -> World:
     return replace(worlds.fresh(worlds.stack()), bridges=True)
+
+
+def _other_image() -> World:
+    """The release that is deployed has the load balancer of another image."""
+    world = worlds.deploying(worlds.at_rest(worlds.stack()), worlds.stack())
+    old, new = EdgeForm("sha256:1"), EdgeForm("sha256:2")
+    edge = replace(world.observed.edge, form=old)
+    world = replace(world, observed=replace(world.observed, edge=edge))
+    return worlds.with_edges(world, "a", "a", "b", forms={"a": old, "b": new})
 
 
 def _rolled_back() -> World:
@@ -94,6 +103,7 @@ CASES: dict[str, Callable[[], World]] = {
     "heal-old-singleton": lambda: _ailing("beat", started_at=-9000.0),
     "scale-far-up": lambda: _scaled(12),
     "first-up-in-containers": _contained,
+    "deploy-another-edge": _other_image,
     "nothing": lambda: worlds.at_rest(worlds.stack()),
 }
 
@@ -139,6 +149,6 @@ def test_planted_who_closes_it_too_early_is_seen() -> None:
         {"data": {"db": DataNode("db", "postgres", "ready")}},
         {"jobs": (JobRun("ask", -1, "running"),)},
     ):
-        seen: Observed = replace(gone, **left)  # type: ignore[arg-type]  # names are checked
+        seen: Observed = replace(gone, **left)
         steps = reconcile(replace(down, observed=seen)).steps
         assert not seen.programless and "network close" not in [step.text for step in steps]

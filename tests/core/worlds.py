@@ -10,7 +10,7 @@ from gapless.core.world import EdgeConfigs, World
 from gapless.engine import rollouts
 from gapless.model.desired import Desired, Rollout
 from gapless.model.stack import Stack
-from gapless.observed import DataNode, Load, Measure, Moment, Observed
+from gapless.observed import DataNode, EdgeForm, Load, Measure, Moment, Observed
 
 CHAT: dict[str, Any] = {
     "gapless": 1,
@@ -89,3 +89,10 @@ def loaded(
     changes = before.changes if before is not None else ()
     load = Load(world.now, (measure,), wanted, earlier, changes)
     return replace(world, observed=replace(world.observed, loads={"web": load}))
+
+
+def with_edges(
+    world: World, base: str, rolling: str, switched: str, *, forms: dict[str, EdgeForm]
+) -> World:
+    """The world in which other configurations of the edge are wanted, each of a form."""
+    return replace(world, edge_configs=EdgeConfigs(base, rolling, switched), edge_forms=forms)

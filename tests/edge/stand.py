@@ -127,6 +127,10 @@ class App:
         return channel
 
 
+async def _ended(child: subprocess.Popen[bytes]) -> bool:
+    return child.poll() is not None
+
+
 @dataclass
 class Stand:
     """``edge`` is a client of it; ``member`` names an app as a server of the backend ``web``."""
@@ -155,6 +159,14 @@ class Stand:
     def _begin(self, process: Process) -> None:
         with (self.root / "edge.log").open("ab") as log:
             self.child = subprocess.Popen(process.argv, cwd=process.cwd, stdout=log, stderr=log)
+
+    async def succeed(self, heir: base.Heir) -> None:
+        """Start who takes over; on return the one before has ended."""
+        elder = self.child
+        assert elder is not None
+        self._begin(heir.process)
+        await heir.serves()
+        await until(lambda: _ended(elder), "the one before has ended")
 
     async def _runs(self) -> bool:
         return (await self.edge.look()).state == "running"

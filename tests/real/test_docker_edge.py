@@ -23,6 +23,7 @@ from gapless.edge import asking
 from gapless.edge.haproxy import HAProxyEdge
 from gapless.engine.paths import Paths
 from gapless.errors import WorkFailed
+from gapless.model.process import Process
 from gapless.observed import EdgeServer
 from gapless.runtimes.docker.client import Client
 
@@ -115,6 +116,7 @@ async def test_it_reloads_is_adopted_and_comes_back(stack: Fronted) -> None:
         assert await stack.worker() != worker
         assert await stack.containers() == before
         await another_image(stack)
+        await one_that_never_takes_over(stack)
     assert load.failed == {}
     assert load.answers["ok"] > 100
     # Killed as a whole: who connects waits for the next one.
@@ -166,8 +168,10 @@ async def another_image(stack: Fronted) -> None:
     await stack.renew("second")
     deploying = asyncio.create_task(stack.do("deploy"))
     await stack.until(lambda: any(":r2" in name for name in in_edge(stack)))
+    assert "edge replace" not in done(stack)
     short, long = (asyncio.create_task(stack.get(f"/slow?s={n}")) for n in (3, 30))
     await deploying
+    assert done(stack).count("edge replace") == 1
     after = await stack.containers()
     assert {"edge", "edge.2"} <= set(after) and after["edge"] == before["edge"]
     assert (await short)[0] == 200
@@ -186,6 +190,27 @@ async def another_image(stack: Fronted) -> None:
             await stack.controller.round_done()
     assert await in_elders(stack) == set()
     assert (await stack.containers())["edge.2"] == after["edge.2"]
+
+
+def done(stack: Fronted) -> list[str]:
+    return [event["what"] for event in stack.controller.site.journal.tail(200)]
+
+
+async def one_that_never_takes_over(stack: Fronted) -> None:
+    """It is waited for, and says nothing of the edge that serves when it dies."""
+    runtime = stack.controller.site.runtime
+    serving = stack.controller.observed.edge
+    heir = Process("edge.3", ("sleep", "60"), image=stack.base, entrypoint=(), sealed=True)
+    await runtime.start(heir)
+    await stack.until(lambda: stack.controller.observed.edge.heir_since is not None)
+    seen = stack.controller.observed.edge
+    assert (seen.state, seen.pid, seen.program) == ("running", serving.pid, serving.program)
+    await runtime.signal(heir.id, "KILL")
+    await stack.until(lambda: stack.controller.observed.edge.heir_since is None)
+    seen = stack.controller.observed.edge
+    assert (seen.state, seen.pid, seen.program) == ("running", serving.pid, serving.program)
+    await stack.do("wait")
+    assert done(stack).count("edge start") == 1
 
 
 async def in_elders(stack: Fronted) -> set[str]:

@@ -76,6 +76,17 @@ class ReloadEdge(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplaceEdge(Step):
+    """Another program takes over from the one that serves; done when it has."""
+
+    config: str
+
+    @property
+    def text(self) -> str:
+        return "edge replace"
+
+
+@dataclass(frozen=True, slots=True)
 class StopEdge(Step):
     @property
     def text(self) -> str:

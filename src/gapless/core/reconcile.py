@@ -15,6 +15,8 @@ from gapless.observed import Failures
 
 HOLD_ENDS = 0.25
 """Seconds before the end of a hold in which the edge, by its own clock, may have ended it."""
+HEIR_LIMIT = 30.0
+"""Seconds in which an edge that was started to take over has done so, or never will."""
 TELL_AGAIN = 30.0
 """Seconds after which a store or the edge is told again to stop."""
 
@@ -22,7 +24,7 @@ TELL_AGAIN = 30.0
 def reconcile(world: World) -> plan.Decision:
     """The steps due now (independent of each other), when to look again, and what is awaited."""
     agenda = plan.Agenda(world.now)
-    if _network(agenda, world):
+    if _network(agenda, world) or _succession(agenda, world):
         return agenda.decision()
     front.advance(agenda, world, edge_wanted=wants_edge(world))
     hold = world.desired.hold
@@ -59,6 +61,16 @@ def _network(agenda: plan.Agenda, world: World) -> bool:
     if seen.bridge is not None and not desired.running and seen.programless:
         agenda.do(plan.CloseNetwork(cause="down"))
     return False
+
+
+def _succession(agenda: plan.Agenda, world: World) -> bool:
+    """Whether all else has to wait for another edge, on its way: it began with what this one had
+    been told by then, and would not know of more."""
+    since = world.observed.edge.heir_since
+    if since is None or not wants_edge(world) or world.now >= since + HEIR_LIMIT:
+        return False
+    agenda.wait("another edge takes over", since + HEIR_LIMIT)
+    return True
 
 
 def _cause(world: World, name: str) -> str:
@@ -115,12 +127,24 @@ def _edge(agenda: plan.Agenda, world: World) -> None:
     if edge.state == "starting":
         agenda.wait("the edge starts")
         return
-    if edge.config != world.edge_config:
+    if edge.config != world.edge_config or edge.heir_since is not None:
         if complete:
-            agenda.do(plan.ReloadEdge(world.edge_config, cause="its configuration changes"))
+            agenda.do(_renewal(world))
         return
     certificates.tend(agenda, world, _shown(world))
     _steer(agenda, world)
+
+
+def _renewal(world: World) -> plan.ReloadEdge | plan.ReplaceEdge:
+    """How what runs comes to the wanted configuration: by itself, or by another one's serving."""
+    edge, form, config = world.observed.edge, world.edge_form, world.edge_config
+    if edge.heir_since is not None:
+        return plan.ReplaceEdge(config, cause="who was to take over has not")
+    if form.image not in ("", edge.form.image):
+        return plan.ReplaceEdge(config, cause="its image changes")
+    if lacks := sorted(form.low - edge.form.low):
+        return plan.ReplaceEdge(config, cause=f"it may not listen at {', '.join(lacks)} by itself")
+    return plan.ReloadEdge(config, cause="its configuration changes")
 
 
 def _steer(agenda: plan.Agenda, world: World) -> None:

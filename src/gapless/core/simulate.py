@@ -197,8 +197,11 @@ def _apply_edge(world: World, step: plan.Step) -> World:
             return _observe(world, bridge=None)
         case plan.StartEdge():
             edge = Edge("running", config=world.edge_config, maintenance=edge.maintenance)
+            edge = replace(edge, form=world.edge_form)
         case plan.ReloadEdge(config=config):
             edge = replace(edge, config=config)
+        case plan.ReplaceEdge(config=config):
+            edge = replace(edge, config=config, form=world.edge_form, heir_since=None)
         case plan.StopEdge():
             edge = Edge()
         case plan.StartStatic() | plan.ReloadStatic():

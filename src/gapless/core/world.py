@@ -12,7 +12,7 @@ from gapless.model.desired import Desired, Generation, Vector
 from gapless.model.front import Claim
 from gapless.model.service import Service
 from gapless.model.stack import Stack
-from gapless.observed import Observed, Replica, Slot
+from gapless.observed import EdgeForm, Observed, Replica, Slot
 
 DOWN_DRAIN = 10.0
 """Seconds that ``down`` waits for requests in flight at most, whatever the service says."""
@@ -69,6 +69,8 @@ class World:
     edge_configs: EdgeConfigs = EdgeConfigs()
     handing_configs: EdgeConfigs = EdgeConfigs()
     """Likewise, while an address passes between edge and front: it is reached both ways."""
+    edge_forms: Mapping[str, EdgeForm] = field(default_factory=dict)
+    """By digest of a configuration; of one that is not named: whatever runs will do."""
     claims: Claims = Claims()
     static_configs: EdgeConfigs = EdgeConfigs()
     """Likewise of the server of files; "": none is wanted."""
@@ -151,6 +153,11 @@ class World:
         """The digest wanted in the present situation."""
         configs = self.handing_configs if self.hands_over else self.edge_configs
         return configs.of(self.edge_situation)
+
+    @property
+    def edge_form(self) -> EdgeForm:
+        """What the wanted configuration asks of the program that is to serve it."""
+        return self.edge_forms.get(self.edge_config, self.observed.edge.form)
 
     @property
     def hands_over(self) -> bool:

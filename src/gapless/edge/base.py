@@ -41,7 +41,16 @@ class Counters:
     sessions: int
 
 
-Start = Callable[[Process], Awaitable[None]]
+@dataclass(frozen=True, slots=True)
+class Heir:
+    """Who takes over from the edge that serves, as soon as it is started.
+
+    ``serves`` returns once it does, and the one before passes on what still comes to it; raises
+    EdgeRefused when that takes too long.
+    """
+
+    process: Process
+    serves: Callable[[], Awaitable[None]]
 
 
 class Edge(Protocol):
@@ -109,17 +118,16 @@ class Edge(Protocol):
         """
 
     async def reload(
-        self,
-        config: Config,
-        members: tuple[Member, ...],
-        giver: Path | None = None,
-        start: Start | None = None,
+        self, config: Config, members: tuple[Member, ...], giver: Path | None = None
     ) -> None:
         """Another configuration without a failed request; members keep their state.
 
-        ``giver``: as of ``process``. ``start``: how another program is started beside the one that
-        serves, where it cannot become that by itself.
+        ``giver``: as of ``process``. For what runs in the form (``observed.EdgeForm``) that this
+        configuration asks for.
         """
+
+    async def heir(self, config: Config, members: tuple[Member, ...]) -> Heir:
+        """The same where it does not: another program beside the one that serves."""
 
     async def certificates(self) -> Mapping[str, int]:
         """Serial numbers of what new connections are shown, by name; without TLS: none."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gapless import errors, observed
@@ -24,11 +25,11 @@ from gapless.edge import (
     hold,
     keeper,
     limits,
-    lowports,
     programs,
     rotation,
     securing,
     static,
+    succession,
     sums,
     takeover,
     talk,
@@ -39,10 +40,29 @@ from gapless.model.desired import Hold
 from gapless.model.packed import Packed
 from gapless.model.process import Process
 
-HEIR_SECONDS = 30.0
-"""How long another container may take until it serves."""
+HEIR_SECONDS = 25.0
+"""How long another program may take until it serves."""
 PROGRAM_SECONDS = 5.0
 """For so long a program that was found is taken for the one that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _About:
+    """What its configuration says of a running edge; nothing where it cannot be read."""
+
+    public: tuple[str, ...] = ()
+    form: observed.EdgeForm = field(default_factory=observed.EdgeForm)
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """Another configuration, in force on disk; who served ``before``, and had ``counted``."""
+
+    config: conf.Config
+    source: programs.Programs
+    program: Path
+    before: wire.Workers
+    counted: Mapping[str, base.Counters]
 
 
 class HAProxyEdge(rotation.Rotation, securing.Securing):
@@ -67,8 +87,8 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         self._keeper = keeper.Keeper() if keep else None
         self._seen: tuple[str | None, float, str] | None = None
         """Which program was asked for, when it was looked for, and what was found."""
-        self._listens: tuple[str, tuple[str, ...]] = ("", ())
-        """Of the configuration of that digest: see ``_public``."""
+        self._is: tuple[str, _About] = ("", _About())
+        """What runs, by the configuration of that digest: see ``_about``."""
         self._calm: wire.Workers | None = None
         """A worker without any other beside it, as the master told."""
 
@@ -93,7 +113,8 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         program = await source.take()
         inherits: tuple[str, ...] = ()
         if not files.answers(self._master):
-            inherits = self._inherits(config, source, giver)
+            kept = () if self._keeper is None else self._keeper.passes_on()
+            inherits = succession.inherits(config, source, self.run, kept, giver)
             files.write(self.run / conf.STATE_FILE, files.NO_STATE, config.reader)
             self._base.unlink(missing_ok=True)
         draft = files.draft(self.home, self.run, config, sums.first(config, members))
@@ -121,23 +142,6 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
                 "edge: its image needs containers", hint="gapless down, then up --target docker"
             )
         return programs.OfImage(self._packed, config.image, self.home, self.run, uid=config.reader)
-
-    def _inherits(
-        self, config: conf.Config, source: programs.Programs, giver: Path | None
-    ) -> tuple[str, ...]:
-        """Arguments for one that starts; the addresses that nobody gives it are free."""
-        kept: tuple[keeper.Kept, ...] = ()
-        if self._keeper is not None:
-            self._keeper.wanted = True
-            kept = self._keeper.kept
-        more = () if giver is None else keeper.given(giver, _missing(config, kept))
-        place = self.run / conf.HEIR_SOCKET
-        try:
-            more += source.listen(_missing(config, [*kept, *more]))
-            inherits = keeper.offer(place, [*kept, *more], config.reader)
-        finally:
-            keeper.close(more)
-        return ("-x", str(place)) if inherits else ()
 
     def program(self, wanted: str | None) -> str:
         """Looked for anew every few seconds; where none is to be found, what runs will do."""
@@ -195,11 +199,13 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         for pid in workers.old:
             for seen in await self._old_servers(pid):
                 found[seen.server.name] = sums.with_old(found.get(seen.server.name), seen.server)
+        about = self._about(info.digest)
         return observed.Edge(
             state="running",
             pid=workers.master,
             config=info.digest,
-            public=self._public(info.digest),
+            public=about.public,
+            form=about.form,
             maintenance=wire.is_on(answer),
             held_until=hold.until(answer, time.time()),
             files=static.told(answer),
@@ -253,17 +259,35 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         await self._order(wire.only_entry(str(path), digest or None))
 
     async def reload(
-        self,
-        config: conf.Config,
-        members: tuple[base.Member, ...],
-        giver: Path | None = None,
-        start: base.Start | None = None,
+        self, config: conf.Config, members: tuple[base.Member, ...], giver: Path | None = None
     ) -> None:
         """Another worker with the new configuration; the old one finishes what it has.
 
         Members that are in rotation stay in it, the others stay out. The old configuration goes
         on when HAProxy refuses the new one (EdgeRefused).
         """
+        change = await self._prepare(config, members)
+        files.hand_over(self.run / limits.SOCKET, config.becomes)
+        taken: tuple[keeper.Kept, ...] = ()
+        if giver is not None:
+            taken = await asyncio.to_thread(succession.taken, config, self.run, giver)
+        with takeover.taking(self.home, self.run, change.program, taken):
+            answer = await talk.exchange(self._master, "reload\n")
+        if "Success=0" in answer:
+            raise talk.refused("reload", " ".join(answer.split()))
+        await self._succeeds(change, talk.ANSWER_SECONDS)
+
+    async def heir(self, config: conf.Config, members: tuple[base.Member, ...]) -> base.Heir:
+        """Another program, which is given the sockets of the one that serves."""
+        change = await self._prepare(config, members)
+        argv = await asyncio.to_thread(
+            succession.takes_over, config, change.source, self.run, change.before.master
+        )
+        process = change.source.process(change.program, self._argv(*argv))
+        return base.Heir(process, functools.partial(self._succeeds, change, HEIR_SECONDS))
+
+    async def _prepare(self, config: conf.Config, members: tuple[base.Member, ...]) -> _Change:
+        """Write down what the next worker begins with, and what there was before it."""
         if Path(config.run_dir) != self.run:
             raise errors.EdgeRefused(
                 "edge: between the machine and a container it cannot pass while it runs",
@@ -283,74 +307,30 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
         files.enforce(self.home, config)
         if not config.image:
             binary.point(self.home, program)
-        counted = await self.counters()
-        if config.image and start is not None and await self._needs_another(config):
-            await start(await asyncio.to_thread(self._heir, config, source, program, before.master))
-            await self._await_worker(before, conf.digest(config), HEIR_SECONDS)
-        else:
-            files.hand_over(self.run / limits.SOCKET, config.becomes)
-            taken = () if giver is None else await asyncio.to_thread(self._taken, config, giver)
-            with takeover.taking(self.home, self.run, program, taken):
-                answer = await talk.exchange(self._master, "reload\n")
-            if "Success=0" in answer:
-                raise talk.refused("reload", " ".join(answer.split()))
-            await self._await_worker(before, conf.digest(config))
-        files.write(self._base, sums.to_json(await self._retire(before.current, counted)))
-        files.prune(self.home, conf.digest(config))
+        return _Change(config, source, program, before, await self.counters())
 
-    async def _needs_another(self, config: conf.Config) -> bool:
-        """Whether what runs in a container cannot become this: it is of another image, or lacks a
-        port that it may not take by itself."""
-        if config.image != (await self._running()).image:
-            return True
-        own = await asyncio.to_thread(keeper.given, self._stats, config.addresses)
-        try:
-            lacks = _missing(config, own)
-        finally:
-            keeper.close(own)
-        return any(int(address.rpartition(":")[2]) < lowports.first() for address in lacks)
-
-    def _heir(
-        self, config: conf.Config, source: programs.Programs, program: Path, master: int
-    ) -> Process:
-        """One that takes over from the living: it is given its sockets, and tells it to go once it
-        listens itself. The elder is heard of by another name of its socket. Raises EdgeRefused."""
-        with contextlib.suppress(FileExistsError):
-            (self.run / conf.ELDERS.format(master)).hardlink_to(self._master)
-        try:
-            own = keeper.ask(self._stats, keeper.lasting)
-        except (OSError, ValueError) as error:
-            raise talk.refused("_getsocks", str(error)) from None
-        try:
-            own += source.listen(_missing(config, own))
-            heir = self.run / conf.HEIR_SOCKET
-            if not keeper.offer(heir, own, config.reader):
-                raise talk.refused("-x", f"nothing can be given at {heir}")
-        finally:
-            keeper.close(own)
-        return source.process(program, self._argv("-x", str(heir), "-sf", str(master)))
+    async def _succeeds(self, change: _Change, patience: float) -> None:
+        """Returns once the next worker serves, and the one before passes on what it still gets."""
+        digest = conf.digest(change.config)
+        await self._await_worker(change.before, digest, patience)
+        counted = await self._retire(change.before.current, change.counted)
+        files.write(self._base, sums.to_json(counted))
+        files.prune(self.home, digest)
 
     def _argv(self, *more: str) -> tuple[str, ...]:
         return ("-W", "-S", f"{self._master},mode,600", "-f", self._text, *more)
 
     # -- inside -----------------------------------------------------------------------------
 
-    def _taken(self, config: conf.Config, giver: Path) -> tuple[keeper.Kept, ...]:
-        """What another has of the addresses that this worker lacks."""
-        own = keeper.given(self._stats, config.addresses)
-        try:
-            return keeper.given(giver, _missing(config, own))
-        finally:
-            keeper.close(own)
-
-    def _public(self, digest: str) -> tuple[str, ...]:
-        """Its public addresses, looked up once for each configuration."""
-        if self._listens[0] != digest:
-            found: tuple[str, ...] = ()
+    def _about(self, digest: str) -> _About:
+        """Looked up once for each configuration."""
+        if self._is[0] != digest:
+            found = _About()
             with contextlib.suppress(errors.EdgeRefused):
-                found = files.known(self.home, digest).public
-            self._listens = digest, found
-        return self._listens[1]
+                config = files.known(self.home, digest)
+                found = _About(config.public, succession.form(config))
+            self._is = digest, found
+        return self._is[1]
 
     @property
     def _text(self) -> str:
@@ -379,9 +359,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             judged.append(seen if server is seen.server else replace(seen, server=server))
         return judged
 
-    async def _await_worker(
-        self, before: wire.Workers, digest: str, patience: float = talk.ANSWER_SECONDS
-    ) -> None:
+    async def _await_worker(self, before: wire.Workers, digest: str, patience: float) -> None:
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             try:
@@ -420,8 +398,3 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             return sums.from_json(self._base.read_text())
         except (OSError, ValueError, TypeError):
             return {}
-
-
-def _missing(config: conf.Config, kept: Sequence[keeper.Kept]) -> tuple[str, ...]:
-    """The addresses of a configuration that none of these sockets listens at."""
-    return tuple(address for address in config.addresses if not keeper.at(kept, address))

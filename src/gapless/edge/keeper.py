@@ -61,6 +61,11 @@ class Keeper:
         self.drop()
         self.worker, self.kept = worker, fresh
 
+    def passes_on(self) -> tuple[Kept, ...]:
+        """What the next one is to be given: from now on it is wanted."""
+        self.wanted = True
+        return self.kept
+
     def drop(self) -> None:
         """Let go of all."""
         close(self.kept)

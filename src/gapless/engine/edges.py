@@ -19,14 +19,22 @@ def of(founds: Iterable[Found]) -> list[Found]:
     return sorted(ours, key=lambda one: -one.started_at)
 
 
-def present(founds: Iterable[Found]) -> Found | None:
-    """The one that counts, dead or alive."""
-    return next(iter(of(founds)), None)
+def serving(founds: Iterable[Found], pid: int | None) -> tuple[Found | None, Found | None]:
+    """The one that counts, dead or alive, and one that is to take over from it and has not yet.
+
+    ``pid``: of the one that answers; None: none does.
+    """
+    ours = of(founds)
+    newest = next(iter(ours), None)
+    answers = next((one for one in ours if one.alive and one.pid == pid), newest)
+    if newest is None or newest is answers or not newest.alive:
+        return answers, None
+    return answers, newest
 
 
 async def kill(runtime: Runtime) -> None:
-    """The one that counts, whatever it does; those before it go on."""
-    if (one := present(await runtime.look())) is not None:
+    """The one started last, whatever it does; those before it go on."""
+    for one in of(await runtime.look())[:1]:
         await runtime.signal(one.id, "KILL")
 
 

@@ -17,7 +17,7 @@ from gapless.edge import staticconf, staticserver
 from gapless.engine import clock, durable, edges, jobs, origin
 from gapless.engine.observe import Observer
 from gapless.engine.site import Site
-from gapless.model.process import Address, Process, ReplicaId
+from gapless.model.process import Address, ReplicaId
 from gapless.observed import Observed
 from gapless.runtimes.base import Bridges, Confines, Found, ShowsHealth
 
@@ -293,16 +293,10 @@ class Executor:
                 members = self._served(observed)
                 config = self._config()
                 giver = self.site.front.giver(config.addresses)
-                await self._start_edge(await self.site.edge.process(config, members, giver))
-            case plan.ReloadEdge():
-                members = tuple(
-                    self._as_member(r.id, r.address)
-                    for r in observed.replicas
-                    if r.server is not None and r.address is not None
-                )
-                config = self._config()
-                giver = self.site.front.giver(config.addresses)
-                await self.site.edge.reload(config, members, giver, self._start_edge)
+                process = await self.site.edge.process(config, members, giver)
+                await edges.start(self.site.runtime, process)
+            case plan.ReloadEdge() | plan.ReplaceEdge():
+                await self._renew_edge(step, observed)
             case plan.StopEdge():
                 self._note_stop("edge")
                 self.site.edge.let_go()
@@ -323,8 +317,23 @@ class Executor:
             case _:
                 await self._certificate(step)
 
-    async def _start_edge(self, process: Process) -> None:
-        await edges.start(self.site.runtime, process)
+    async def _renew_edge(
+        self, step: plan.ReloadEdge | plan.ReplaceEdge, observed: Observed
+    ) -> None:
+        members = tuple(
+            self._as_member(r.id, r.address)
+            for r in observed.replicas
+            if r.server is not None and r.address is not None
+        )
+        config, edge = self._config(), self.site.edge
+        if isinstance(step, plan.ReloadEdge):
+            await edge.reload(config, members, self.site.front.giver(config.addresses))
+            return
+        if observed.edge.heir_since is not None:
+            await edges.kill(self.site.runtime)  # two would tell the same one to go
+        heir = await edge.heir(config, members)
+        await edges.start(self.site.runtime, heir.process)
+        await heir.serves()
 
     def _served(self, observed: Observed) -> tuple[edge_base.Member, ...]:
         """Who was in rotation when the edge died, and is ready as far as anybody knows.

@@ -63,9 +63,11 @@ class Observer:
         """Everything at this moment. Raises EdgeRefused or RuntimeFault when it cannot tell."""
         founds = {found.id: found for found in await self.site.runtime.look()}
         edge = await self.site.edge.look()
-        program = edges.present(founds.values())
+        program, heir = edges.serving(founds.values(), edge.pid)
         if program is not None:
             edge = replace(edge, program=program.id)
+        if heir is not None:
+            edge = replace(edge, heir_since=heir.started_at)
         if program is not None and edge.state != "absent" and not program.alive:
             edge = replace(edge, state="dead", servers={})
         if program is not None and program.alive and edge.state in ("absent", "dead"):

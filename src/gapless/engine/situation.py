@@ -12,7 +12,7 @@ from gapless import errors
 from gapless.core import capacity
 from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.edge import config as edge_config
-from gapless.edge import shared, static, staticconf
+from gapless.edge import shared, static, staticconf, succession
 from gapless.engine import claims, clock, machine
 from gapless.engine.site import Site
 from gapless.model import front
@@ -157,6 +157,10 @@ class Situation:
             needs=self._stores_needed(desired, stacks),
             edge_configs=EdgeConfigs(**{k: edge_config.digest(c) for k, c in configs.items()}),
             handing_configs=EdgeConfigs(**{k: edge_config.digest(c) for k, c in handing.items()}),
+            edge_forms={
+                edge_config.digest(c): succession.form(c)
+                for c in (*configs.values(), *handing.values())
+            },
             claims=wanted,
             static_configs=EdgeConfigs(
                 **{key: staticconf.digest(f) for key, f in self.files(desired, stacks).items()}

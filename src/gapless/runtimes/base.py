@@ -124,4 +124,5 @@ class Bridges(Protocol):
         """Make it, or take up the one that is there. Idempotent. Raises RuntimeFault."""
 
     async def close_bridge(self) -> None:
-        """Remove it, and that of stores, with what is left of dead programs: at once, or with the last one in it."""
+        """Remove it, and that of stores, with what is left of dead programs: at once, or with the
+        last one in it."""

@@ -204,11 +204,7 @@ class FakeEdge:
         self.desk.files = digest
 
     async def reload(
-        self,
-        config: config.Config,
-        members: tuple[base.Member, ...],
-        giver: Path | None = None,
-        start: base.Start | None = None,
+        self, config: config.Config, members: tuple[base.Member, ...], giver: Path | None = None
     ) -> None:
         """Members keep their state; others go, unless they still have work in flight."""
         self._config()
@@ -227,6 +223,12 @@ class FakeEdge:
             if self.desk.in_flight.get(key) and key not in self.desk.servers:
                 self.desk.servers[key] = server
                 server.admin = "maint"
+
+    async def heir(self, config: config.Config, members: tuple[base.Member, ...]) -> base.Heir:
+        """Nothing needs to run here either: it serves when it is asked whether it does."""
+        text = _rendered(config)
+        process = Process(id="edge", argv=("edge", str(len(text)), "heir"))
+        return base.Heir(process, lambda: self.reload(config, members))
 
     async def certificates(self) -> Mapping[str, int]:
         """How often each was changed."""

@@ -29,9 +29,13 @@ class Once:
     def __init__(
         self, client: Client, owner: spec.Owner, network: Callable[[], Awaitable[Bridge]]
     ) -> None:
-        self.network = network
+        self._network = network
         self._client = client
         self._labels = {**owner.labels, spec.ONCE: "1"}
+
+    async def network(self) -> Bridge:
+        """See ``Packed.network``."""
+        return await self._network()
 
     async def content(self, image: str) -> str:
         """Its content (``sha256:…``), pulled where it is not here. Raises RuntimeFault."""
