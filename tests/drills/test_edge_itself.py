@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from gapless.drills import (
     blow,
     edge_crash,
     edge_reload,
+    editions,
     maintenance,
     mix,
     run,
@@ -20,6 +23,7 @@ from gapless.drills import (
 )
 from gapless.drills.base import Outcome
 from gapless.drills.verdict import Traffic
+from gapless.edge import asking
 from tests.drills.conftest import engine, quick
 
 
@@ -51,6 +55,17 @@ def test_edge_reload_holds(sound: scratch.Scratch) -> None:
     assert probes["waited"] == {"clients": 2 * waiters.CLIENTS, "cut": 0}
     assert sound.settle().edge_pid == before.edge_pid
     assert not (sound.paths.state / "drill-engines").exists()
+
+
+def test_edge_reload_tells_that_no_other_program_has_taken_over(
+    sound: scratch.Scratch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(edge_reload, "PATIENCE", 0.2)
+    edge = asking.Asking(sound.paths.run, sound.paths.stack)
+    for both in (editions.Binaries(tmp_path), editions.Images("lb:2", "shop")):
+        assert not both.is_second(os.getpid())
+        fault = edge_reload.upgraded(edge, edge_reload.worker(edge), both)
+        assert fault == "another program has not taken over"
 
 
 def test_edge_crash_holds_and_tells_what_it_cost(sound: scratch.Scratch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gapless import stackfile
-from gapless.drills import scratch, stage
+from gapless.drills import leak, scratch, stage
 from gapless.stackfile import checks
 
 SUBJECT = """
@@ -18,19 +18,31 @@ name = "shop"
 [service.web]
 {web}
 run = "serve ${{socket}}"
+[edge]
+{edge}
 """
 
 
-def test_it_runs_where_its_subject_does(tmp_path: Path) -> None:
-    for web, on in (("", ""), ('image = "web:1"', ""), ('build = { base = "py:3" }', "py:3")):
-        subject = stackfile.parse(SUBJECT.format(web=web)).stack
-        settings = scratch.alike(scratch.Settings(ledger=True), subject)
-        settings.write(tmp_path, "shop-drill")
+@pytest.mark.parametrize("front", ["", "lb:2"])
+@pytest.mark.parametrize(
+    ("web", "base"), [("", ""), ('image = "web:1"', ""), ('build = { base = "py:3" }', "py:3")]
+)
+def test_it_runs_where_its_subject_does(web: str, base: str, front: str, tmp_path: Path) -> None:
+    edge = f'image = "{front}"' if front else ""
+    ground = scratch.Ground.of(stackfile.parse(SUBJECT.format(web=web, edge=edge)).stack)
+    assert ground == scratch.Ground(base, front)
+    for source in (scratch.Settings(ledger=True, ground=ground), leak.Leaky(ground=ground)):
+        source.write(tmp_path, "shop-drill")
         made = stackfile.load(tmp_path / scratch.FILE).stack
-        assert (settings.base, bool(checks.packed(made))) == (on, bool(on))
+        found = {".".join(map(str, path)) for path in checks.packed(made)}
+        wanted = {"service.web.build": base, "edge.image": front}
+        assert found == {path for path, image in wanted.items() if image}
         service = made.services["web"]
-        assert service.volumes.keys() == ({"/ledger"} if on else set())
-        assert service.env["PROBE_LEDGER"].startswith("/ledger/" if on else "${ledger.path}/")
+        assert service.start == (60 if base else service.start)
+        if isinstance(source, scratch.Settings):
+            assert service.volumes.keys() == ({"/ledger"} if base else set())
+            kept = service.env["PROBE_LEDGER"]
+            assert kept == ("/ledger/runs" if base else "${ledger.path}/runs")
 
 
 def test_it_is_not_asked_for_the_overlay_of_its_subject(

@@ -61,7 +61,8 @@ def drilled(fault: str | None, patch: pytest.MonkeyPatch) -> Outcome:
     with state() as home:
         patch.setenv("GAPLESS_STATE", str(home))
         folder = home / "source"
-        with scratch.stack("probes", folder, _hear, spike.settings(), base.Options()) as probes:
+        source = spike.settings(scratch.MACHINE)
+        with scratch.stack("probes", folder, _hear, source, base.Options()) as probes:
             return spike.attack(probes, 100)
 
 

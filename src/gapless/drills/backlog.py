@@ -192,10 +192,13 @@ def _is_worker(service: Service) -> bool:
 
 
 def run(stage: Stage) -> Outcome:
-    name, store = _find(stage.target, stage.look())
+    state = stage.look()
+    name, store = _find(stage.target, state)
     table = stage.target.stack.data[store]
     kit = celery_kit.find(
-        stage.target.stack.services[name], lambda argv: workers.one_off(stage, name, argv)
+        stage.target.stack.services[name],
+        lambda argv: workers.one_off(stage, name, argv),
+        workers.image(stage, state, name),
     )
     tasks = stage.options.requests or TASKS
     # Few enough for each that all are needed, and so many that those which meet need no more.

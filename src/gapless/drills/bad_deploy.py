@@ -91,7 +91,7 @@ def run(stage: Stage) -> Outcome:
     stage.say(f"user code cannot be made bad: a scratch stack {name} of probe services is used")
     folder = stage.paths.state / "drill"
     options = base.Options(strict=stage.options.strict)
-    settings = scratch.alike(scratch.Settings(), stage.target.stack)
+    settings = scratch.Settings(ground=scratch.Ground.of(stage.target.stack))
     with scratch.stack(name, folder, stage.say, settings, options) as probes:
         return attack(probes)
 

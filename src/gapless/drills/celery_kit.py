@@ -2,8 +2,9 @@
 
 As root, a release's environment can be read by the programs of its own stack and by nobody else,
 so the scratch stack gets a copy of the few packages that it needs: Celery, the Redis client and
-what those two require. The Python that asks where they are runs as the service itself would:
-through the controller, with the service's environment and rights.
+what those two require. Where the service runs in a container, the scratch stack is made on top of
+its image instead, and has them there. The Python that asks where they are runs as the service
+itself would: through the controller, with the service's environment and rights.
 """
 
 from __future__ import annotations
@@ -55,11 +56,15 @@ answer = {"python": base, "version": metadata.version("celery"), "tops": sorted(
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """``python`` runs ``packages`` (folders and files) when they lie on its path."""
+    """``python`` runs ``packages`` (folders and files) when they lie on its path.
+
+    ``image``: the content of the one that has all of it, and then there are no packages.
+    """
 
     python: str
     version: str
-    packages: tuple[Path, ...]
+    packages: tuple[Path, ...] = ()
+    image: str = ""
 
     def copy(self, folder: Path) -> None:
         """Copy the packages into a new ``folder``, for everybody to read. Raises WorkFailed.
@@ -84,8 +89,9 @@ Ask = Callable[[Sequence[str]], tuple[int, str]]
 """Runs a command with the service's environment: (exit code, what it wrote)."""
 
 
-def find(service: Service, ask: Ask) -> Kit:
-    """The first Python near the service that has Celery. Raises MissingSubject."""
+def find(service: Service, ask: Ask, image: str = "") -> Kit:
+    """The first Python near the service that has Celery. ``image``: what the service runs in, by
+    content; "": it is a program of the machine. Raises MissingSubject."""
     why = []
     for python in candidates(service):
         code, said = ask((python, "-c", ASK))
@@ -93,6 +99,8 @@ def find(service: Service, ask: Ask) -> Kit:
         answers = [line.removeprefix(MARK) for line in lines if line.startswith(MARK)]
         if code == 0 and answers:
             told = json.loads(answers[-1])
+            if image:
+                return Kit(python, str(told["version"]), image=image)
             packages = tuple(Path(top) for top in told["tops"])
             return Kit(str(told["python"]), str(told["version"]), packages)
         why.append(lines[-1] if lines else f"{python}: exit {code}")
@@ -104,7 +112,7 @@ def find(service: Service, ask: Ask) -> Kit:
 
 def candidates(service: Service) -> Iterator[str]:
     """Where its Python may be: beside its program, on its PATH, and ours."""
-    program = Path(service.run[0])
+    program = Path(service.run[0]) if service.run else Path()
     if program.is_absolute():
         yield str(program.parent / "python3")
     yield "python3"

@@ -58,7 +58,7 @@ def run(stage: Stage) -> Outcome:
         parts.append(own(stage, *route))
     most = at_most(stage)
     name, folder = scratch.name_for(stage.paths.stack), stage.paths.state / "drill"
-    source = hall.Source(most)
+    source = hall.Source(most, ground=scratch.Ground.of(stage.target.stack))
     stage.say(f"scratch stack {name}: the probe service, {hall.REPLICAS} replicas, a room")
     with scratch.stack(name, folder, stage.say, source, stage.options) as probes:
         parts.append(rooms(probes, most))

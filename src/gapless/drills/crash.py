@@ -213,7 +213,8 @@ def twice(stage: Stage, rounds: int) -> Once:
     name = scratch.name_for(stage.paths.stack)
     stage.say(f"how often a request was done: a scratch stack {name} of probe services counts")
     folder = stage.paths.state / "drill"
-    settings = scratch.Settings(ledger=True, start="20s")
+    ground = scratch.Ground.of(stage.target.stack)
+    settings = scratch.Settings(ledger=True, start="20s", ground=ground)
     post = specs.Stream(name="POST", path="/once?s=0.1", method="POST", clients=CLIENTS)
     with scratch.stack(name, folder, stage.say, settings, base.Options()) as probes:
         chosen = mix.choose(probes.target, probes.look(), probes.options)

@@ -10,21 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
-import json
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from gapless import errors
-from gapless.drills import base, figures, generator, mix, scratch, traffic, verdict, waiters
+from gapless.drills import (
+    base,
+    editions,
+    figures,
+    generator,
+    mix,
+    scratch,
+    traffic,
+    verdict,
+    waiters,
+)
 from gapless.drills import spec as specs
 from gapless.drills.base import Outcome, Target
 from gapless.drills.stage import Stage
 from gapless.drills.state import State
 from gapless.drills.verdict import Reasons, Traffic
-from gapless.edge import asking, binary
+from gapless.edge import asking
 
 NAME = "edge-reload"
 PROMISE = "the load balancer reloads, and is upgraded, without a failed request"
@@ -32,16 +39,14 @@ ROUNDS = 5
 REQUESTS = 300
 """Sent between two reloads, at least."""
 SOCKETS = 20
-PROGRAM = "haproxy"
 POLL = 0.02
 PATIENCE = 30.0
 """Seconds in which another program must have taken over."""
 ROUTE = """
 [service.more]
-run = {run}
-route = "/more"
+{run}route = "/more"
 ready = "/ready"
-start = "20s"
+start = "{start}"
 """
 
 
@@ -121,14 +126,17 @@ def run(stage: Stage) -> Outcome:
     stage.say(f"another program, another route: a scratch stack {name} of probe services")
     # Beside the folder: what lies in it would be part of the release.
     beside = stage.paths.state / "drill-engines"
-    settings = scratch.Settings(
-        start="20s", watch="500ms", drain="3s", edge=f'binary = "{beside / PROGRAM}"'
-    )
-    with (
-        engines(beside),
-        scratch.stack(name, folder, stage.say, settings, base.Options()) as probes,
-    ):
-        parts.append(elsewhere(probes, beside))
+    ground = scratch.Ground.of(stage.target.stack)
+    with editions.two(ground.edge, name, beside) as both:
+        settings = scratch.Settings(
+            start="20s",
+            watch="500ms",
+            drain="3s",
+            edge=both.lines,
+            ground=replace(ground, edge=""),
+        )
+        with scratch.stack(name, folder, stage.say, settings, base.Options()) as probes:
+            parts.append(elsewhere(probes, both, ground))
     stage.say(parts[-1].told())
     found = Traffic(
         requests=sum(part.requests for part in parts),
@@ -200,34 +208,7 @@ def _part(
 # -- another program, another route -------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def engines(folder: Path) -> Iterator[None]:
-    """Two copies of an HAProxy that differ in their bytes alone; gone in the end."""
-    shutil.rmtree(folder, ignore_errors=True)
-    found = binary.find()
-    try:
-        for number in (1, 2):
-            made = folder / str(number)
-            made.mkdir(parents=True)
-            if (libraries := found.parent / "lib").is_dir():
-                shutil.copytree(libraries, made / "lib")
-            shutil.copy(found, made / PROGRAM)
-            with (made / PROGRAM).open("ab") as program:
-                program.write(b"\0" * number)  # behind its end: it does the same
-        point(folder, 1)
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def point(folder: Path, number: int) -> None:
-    """Have the name that the stack file knows lead to one of them."""
-    draft = folder / f".{PROGRAM}"
-    draft.symlink_to(folder / str(number) / PROGRAM)
-    draft.replace(folder / PROGRAM)
-
-
-def elsewhere(probes: scratch.Scratch, folder: Path) -> Part:
+def elsewhere(probes: scratch.Scratch, both: editions.Editions, ground: scratch.Ground) -> Part:
     """Another program, then another route, with WebSockets held through both."""
     before = probes.settle()
     chosen = mix.choose(probes.target, before, probes.options)
@@ -239,42 +220,41 @@ def elsewhere(probes: scratch.Scratch, folder: Path) -> Part:
     with generator.Load(spec) as load:
         load.until(requests=100, sockets=SOCKETS, seconds=20.0)
         with waiters.waiting(chosen) as idle:
-            point(folder, 2)
-            program = upgraded(edge, workers[0], folder / "2" / PROGRAM)
+            both.change(probes)
+            program = upgraded(edge, workers[0], both)
             workers.append(worker(edge))
             waited = idle.ask()
         load.until(requests=load.requests + 100, seconds=20.0)
         with waiters.waiting(chosen) as idle:
-            route = widened(probes, chosen)
+            between = before if both.stays else probes.settle()
+            route = widened(probes, chosen, ground)
             workers.append(worker(edge))
             waited += idle.ask()
         load.until(requests=load.requests + 100, seconds=20.0)
         measured = load.finish(spec.timeout + 5.0)
-    pids = (before.edge_pid, probes.settle().edge_pid)
+    pids = (between.edge_pid, probes.settle().edge_pid)
     part = _part("probes", measured, len(set(workers)) - 1, 2, pids)
     return replace(part, waited=waited, program=program, route=route)
 
 
-def upgraded(edge: asking.Asking, worker_before: int, program: Path) -> str:
-    """Wait until another worker of that program has taken over; what is wrong, or ""."""
+def upgraded(edge: asking.Asking, worker_before: int, both: editions.Editions) -> str:
+    """Wait until a worker of the second edition has taken over; what is wrong, or ""."""
     deadline = time.monotonic() + PATIENCE
-    running = None
     while time.monotonic() < deadline:
         with contextlib.suppress(errors.EdgeRefused, OSError):
             master, now, *_ = asyncio.run(edge.pids())
-            running = Path(f"/proc/{master}/exe").readlink()
-            if now != worker_before and running == program:
+            if now != worker_before and both.is_second(master):
                 return ""
         time.sleep(POLL)
-    return f"another program has not taken over: {running} runs"
+    return "another program has not taken over"
 
 
-def widened(probes: scratch.Scratch, chosen: mix.Mix) -> str:
+def widened(probes: scratch.Scratch, chosen: mix.Mix, ground: scratch.Ground) -> str:
     """Deploy a service at a route of its own; what is wrong with that route, or ""."""
-    run = json.dumps([scratch.interpreter(), "probe_app.py", "--socket", "${socket}"])
+    run = ground.run("probe_app.py", "--socket", "${socket}")
     file = probes.target.file
     text = file.read_text("utf-8").replace("[service.web]", '[service.web]\nroute = "/"')
-    file.write_text(text + ROUTE.format(run=run), encoding="utf-8")
+    file.write_text(text + ROUTE.format(run=run, start=ground.start("20s")), encoding="utf-8")
     probes.must("/v1/deploy", services=["more"], wait=True)
     try:
         _, headers, _ = mix.ask(chosen, "/more")

@@ -118,7 +118,8 @@ def run(stage: Stage) -> Outcome:
     name = scratch.name_for(stage.paths.stack)
     stage.say(f"user code cannot be made bad: a scratch stack {name} of probe services is used")
     folder = stage.paths.state / "drill"
-    settings = scratch.Settings(start="20s", every="1s")
+    ground = scratch.Ground.of(stage.target.stack)
+    settings = scratch.Settings(start="20s", every="1s", ground=ground)
     with scratch.stack(name, folder, stage.say, settings, base.Options()) as probes:
         return attack(probes, stage.options.strict)
 

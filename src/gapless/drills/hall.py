@@ -25,6 +25,7 @@ class Source:
     rate: float = RATE
     mode: str = "good"
     watch: str = "3s"
+    ground: scratch.Ground = scratch.MACHINE
 
     @property
     def drain(self) -> int:
@@ -39,16 +40,17 @@ class Source:
             shutil.copyfile(str(module.__file__), package / Path(str(module.__file__)).name)
         (package / "__init__.py").write_text("", encoding="utf-8")
         (folder / "mode").write_text(f"{self.mode}\n", encoding="utf-8")
+        ground = self.ground
         text = f"""\
 gapless = 1
 name = "{name}"
 
 [service.web]
-run = ["{scratch.interpreter()}", "-m", "probe.probe_sockets", "--socket", "${{socket}}"]
+{ground.run("-m", "probe.probe_sockets", "--socket", "${socket}")}\
 replicas = {REPLICAS}
 env = {{ PROBE_URL = "${{room.url}}", PYTHONDONTWRITEBYTECODE = "1" }}
 ready = {{ path = "/ready", every = "500ms" }}
-start = "20s"
+start = "{ground.start("20s")}"
 watch = "{self.watch}"
 drain = "{self.drain}s"
 goodbye = "{self.rate:g}/s"
@@ -59,7 +61,7 @@ type = "redis"
 
 [edge]
 listen = "127.0.0.1:{ports.reserve()}"
-
+{ground.front()}
 [drill]
 get = ["/"]
 websocket = "/ws"

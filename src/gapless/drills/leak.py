@@ -40,11 +40,20 @@ class Leaky:
     leak: int = 160 * 1024
     memory: str = "48M"
     requests: int = 500
+    ground: scratch.Ground = scratch.MACHINE
 
     def write(self, folder: Path, name: str) -> None:
         """See ``scratch.Source``."""
         shutil.copyfile(probe_app.__file__, folder / "probe_app.py")
-        text = STACK.format(name=name, python=scratch.interpreter(), port=ports.reserve(), own=self)
+        ground = self.ground
+        text = STACK.format(
+            name=name,
+            run=ground.run("probe_app.py", "--socket", "${socket}"),
+            start=ground.start("20s"),
+            edge=ground.front(),
+            port=ports.reserve(),
+            own=self,
+        )
         (folder / scratch.FILE).write_text(text, encoding="utf-8")
 
 
@@ -53,11 +62,10 @@ gapless = 1
 name = "{name}"
 
 [service.web]
-run = ["{python}", "probe_app.py", "--socket", "${{socket}}"]
-env = {{ PROBE_LEAK = "{own.leak}" }}
+{run}env = {{ PROBE_LEAK = "{own.leak}" }}
 replicas = {own.replicas}
 ready = {{ path = "/ready", every = "500ms" }}
-start = "20s"
+start = "{start}"
 watch = "500ms"
 drain = "5s"
 limits = {{ memory = "{own.memory}" }}
@@ -65,7 +73,7 @@ recycle = {{ requests = {own.requests} }}
 
 [edge]
 listen = "127.0.0.1:{port}"
-
+{edge}
 [drill]
 get = ["/"]
 post = ["/echo"]
@@ -160,7 +168,8 @@ def run(stage: Stage) -> Outcome:
     folder = stage.paths.state / "drill"
     given = stage.options
     options = base.Options(strict=given.strict, rounds=given.rounds, seconds=given.seconds)
-    with scratch.stack(name, folder, stage.say, Leaky(), options) as probes:
+    leaky = Leaky(ground=scratch.Ground.of(stage.target.stack))
+    with scratch.stack(name, folder, stage.say, leaky, options) as probes:
         return attack(probes)
 
 

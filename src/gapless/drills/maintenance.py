@@ -232,7 +232,8 @@ def short_stop(stage: Stage) -> Held:
     """Everything stops and starts behind held requests, of probes that record what they do."""
     name = scratch.name_for(stage.paths.stack)
     stage.say(f"a short stop under held requests: a scratch stack {name} of probe services")
-    settings = scratch.Settings(ledger=True, start="20s", edge=f'allow = ["{STRANGER}"]')
+    ground, allow = scratch.Ground.of(stage.target.stack), f'allow = ["{STRANGER}"]'
+    settings = scratch.Settings(ledger=True, start="20s", edge=allow, ground=ground)
     folder = stage.paths.state / "drill"
     streams = (
         specs.Stream(name="GET", path="/", clients=CLIENTS),

@@ -70,7 +70,7 @@ class Match:
             before = self._holder()
             leader = self._leader() if self.leaders else None
             family = {line.pid for line in self.holders.read() if line.holder == before}
-            with strike.held(before, sorted(family)) as holder:
+            with strike.held(before, strike.found(before, family)) as holder:
                 ROUNDS[kind](self, holder, leader)
                 after = self._next(before)
                 # Whoever was paused would speak now.
@@ -137,7 +137,8 @@ class Match:
 
     def kill(self, holder: Struck, leader: Line | None) -> None:
         """kill -9 of the main processes; the singleton's children go on."""
-        with strike.held(holder.id, [self._pid(holder.id)]) as main:
+        mains = strike.found(holder.id, {self._pid(holder.id)})
+        with strike.held(holder.id, mains) as main:
             main.send(signal.SIGKILL)
         self._strike_leader(leader, signal.SIGKILL)
 

@@ -25,15 +25,19 @@ BEAT, LEAD = "beat", "lead"
 
 @dataclass(frozen=True, slots=True)
 class Rivals:
-    """``leader``: the program of the leading replicas. ``leaders`` 0: the singleton alone."""
+    """``leader``: the program of the leading replicas, which are always programs of the machine.
+    ``leaders`` 0: the singleton alone."""
 
     leaders: int = 3
     leader: Path = LEADER
+    ground: scratch.Ground = scratch.MACHINE
 
     def write(self, folder: Path, name: str) -> None:
         """See ``scratch.Source``."""
         shutil.copyfile(HOLDER, folder / HOLDER.name)
-        text = STACK.format(name=name, python=scratch.interpreter(), beat=BEAT, share=SHARE)
+        place, mount = self.ground.kept(SHARE)
+        run = self.ground.run(HOLDER.name, place)
+        text = STACK.format(name=name, run=run, mount=mount, beat=BEAT, share=SHARE)
         if self.leaders:
             self._write_leaders(folder)
             text += LEADERS.format(
@@ -67,8 +71,7 @@ name = "{name}"
 type = "files"
 
 [service.{beat}]
-run = ["{python}", "holder_app.py", "${{{share}.path}}"]
-singleton = true
+{run}{mount}singleton = true
 drain = "1s"
 watch = "200ms"
 """

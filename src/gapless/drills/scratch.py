@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from gapless import errors, stackfile
 from gapless.drills import ports, probe_app, stage
@@ -40,6 +41,52 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Ground:
+    """What a scratch stack stands on: the same as the stack that it is made beside.
+
+    ``base``: the image under its services, in containers; "": they are programs of the machine.
+    ``edge``: the image of its load balancer; "": that is a program of the machine. ``python``: what
+    runs Python there; "": one that is sure to be there.
+    """
+
+    base: str = ""
+    edge: str = ""
+    python: str = ""
+
+    @classmethod
+    def of(cls, whose: stacks.Stack) -> Self:
+        """That of a stack which makes its own images of a base; else the machine."""
+        tables = (*whose.services.values(), *whose.jobs.values())
+        builds = (table.build for table in tables if table.build is not None)
+        return cls(next((one.base for one in builds if one.base), ""), whose.edge.image or "")
+
+    def run(self, *words: str) -> str:
+        """The lines of a service that has Python run these words."""
+        python = self.python or ("python3" if self.base else interpreter())
+        argv = json.dumps([python, *words])
+        return f"run = {argv}\n" + (f'build = {{ base = "{self.base}" }}\n' if self.base else "")
+
+    def start(self, time: str) -> str:
+        """The time that a service is given to start: a container takes longer than a program."""
+        return "60s" if self.base else time
+
+    def kept(self, store: str) -> tuple[str, str]:
+        """Where a service finds the files of a store, and the line that puts them there."""
+        path = f"${{{store}.path}}"
+        if not self.base:
+            return path, ""
+        return f"/{store}", f'volumes = {{ "/{store}" = "{path}" }}\n'
+
+    def front(self) -> str:
+        """The lines of the table ``[edge]``."""
+        return f'image = "{self.edge}"\n' if self.edge else ""
+
+
+MACHINE = Ground()
+"""All of it are programs of the machine."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """How the probe service runs. Durations as the stack file writes them."""
 
@@ -57,8 +104,7 @@ class Settings:
     """Whether it publishes a folder: see ``publish``."""
     edge: str = ""
     """More lines of the table ``[edge]``."""
-    base: str = ""
-    """The image that it runs on top of, in containers; empty: it is a program of the machine."""
+    ground: Ground = MACHINE
     ledger: bool = False
     """Whether it keeps a record of what it did: see ``probe_app``, ``Scratch.ledger``."""
 
@@ -108,28 +154,14 @@ def stack(
             sweep(folder, paths)
 
 
-def alike(settings: Settings, whose: stacks.Stack) -> Settings:
-    """The same beside a stack: in containers, where that makes its own images of a base."""
-    tables = (*whose.services.values(), *whose.jobs.values())
-    bases = [table.build.base for table in tables if table.build is not None and table.build.base]
-    # A container takes longer to start than a program does.
-    return replace(settings, base=bases[0], start="60s") if bases else settings
-
-
 def write_source(folder: Path, name: str, settings: Settings) -> None:
     """The stack file and the probe service beside it."""
     shutil.copyfile(probe_app.__file__, folder / "probe_app.py")
     sticky = 'sticky = "cookie"\n' if settings.sticky else ""
     scale = f"scale = {settings.scale}\n" if settings.scale else ""
-    python = "python3" if settings.base else interpreter()
-    run = f'run = ["{python}", "probe_app.py", "--socket", "${{socket}}"]'
-    if settings.base:
-        run += f'\nbuild = {{ base = "{settings.base}" }}'
-    kept = f"${{{LEDGER}.path}}"
-    ledger = "/ledger" if settings.base else kept
-    env = f'env = {{ PROBE_LEDGER = "{ledger}/runs" }}\n' if settings.ledger else ""
-    if settings.ledger and settings.base:
-        env += f'volumes = {{ "{ledger}" = "{kept}" }}\n'
+    ground = settings.ground
+    ledger, mount = ground.kept(LEDGER)
+    env = f'env = {{ PROBE_LEDGER = "{ledger}/runs" }}\n{mount}' if settings.ledger else ""
     static = 'static = { "/assets" = "assets" }\n' if settings.static else ""
     data = f'[data.{LEDGER}]\ntype = "files"\n' if settings.ledger else ""
     surge = f'"{settings.surge}"' if isinstance(settings.surge, str) else settings.surge
@@ -138,10 +170,10 @@ gapless = 1
 name = "{name}"
 
 [service.web]
-{run}
+{ground.run("probe_app.py", "--socket", "${socket}")}\
 replicas = {settings.replicas}
 ready = {{ path = "/ready", every = "{settings.every}" }}
-start = "{settings.start}"
+start = "{ground.start(settings.start)}"
 watch = "{settings.watch}"
 drain = "{settings.drain}"
 surge = {surge}
@@ -149,7 +181,7 @@ surge = {surge}
 {data}
 [edge]
 listen = "127.0.0.1:{ports.reserve()}"
-{static}{settings.edge}
+{ground.front()}{static}{settings.edge}
 [drill]
 get = ["/"]
 post = ["/echo"]

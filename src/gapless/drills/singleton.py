@@ -113,7 +113,8 @@ def run(stage: Stage) -> Outcome:
     without = rivals.why_no_leaders()
     if without:
         stage.say(f"leaders are not tried: {without}")
-    source = rivals.Rivals(leaders=0 if without else 3)
+    ground = scratch.Ground.of(stage.target.stack)
+    source = rivals.Rivals(leaders=0 if without else 3, ground=ground)
     folder = stage.paths.state / "drill"
     name = scratch.name_for(stage.paths.stack)
     stage.say(f"a scratch stack {name} of probes is used for the rounds")

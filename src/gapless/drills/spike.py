@@ -87,14 +87,15 @@ def run(stage: Stage) -> Outcome:
     stage.say(f"windows are shortened: a scratch stack {name} of probe services is used")
     folder = stage.paths.state / "drill"
     options = base.Options(strict=stage.options.strict)
-    with scratch.stack(name, folder, stage.say, settings(), options) as probes:
+    source = settings(scratch.Ground.of(stage.target.stack))
+    with scratch.stack(name, folder, stage.say, source, options) as probes:
         return attack(probes, stage.options.requests or REQUESTS)
 
 
-def settings() -> scratch.Settings:
+def settings(ground: scratch.Ground) -> scratch.Settings:
     """A probe service that follows its requests/s."""
     scale = f'{{ max = {MOST}, rps = {RPS}, down_after = "{WINDOW:g}s" }}'
-    return scratch.Settings(replicas=FLOOR, scale=scale)
+    return scratch.Settings(replicas=FLOOR, scale=scale, ground=ground)
 
 
 @dataclass(slots=True)

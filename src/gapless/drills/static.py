@@ -83,7 +83,8 @@ def run(stage: Stage) -> Outcome:
     own = on_stack(stage)
     name = scratch.name_for(stage.paths.stack)
     stage.say(f"two releases with other files are needed: a scratch stack {name} is used")
-    settings = scratch.Settings(start="20s", watch="1s", static=True)
+    ground = scratch.Ground.of(stage.target.stack)
+    settings = scratch.Settings(start="20s", watch="1s", static=True, ground=ground)
     folder = stage.paths.state / "drill"
     options = base.Options(requests=min(stage.options.requests or REQUESTS, 1_000))
     with scratch.stack(name, folder, stage.say, settings, options) as probes:

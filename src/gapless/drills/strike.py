@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from gapless import errors
 from gapless.drills.stage import Stage
@@ -52,6 +52,16 @@ class Struck:
         for handle in self._handles:
             os.close(handle)
         self._handles = []
+
+
+def found(id: str, own: Collection[int]) -> list[int]:
+    """The pids here of processes of a replica that know themselves by those: in a container the
+    numbers are its own."""
+    return [
+        one.pid
+        for one in proc.scan()
+        if proc.variable(one.pid, "SERVER_ID") == id and proc.inner(one.pid) in own
+    ]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,8 @@ from gapless.data import redisline, redismeter, redisqueue, resp
 from gapless.drills import scratch, stage, state
 from gapless.drills.celery_kit import Kit
 from gapless.drills.diary import Diary
-from gapless.engine.releases import library
+from gapless.engine.releases import library, recipe
+from gapless.engine.releases.store import Releases
 
 SERVICE = "worker"
 STORE = "queue"
@@ -52,13 +53,15 @@ class Fleet:
         """See ``scratch.Source``."""
         folder.chmod(0o755)
         shutil.copyfile(Path(drills.__file__).with_name(TASKS), folder / TASKS)
-        self.kit.copy(folder / LIBRARY)
+        if not self.kit.image:
+            self.kit.copy(folder / LIBRARY)
         for path, content in library.files().items():
             place = folder / LIBRARY / path
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_bytes(content)
-        # It is used where it lies: a copy in each release would lose what was compiled.
-        (folder / ".gitignore").write_text(f"/{LIBRARY}/\n", encoding="utf-8")
+        if not self.kit.image:
+            # It is used where it lies: a copy in each release would lose what was compiled.
+            (folder / ".gitignore").write_text(f"/{LIBRARY}/\n", encoding="utf-8")
         self.rewrite(folder, name)
 
     def rewrite(self, folder: Path, name: str) -> None:
@@ -68,14 +71,15 @@ class Fleet:
             *("--concurrency", str(self.concurrency), "--loglevel", "WARNING"),
             *("--without-gossip", "--without-mingle"),
         )
-        run = json.dumps([self.kit.python, "-m", "celery", *options])
+        ground = scratch.Ground(self.kit.image, python=self.kit.python)
+        run = ground.run("-m", "celery", *options)
         text = f"""\
 gapless = 1
 name = "{name}"
 
 [service.{SERVICE}]
-run = {run}
-replicas = {self.replicas}
+{run}replicas = {self.replicas}
+start = "{ground.start("30s")}"
 drain = "{self.drain}"
 watch = "1s"
 env = {{ PROBE_VISIBILITY = "{self.visibility:g}", PYTHONPATH = {json.dumps(self._path(folder))} }}
@@ -95,7 +99,8 @@ type = "redis"
         (folder / scratch.FILE).write_text(text, encoding="utf-8")
 
     def _path(self, folder: Path) -> str:
-        return str(folder.resolve() / LIBRARY).replace("$", "$$")
+        home = recipe.HOME if self.kit.image else str(folder.resolve())
+        return f"{home}/{LIBRARY}".replace("$", "$$")
 
     def _store(self) -> str:
         lines = [f"version = {self.version}\n"] if self.version else []
@@ -207,6 +212,13 @@ def one_off(there: stage.Stage, service: str, argv: Sequence[str]) -> tuple[int,
         elif event.get("event") == "end":
             code = int(event.get("exit", 1))
     return code, "".join(said)
+
+
+def image(there: stage.Stage, now: state.State, service: str) -> str:
+    """The content of the image that a service runs in; "": it is a program of the machine."""
+    releases = {one.release for one in now.replicas if one.service == service}
+    kept = {one.number: one for one in Releases(there.paths).list() if one.number in releases}
+    return kept[max(kept)].images.get(service, "") if kept else ""
 
 
 async def _depth(target: resp.Target) -> redisqueue.Depth:
