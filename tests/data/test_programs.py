@@ -1,4 +1,4 @@
-"""Stores whose programs are in an image; on a real engine: tests/real/test_docker_stores.py."""
+"""Stores whose programs are in an image; on a real engine: tests/real/test_docker_command.py."""
 
 from __future__ import annotations
 

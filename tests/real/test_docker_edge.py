@@ -1,4 +1,5 @@
-"""The load balancer as a container: without any right, reloaded, killed, adopted, removed."""
+"""Images and their load balancer in containers, steered like processes: started, switched, rolled
+back to the very image, adopted, killed, ended; the load balancer without any right."""
 
 from __future__ import annotations
 
@@ -14,11 +15,11 @@ from typing import Any
 import pytest
 from aiohttp import ClientError
 from tests.real import outside
-from tests.real.standing import Load, open_folder
-from tests.real.test_docker import Boxed, living
+from tests.real.boxed import Boxed, living, roof
+from tests.real.standing import Load
 from tests.runtimes import docker_bench
 
-from gapless.drills import ports
+from gapless.drills import ports, probe_app
 from gapless.edge import asking
 from gapless.edge.haproxy import HAProxyEdge
 from gapless.engine.paths import Paths
@@ -40,6 +41,11 @@ start = "120s"
 drain = "60s"
 grace = "2s"
 watch = "200ms"
+volumes = {{ "/given" = "gapless.toml" }}
+env = {{ MODE = "/app/mode" }}
+
+[service.beside]
+run = ["sleep", "600"]
 
 [edge]
 listen = "*:{port}"
@@ -52,9 +58,11 @@ class Fronted(Boxed):
     """A stack whose load balancer is an image, too; on a port that not everybody may have."""
 
     def __init__(self, folder: Path, base: str) -> None:
-        self.edge = "none"
+        self.image = self.edge = "none"
         super().__init__(folder, "fronted", base)
+        self.image = f"gapless-test-app:p{self.port}"
         self.edge = f"gapless-test-edge:p{self.port}"
+        self.tags = (self.image, self.edge)
         self.port = low_port() if os.geteuid() == 0 else self.port
         self.url = f"http://127.0.0.1:{self.port}"
         self.write()
@@ -62,17 +70,39 @@ class Fronted(Boxed):
     def write(self, *, more: str = "", **_: Any) -> None:
         text = STACK.format(
             name=self.name,
-            image=getattr(self, "image", "none"),
+            image=self.image,
             port=self.port,
             edge=self.edge,
             more=more,
         )
         self.file.write_text(text)
 
+    def version(self, mode: str, mark: int = 1) -> None:
+        """Nothing: versions are images (``build``)."""
+
+    async def build(self, mode: str, mark: int) -> None:
+        """Move the service's tag on to another image."""
+        files = {"app.py": Path(probe_app.__file__).read_bytes()}
+        files["mode"] = f"{mode} {mark}\n".encode()
+        await docker_bench.application(self.base, files, self.image)
+
     async def renew(self, mark: str) -> None:
-        """Have the tag of its image mean another one."""
+        """Likewise that of the load balancer."""
         base = await asyncio.to_thread(docker_bench.edge_image)
         await docker_bench.application(base, {"mark": mark.encode()}, self.edge)
+
+    async def without(self, id: str) -> None:
+        """Wait until that container has ended."""
+        async with asyncio.timeout(60):
+            while id in await self.containers():
+                await self.controller.round_done()
+
+    async def close(self) -> None:
+        await super().close()
+        client = Client()
+        for name in self.tags if self.controller.stopping else ():
+            await client.untag(name)
+        await client.close()
 
     async def worker(self) -> int | None:
         return await asking.Asking(Paths.of(self.name).run, self.name).worker()
@@ -89,8 +119,7 @@ def low_port() -> int:
 @pytest.fixture
 async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fronted]:
     base = await asyncio.to_thread(docker_bench.python_image)
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
+    async with roof(monkeypatch, "fronted") as folder:
         running = Fronted(folder / "app", base)
         await running.renew("first")
         await running.build("good", 1)
@@ -104,21 +133,32 @@ async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fronted]:
             await running.end()
 
 
-async def test_it_reloads_is_adopted_and_comes_back(stack: Fronted) -> None:
+async def test_an_image_and_its_edge_go_through_it_all_without_a_gap(stack: Fronted) -> None:
     await stack.do("up")
     before = await stack.containers()
     assert set(before) == {"web.1@r1", "web.2@r1", "edge"}
+    assert "beside.1@r1" in {str(r.id) for r in stack.controller.observed.replicas}
+    assert (await stack.do("deploy"))["unchanged"] is True
     await unprivileged(before["edge"])
     await alone(stack)
+    images = await contents(before)
     async with Load(stack.url) as load:
         worker = await stack.worker()
         await stack.do("restart", services=["edge"])
         assert await stack.worker() != worker
         assert await stack.containers() == before
-        await another_image(stack)
+        await other_images(stack)
         await one_that_never_takes_over(stack)
+        # And back, to the very images that the tags had left.
+        await stack.do("rollback", wait=True)
+        await stack.without("edge.2")
+        after = await contents(await stack.containers())
+        assert after == {
+            id: images[id.removesuffix(".2")] for id in ("web.1@r1.2", "web.2@r1.2", "edge")
+        }
     assert load.failed == {}
     assert load.answers["ok"] > 100
+    assert done(stack).count("edge replace") == 2
     # Killed as a whole: who connects waits for the next one.
     async with Load(stack.url) as load:
         await asyncio.sleep(0.2)
@@ -131,7 +171,15 @@ async def test_it_reloads_is_adopted_and_comes_back(stack: Fronted) -> None:
         served = load.answers["ok"]
         await stack.until(lambda: load.answers["ok"] > served + 50)
     assert edge.state == "running" and load.refused == 0
-    assert set(await stack.containers()) == {"web.1@r2", "web.2@r2", "edge"}
+    assert set(await stack.containers()) == set(after)
+
+
+async def contents(containers: Mapping[str, str]) -> dict[str, str]:
+    """The images that they run."""
+    client = Client()
+    bodies = {id: await client.inspect(key) for id, key in containers.items()}
+    await client.close()
+    return {id: body["Image"] for id, body in bodies.items() if body is not None}
 
 
 async def alone(stack: Fronted) -> None:
@@ -162,15 +210,18 @@ async def seen(stack: Fronted, there: outside.Outside) -> set[int]:
     return outside.ours(await asyncio.to_thread(there.open_ports), stack.name)
 
 
-async def another_image(stack: Fronted) -> None:
-    """It takes over from the one that serves, which ends when it has nothing left to do."""
+async def other_images(stack: Fronted) -> None:
+    """The next edge takes over from the one that serves, which ends when it has nothing to do."""
     before = await stack.containers()
+    # The tags move on: the file is the same, and what it names is not.
+    await stack.build("good", 2)
     await stack.renew("second")
     deploying = asyncio.create_task(stack.do("deploy"))
     await stack.until(lambda: any(":r2" in name for name in in_edge(stack)))
     assert "edge replace" not in done(stack)
     short, long = (asyncio.create_task(stack.get(f"/slow?s={n}")) for n in (3, 30))
-    await deploying
+    result = await deploying
+    assert (result["release"], result["failed"]) == (2, 0)
     assert done(stack).count("edge replace") == 1
     after = await stack.containers()
     assert {"edge", "edge.2"} <= set(after) and after["edge"] == before["edge"]
@@ -185,9 +236,7 @@ async def another_image(stack: Fronted) -> None:
     assert isinstance(edge, HAProxyEdge)
     await edge.cut("web", held.replace("@", ":"))
     assert isinstance((await asyncio.gather(long, return_exceptions=True))[0], ClientError)
-    async with asyncio.timeout(60):
-        while "edge" in await stack.containers():
-            await stack.controller.round_done()
+    await stack.without("edge")
     assert await in_elders(stack) == set()
     assert (await stack.containers())["edge.2"] == after["edge.2"]
 

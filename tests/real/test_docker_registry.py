@@ -13,8 +13,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.real.standing import open_folder
-from tests.real.test_docker import gapless, living
+from tests.real.boxed import gapless, living, roof
 from tests.runtimes import docker_bench
 
 from gapless.drills import ports
@@ -106,8 +105,7 @@ async def answers(host: str) -> None:
 async def test_a_registry_is_told_the_password_and_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
+    async with roof(monkeypatch, "pulled") as folder:
         (folder / "registry").mkdir()
         async with serving(folder / "registry") as registry:
             app = folder / "app"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.real.test_docker import gapless
+from tests.real.boxed import gapless
 from tests.runtimes import docker_bench
 
 FILE = """\
@@ -110,12 +110,14 @@ async def test_a_rendered_dockerfile_runs_without_gapless(folder: Path) -> None:
 
 def used(folder: Path) -> None:
     with named(folder) as tag:
-        made = steps(built(folder, tag))
+        first = built(folder, tag)
+        made = steps(first)
         (folder / "app.py").write_text(APP + "# another version\n")
         again = steps(built(folder, tag))
         # What setup made is found again: the source alone is another layer.
         assert len(made) == len(again)
         assert sum(one != other for one, other in zip(made, again, strict=True)) == 1
+        docker("rmi", "-f", first)
         key = docker("run", "-d", "-e", "TOKEN=t0ken", "--read-only", "--cap-drop=ALL", tag).strip()
         try:
             answer = json.loads(page(key))

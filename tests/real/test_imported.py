@@ -8,9 +8,8 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.real import test_docker
-from tests.real.standing import open_folder
-from tests.real.test_docker import gapless, living
+from tests.real import boxed
+from tests.real.boxed import gapless, living, roof
 from tests.runtimes import docker_bench
 
 from gapless.drills import ports
@@ -69,7 +68,7 @@ server {
 }
 """
 SAID = 'print(*(f"{name}:{found[name]}" for name in ("db", "cache")))'
-ASK = f"{test_docker.ASK}\n{SAID}"
+ASK = f"{boxed.ASK}\n{SAID}"
 
 
 async def tagged() -> tuple[str, str]:
@@ -84,8 +83,7 @@ async def tagged() -> tuple[str, str]:
 
 @pytest.fixture
 async def folder(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
-    with open_folder() as made:
-        monkeypatch.setenv("GAPLESS_STATE", str(made / "state"))
+    async with roof(monkeypatch, "imported") as made:
         yield made
         await gapless(made, "down")
 

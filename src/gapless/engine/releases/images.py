@@ -86,7 +86,7 @@ class Images:
         self._logins = logins
         client.logins = logins.now
         self._labels = owner.labels
-        self._repository = f"gapless/{owner.stack}-{owner.home}"
+        self._repository = owner.repository
 
     async def known(self, stack: Stack) -> Mapping[str, str]:
         """Contents of those that the file names and that are here now; "" for one that would

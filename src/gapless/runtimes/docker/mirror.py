@@ -13,8 +13,8 @@ from pathlib import Path
 
 from gapless.runtimes.machine import files
 
-INIT = "/sbin/docker-init"
-"""Where the engine puts the init of a container."""
+INIT = "/proc/1/exe"
+"""The init of a container, wherever its engine has put it: Docker and Podman differ in that."""
 
 
 class Mirror:

@@ -53,6 +53,11 @@ class Owner:
         return {STACK: self.stack, HOME: self.home}
 
     @property
+    def repository(self) -> str:
+        """Where the images that its releases need are named."""
+        return f"gapless/{self.stack}-{self.home}"
+
+    @property
     def network(self) -> str:
         """The name of the stack's network."""
         return f"gapless-{self.stack}-{self.home}"
