@@ -380,6 +380,10 @@ async def test_it_keeps_nothing_of_other_files() -> None:
         # Files that may change are asked for each time, and it is said that one has.
         assert [await ask("/up/me.png") for _ in range(2)] == [(b"me", False)] * 2
         assert [(await ask("/up/app-5d41402abc4b.js"))[1] for _ in range(2)] == [False, True]
+        # Nor is one of them kept open: what was put in its place is there at once.
+        served.write("up/next.png", b"you")
+        (served.root / "up/next.png").replace(served.root / "up/me.png")
+        assert await ask("/up/me.png") == (b"you", False)
         await served.serve(served.mount("r2"), up)
         assert [await ask("/static/a.css") for _ in range(2)] == [(b"new", False), (b"new", True)]
         # An edge that has been told of other files than are served, or of none, keeps nothing.
