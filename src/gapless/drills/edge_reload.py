@@ -42,6 +42,8 @@ SOCKETS = 20
 POLL = 0.02
 PATIENCE = 30.0
 """Seconds in which another program must have taken over."""
+MORE = "more"
+"""A service that waits, and gets a route: no other one need be touched."""
 ROUTE = """
 [service.more]
 {run}route = "/more"
@@ -132,7 +134,7 @@ def run(stage: Stage) -> Outcome:
             start="20s",
             watch="500ms",
             drain="3s",
-            edge=both.lines,
+            edge=f"{both.lines}{idle(ground)}",
             ground=replace(ground, edge=""),
         )
         with scratch.stack(name, folder, stage.say, settings, base.Options()) as probes:
@@ -220,7 +222,7 @@ def elsewhere(probes: scratch.Scratch, both: editions.Editions, ground: scratch.
     with generator.Load(spec) as load:
         load.until(requests=100, sockets=SOCKETS, seconds=20.0)
         with waiters.waiting(chosen) as idle:
-            both.change(probes)
+            both.change(probes, MORE)
             program = upgraded(edge, workers[0], both)
             workers.append(worker(edge))
             waited = idle.ask()
@@ -249,13 +251,19 @@ def upgraded(edge: asking.Asking, worker_before: int, both: editions.Editions) -
     return "another program has not taken over"
 
 
+def idle(ground: scratch.Ground) -> str:
+    """The table of the service that waits."""
+    return f"\n[service.{MORE}]\n" + ground.run("-c", "import signal; signal.pause()")
+
+
 def widened(probes: scratch.Scratch, chosen: mix.Mix, ground: scratch.Ground) -> str:
-    """Deploy a service at a route of its own; what is wrong with that route, or ""."""
+    """Give the service that waits a route of its own; what is wrong with that route, or ""."""
     run = ground.run("probe_app.py", "--socket", "${socket}")
     file = probes.target.file
-    text = file.read_text("utf-8").replace("[service.web]", '[service.web]\nroute = "/"')
+    text = file.read_text("utf-8").replace(idle(ground), "")
+    text = text.replace("[service.web]", '[service.web]\nroute = "/"')
     file.write_text(text + ROUTE.format(run=run, start=ground.start("20s")), encoding="utf-8")
-    probes.must("/v1/deploy", services=["more"], wait=True)
+    probes.must("/v1/deploy", services=[MORE])
     try:
         _, headers, _ = mix.ask(chosen, "/more")
     except (OSError, http.client.HTTPException) as error:

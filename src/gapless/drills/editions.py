@@ -26,8 +26,8 @@ class Editions(Protocol):
     stays: bool
     """Whether its first process outlasts the change."""
 
-    def change(self, probes: Scratch) -> None:
-        """Have the second one take over; it may do so later."""
+    def change(self, probes: Scratch, service: str) -> None:
+        """Have the second one take over; it may do so later, and ``service`` may be replaced."""
 
     def is_second(self, master: int) -> bool:
         """Whether the edge with that first process is the second one. Raises OSError."""
@@ -61,7 +61,7 @@ class Binaries:
         draft.symlink_to(self.folder / str(number) / PROGRAM)
         draft.replace(self.folder / PROGRAM)
 
-    def change(self, probes: Scratch) -> None:
+    def change(self, probes: Scratch, service: str) -> None:
         """See ``Editions``: the controller sees it by itself."""
         self._point(2)
 
@@ -89,13 +89,14 @@ class Images:
         """Their names; of what a release still has, the images stay."""
         asyncio.run(marked.remove(*self.names))
 
-    def change(self, probes: Scratch) -> None:
+    def change(self, probes: Scratch, service: str) -> None:
         """See ``Editions``: with a release."""
         file = probes.target.file
         first, second = (f'"{name}"' for name in self.names)
         text = file.read_text("utf-8").replace(first, second)
         file.write_text(text, encoding="utf-8")
-        probes.must("/v1/deploy", services=[], wait=True)
+        # Not to its end: the first one goes on for as long as it has connections.
+        probes.must("/v1/deploy", services=[service])
 
     def is_second(self, master: int) -> bool:
         """See ``Editions``."""
