@@ -6,6 +6,7 @@ import asyncio
 import functools
 import hashlib
 import io
+import json
 import os
 import shutil
 import subprocess
@@ -79,14 +80,16 @@ async def _image(*, python: bool, stores: bool = False, edge: bool = False) -> s
         name = f"{NAME}:{hashlib.sha256(body).hexdigest()[:12]}"
         found = await client.image(name)
         if found is None:
-            query = {"fromSrc": "-", "repo": NAME, "tag": name.partition(":")[2]}
+            query = {"fromSrc": "-"}
             if stores:
                 query["changes"] = f"ENV PATH={SERVERS_PATH}"
             if edge:
                 query["changes"] = EDGE_CONTRACT
             data = io.BytesIO(body)
             async with docker._query("images/create", "POST", params=query, data=data) as answer:
-                await answer.read()
+                made = json.loads((await answer.read()).splitlines()[-1])["status"]
+            # Apart from it: Podman would call each of them the latest.
+            await client.tag(made, *name.split(":"))
             found = await client.image(name)
         assert found is not None
         return name if python or stores or edge else str(found["Id"])

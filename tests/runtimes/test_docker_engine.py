@@ -350,3 +350,9 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def test_a_mark_has_always_the_same_length() -> None:
     longest = follow.Mark("2026-11-29T02:03:50.065541164Z", 10**6, 10**15)
     assert len(str(longest)) < follow.WIDTH
+
+
+def test_a_mark_asks_from_its_time_on_however_fine_that_is() -> None:
+    marks = ("", "1970-01-01T00:01:00.123456789Z", "1970-01-01T00:01:00Z")
+    asked = [follow.Mark(stamp).since() for stamp in marks]
+    assert asked == ["0", "60.123456789", "60.000000000"]

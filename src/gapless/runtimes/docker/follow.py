@@ -24,8 +24,6 @@ AGAIN_AFTER = 0.1
 """Seconds before an engine that went away is asked again."""
 WIDTH = 96
 """Bytes of a mark in its file."""
-STAMP = 30
-"""Characters of the time before each piece: nanoseconds, always all of them."""
 
 
 @dataclass(slots=True)
@@ -60,7 +58,7 @@ class Mark:
         """For the engine: seconds since 1970 with nine digits."""
         if not self.stamp:
             return "0"
-        return f"{int(seen.moment(self.stamp[:19]))}.{self.stamp[20:29]}"
+        return f"{int(seen.moment(self.stamp[:19]))}.{self.stamp[20:29]:0<9}"
 
 
 class Copy:
@@ -93,7 +91,9 @@ class Copy:
             _note(place, mark)
             passed, skip = mark.stamp, mark.same
             async for piece in self._client.output(self._key, mark.since()):
-                stamp, line = piece[:STAMP].decode("ascii", "replace"), piece[STAMP + 1 :]
+                # Docker's has nine digits of a second, Podman's none.
+                told, _, line = piece.partition(b" ")
+                stamp = told.decode("ascii", "replace")
                 if stamp == passed and skip > 0:
                     skip -= 1
                     continue
