@@ -151,4 +151,5 @@ def found(state: Path) -> set[str]:
     """The files of the state in which the password stands."""
     files = [Path(at, name) for at, _, names in os.walk(state) for name in names]
     word = PASSWORD.encode()
-    return {file.name for file in files if file.is_file() and word in file.read_bytes()}
+    own = [file for file in files if not file.is_symlink() and file.is_file()]
+    return {file.name for file in own if word in file.read_bytes()}
