@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gapless.edge import binary, config, files, limits, private, render, words
+from gapless.edge import binary, config, files, limits, private, render, tls, words
 from gapless.edge.cors import Cors
 from gapless.edge.forwarded import Proxies
 from gapless.edge.shared import Shared
@@ -226,6 +226,14 @@ def test_who_has_a_network_of_its_own_comes_by_that_and_nobody_else(tmp_path: Pa
     assert text.count("tcp-request connection reject if bridged !of-bridge") == 2
     everywhere = replace(wanted, listen="*:8080")
     assert "bind '172.31.7.1:8080'" not in render.text(everywhere)
+    secure = replace(
+        wanted,
+        binds=(config.Bind("127.0.0.1:8443", tls=True),),
+        tls=tls.Tls(folder="/c", certificates=("own",), name="127.0.0.1", port=8443),
+    )
+    assert "172.31.7.1:8443" in secure.addresses
+    [line] = [one for one in render.text(secure).splitlines() if "172.31.7.1:8443" in one]
+    assert " ssl " in line
     with pytest.raises(UsageError):
         render.text(replace(wanted, bridge=Bridge("172.31.7.1", "any; bind *:1")))
 

@@ -37,7 +37,7 @@ STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor:"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 14
+FORMAT = 15
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
@@ -174,8 +174,8 @@ class Config:
     def addresses(self) -> tuple[str, ...]:
         """All that it listens on."""
         private = [backend.private_bind for backend in self.backends if backend.private_bind]
-        inner = [self.inner(address) for address in (self.listen, *private)]
-        return (*self.public, *private, *(address for address in inner if address))
+        all_ = (*self.public, *private)
+        return (*all_, *(inner for inner in map(self.inner, all_) if inner))
 
     def inner(self, address: str) -> str | None:
         """Where the network of programs finds what listens at an address; None: just there."""

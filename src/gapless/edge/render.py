@@ -139,9 +139,8 @@ def _public(config: Config) -> list[str]:
         f"frontend {conf.PUBLIC}",
         # Backends say it where it is right: files are to go in as few pieces as possible.
         "no option http-no-delay",
-        f"bind {words.quote(words.bind(config.listen))}",
-        *_bridged(config, config.listen),
-        *_binds(config),
+        *(_bind(bind.address, _secured(config, bind)) for bind in _public_binds(config)),
+        *_bridged(config, *_public_binds(config)),
         *shared.binds(config.shared, config.run_dir, tls=config.tls is not None),
         *_inherited(config, conf.PUBLIC),
         *_inherited_tls(config),
@@ -221,23 +220,27 @@ def _by_path(config: Config) -> bool:
     return bool(config.limits.by_path or config.private.places or cors.by_path(config.cors))
 
 
-def _binds(config: Config) -> list[str]:
-    lines = []
-    for bind in config.binds:
-        secure = f" {tls.bind_words(config.run_dir)}" if bind.tls else ""
-        lines.append(f"bind {words.quote(words.bind(bind.address))}{secure}")
-    return lines
+def _public_binds(config: Config) -> tuple[conf.Bind, ...]:
+    return (conf.Bind(config.listen), *config.binds)
 
 
-def _bridged(config: Config, address: str) -> list[str]:
+def _bind(address: str, secure: str = "") -> str:
+    return f"bind {words.quote(words.bind(address))}{secure}"
+
+
+def _secured(config: Config, bind: conf.Bind) -> str:
+    return f" {tls.bind_words(config.run_dir)}" if bind.tls else ""
+
+
+def _bridged(config: Config, *binds: conf.Bind) -> list[str]:
     """The same for programs with a network of their own, and for nobody who comes by another."""
-    inner = config.inner(address)
-    if config.bridge is None or inner is None:
+    inner = {config.inner(bind.address): _secured(config, bind) for bind in binds}
+    lines = [_bind(address, secure) for address, secure in inner.items() if address is not None]
+    if config.bridge is None or not lines:
         return []
-    here = words.acl("bridged", "dst -m ip", [words.network(config.bridge.host)])
     return [
-        f"bind {words.quote(words.bind(inner))}",
-        *here,
+        *lines,
+        *words.acl("bridged", "dst -m ip", [words.network(config.bridge.host)]),
         *words.networks("of-bridge", [config.bridge.network]),
         "tcp-request connection reject if bridged !of-bridge",
     ]
@@ -309,8 +312,8 @@ def _private(config: Config, backend: Backend, address: str) -> list[str]:
     frontend = f"_to-{name}"
     return [
         f"frontend {frontend}",
-        f"bind {words.quote(words.bind(address))}",
-        *_bridged(config, address),
+        _bind(address),
+        *_bridged(config, conf.Bind(address)),
         *_inherited(config, frontend),
         "http-request set-header X-Request-ID %[uuid()] unless { req.hdr(X-Request-ID) -m found }",
         *_steered(config, f"use_backend {_next(frontend)} if retired"),

@@ -266,6 +266,8 @@ class Site:
         if service.route is not None and (stack.tls is not None or stack.domains):
             parts = urlsplit(stack.url)
             port = str(parts.port or (443 if parts.scheme == "https" else 80))
+            if stack.host is None and machine is not None:
+                return {"url": f"{parts.scheme}://{machine}:{port}", "host": machine, "port": port}
             return {"url": stack.url, "host": parts.hostname or "", "port": port}
         public = service.route is not None
         bind = self.public_bind(stack) if public else self.private_bind(name)
