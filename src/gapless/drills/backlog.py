@@ -30,6 +30,10 @@ PATIENCE = 60.0
 """Seconds in which something has to happen that is waited for."""
 STALL = 15.0
 """Seconds without any entry after which nothing more is expected."""
+BOOT = 60.0
+"""Seconds in which workers that are up have taken their first tasks."""
+FRESH = 3.0
+"""Seconds after which the controller has measured once more."""
 VISIBILITY = 8.0
 """Seconds after which the tasks of a killed worker are given to another."""
 
@@ -217,7 +221,7 @@ def run(stage: Stage) -> Outcome:
                 crew.let_go(MET)
 
 
-MET = ("meet", "first", "last")
+MET = ("meet", "first", "last", "deploy")
 """Runs whose tasks wait at a gate."""
 
 
@@ -281,8 +285,9 @@ def meet(crew: Workers) -> Meeting:
     fleet = crew.fleet
     wanted = fleet.replicas * fleet.concurrency
     crew.send("meet", "meet", wanted, PATIENCE)
-    workers.until(lambda: crew.met("meet"), PATIENCE)
+    workers.until(lambda: crew.met("meet"), BOOT)
     workers.until(lambda: crew.reported() == wanted, STALL)
+    time.sleep(FRESH)  # what was measured before they were taken tells nothing
     reported = crew.reported()
     crew.let_go(["meet"])
     found = crew.finish("meet", PATIENCE, STALL)
@@ -367,14 +372,17 @@ class Watch:
 
 
 def deploy(crew: Workers) -> Batch:
-    """Workers are replaced while every hand is full."""
+    """Workers are replaced while every hand is full, of tasks that end once all have been told."""
     fleet = crew.fleet
     count = 8 * fleet.replicas * fleet.concurrency
     old = {one.id for one in crew.replicas()}
-    crew.send("deploy", "work", count, 1.0)
-    workers.until(lambda: crew.length("deploy") > 0, PATIENCE)
+    crew.send("deploy", "meet", count, PATIENCE * 2)
+    hands = fleet.replicas * fleet.concurrency
+    workers.until(lambda: crew.diary("deploy").at_work(old) >= hands, PATIENCE)
     watch = Watch(crew, "deploy")
-    crew.deploy(watch.look, visibility=VISIBILITY)
+    crew.deploy(watch.look, force=True)
+    workers.until(lambda: watch.look() and old & watch.there <= watch.told.keys(), PATIENCE)
+    crew.let_go(["deploy"])
     workers.until(lambda: watch.look() and not old & watch.there, PATIENCE)
     found = crew.finish("deploy", PATIENCE, STALL)
     crew.there.settle()
@@ -385,6 +393,8 @@ def kill(crew: Workers) -> Kill:
     """kill -9 of a worker with all hands full, its tasks acknowledged late."""
     fleet = crew.fleet
     count = 2 * fleet.replicas * fleet.concurrency
+    crew.deploy(bool, visibility=VISIBILITY)
+    crew.there.settle()
     crew.send("kill", "work", count, 1.0)
     victim = crew.replicas()[0]
     workers.until(lambda: len(crew.diary("kill").in_hand(victim.id)) == fleet.concurrency, PATIENCE)

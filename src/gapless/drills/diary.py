@@ -65,6 +65,10 @@ class Diary:
                 open_[entry.task] += 1 if entry.what == "start" else -1
         return frozenset(task for task, count in open_.items() if count > 0)
 
+    def at_work(self, workers: Collection[str]) -> int:
+        """How many tasks these workers have in hand."""
+        return sum(len(self.in_hand(worker)) for worker in workers)
+
     def touched_by(self, worker: str) -> frozenset[str]:
         """Tasks that this worker has started."""
         return frozenset(entry.task for entry in self.entries if entry.worker == worker)

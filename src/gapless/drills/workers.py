@@ -169,11 +169,12 @@ class Workers:
                 return None if told is None else int(told)
         return None
 
-    def deploy(self, look: Callable[[], object], **changes: Any) -> None:
-        """Deploy the fleet with other values; ``look`` at each step. Raises WorkFailed."""
+    def deploy(self, look: Callable[[], object], *, force: bool = False, **changes: Any) -> None:
+        """Deploy the fleet with other values; ``look`` at each step. ``force``: also where nothing
+        has changed. Raises WorkFailed."""
         self.fleet = replace(self.fleet, **changes)
         self.fleet.rewrite(self.there.target.file.parent, self.there.target.stack.name)
-        for event in self.there.begin("/v1/deploy", services=[SERVICE]):
+        for event in self.there.begin("/v1/deploy", services=[SERVICE], force=force):
             look()
             if event.get("event") == "end" and int(event.get("exit", 1)) != 0:
                 raise errors.WorkFailed(f"the deploy failed: {event.get('message')}")
