@@ -264,11 +264,9 @@ class Site:
         how who asks calls this machine; None: it is on it."""
         service = stack.services[name]
         if service.route is not None and (stack.tls is not None or stack.domains):
-            parts = urlsplit(stack.url)
+            parts = urlsplit(url := stack.url_from(machine))
             port = str(parts.port or (443 if parts.scheme == "https" else 80))
-            if stack.host is None and machine is not None:
-                return {"url": f"{parts.scheme}://{machine}:{port}", "host": machine, "port": port}
-            return {"url": stack.url, "host": parts.hostname or "", "port": port}
+            return {"url": url, "host": parts.hostname or "", "port": port}
         public = service.route is not None
         bind = self.public_bind(stack) if public else self.private_bind(name)
         host, _, port = bind.rpartition(":")

@@ -133,7 +133,11 @@ class Stack(Model):
     @property
     def url(self) -> str:
         """Where the public finds it."""
-        return _url(self.tls is not None, self._public, self.host)
+        return self.url_from(None)
+
+    def url_from(self, machine: str | None) -> str:
+        """Where a program finds it that calls this machine so; None: as the public does."""
+        return _url(self.tls is not None, self._public, self.host or machine)
 
     @property
     def _public(self) -> str:
