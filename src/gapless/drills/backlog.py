@@ -19,6 +19,7 @@ from gapless.drills.stage import Stage
 from gapless.drills.state import State
 from gapless.drills.verdict import Reasons, Traffic
 from gapless.drills.workers import Fleet, Workers
+from gapless.engine import demand
 from gapless.model.service import Service
 
 NAME = "backlog"
@@ -32,7 +33,7 @@ STALL = 15.0
 """Seconds without any entry after which nothing more is expected."""
 BOOT = 60.0
 """Seconds in which workers that are up have taken their first tasks."""
-FRESH = 3.0
+FRESH = 3 * demand.EVERY
 """Seconds after which the controller has measured once more."""
 VISIBILITY = 8.0
 """Seconds after which the tasks of a killed worker are given to another."""
@@ -358,8 +359,7 @@ class Watch:
 
     def laden_with(self, run: str) -> bool:
         """Whether a worker that was told to go has a task of this run in hand."""
-        found = self.crew.diary(run) if self.told else Diary()
-        return any(found.in_hand(worker) for worker in self.told)
+        return bool(self.told) and self.crew.diary(run).at_work(self.told) > 0
 
     def laden(self) -> int:
         """Tasks that workers ended after they had been told to go."""
