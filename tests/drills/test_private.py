@@ -12,6 +12,7 @@ from gapless import errors
 from gapless.drills import base, private, run, scratch
 from gapless.drills.private import Table
 from gapless.drills.state import Service, State
+from gapless.model.private import Private
 from gapless.model.stack import Stack
 from tests.drills import conftest
 
@@ -20,16 +21,31 @@ QUICK = scratch.Settings(replicas=1, start="20s", watch="200ms", edge=EDGE)
 SOUND = Table(40, guesses=(401,) * 10 + (429,))
 
 
-def drilled(fault: str | None, monkeypatch: pytest.MonkeyPatch) -> base.Outcome:
+def drilled(
+    fault: str | None, monkeypatch: pytest.MonkeyPatch, undeployed: str = ""
+) -> base.Outcome:
+    """``undeployed``: what it says where the file has become another one than what runs."""
     monkeypatch.setenv("OPS", "a password of some length")
     with conftest.engine(fault) as home:
         options = base.Options()
         with scratch.stack("shut", home / "source", lambda _: None, QUICK, options) as made:
-            return run.perform("private", made.target, options, made.paths, made.say)
+            outcome = run.perform("private", made.target, options, made.paths, made.say)
+            if undeployed:
+                with pytest.raises(errors.MissingSubject, match=undeployed) as missing:
+                    run.perform("private", edited(made.target), options, made.paths, made.say)
+                assert missing.value.hint == "gapless deploy"
+    return outcome
+
+
+def edited(target: base.Target) -> base.Target:
+    """With a private service in its file, which nobody has deployed."""
+    table = Private(allow=("10.0.0.0/8",))
+    web = target.stack.services["web"].model_copy(update={"private": table})
+    return replace(target, stack=target.stack.model_copy(update={"services": {"web": web}}))
 
 
 def test_it_holds_on_a_real_stack(monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = drilled(None, monkeypatch)
+    outcome = drilled(None, monkeypatch, undeployed="r1 has other private pages than the file")
     assert outcome.reasons == ()
     assert outcome.traffic.requests == 2 * 14 + 11
     assert outcome.detail["guesses"] == (401,) * 10 + (429,)

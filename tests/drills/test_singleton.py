@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -106,8 +106,9 @@ class Own:
         (folder / scratch.FILE).write_text(OWN)
 
 
-@pytest.mark.parametrize(("fault", "most"), [(None, 1), ("forgets-too-early", 2)])
-def test_the_user_s_own_is_looked_at_too(fault: str | None, most: int) -> None:
+@contextlib.contextmanager
+def own(fault: str | None = None) -> Iterator[scratch.Scratch]:
+    """That stack, under a roof of its own."""
     with conftest.state() as home, pytest.MonkeyPatch.context() as patch:
         patch.setenv("GAPLESS_STATE", str(home))
         if fault is not None:
@@ -117,33 +118,53 @@ def test_the_user_s_own_is_looked_at_too(fault: str | None, most: int) -> None:
             nothing_left(home),
             scratch.stack("own", home / "source", lambda _: None, Own(), options) as made,
         ):
-            assert siblings.found(made.target, made.settle()) == ("beat",)
-            found = siblings.trial(made, "beat")
+            yield made
+
+
+def test_the_user_s_own_is_looked_at_and_not_a_neighbour_s_of_the_same_name() -> None:
+    with own() as neighbour, own() as made:
+        one = files.home(neighbour.paths.state)
+        assert siblings.found(neighbour.target, neighbour.settle()) == ("beat",)
+        found = siblings.trial(made, "beat")
+        assert siblings.at_once("own", one, "beat", proc.scan()) == 1
     assert len(found.gaps) == siblings.KILLS
-    assert found.most >= most
-    assert bool(siblings.judge(found)) == (most > 1)
+    assert found.most == 1
+    assert siblings.judge(found) == ()
+
+
+def test_two_of_the_user_s_own_are_seen() -> None:
+    with own("forgets-too-early") as made:
+        made.settle()
+        found = siblings.trial(made, "beat")
+    assert found.most >= 2
+    assert siblings.judge(found)
 
 
 def test_one_after_the_other_within_one_look_is_not_two() -> None:
     """The first died while the look went on: only who is there before and after counts."""
-    mark = {records.MARK: "own/beat.1@r1/x"}
-    other = {CONTAINED: "own/beat.1@r1.2"}  # as the processes of a container have it
+    mark = {records.MARK: "own/beat.1@r1/0a1b2c3d-x"}
+    other = {CONTAINED: "own/beat.1@r1.2/0a1b2c3d"}  # as the processes of a container have it
     with (
         subprocess.Popen(["/bin/sleep", "600"], env=mark) as one,
         subprocess.Popen(["/bin/sleep", "600"], env=other) as two,
     ):
+
+        def at_once(service: str, seen: Iterable[proc.Stat], home: str = "0a1b2c3d") -> int:
+            return siblings.at_once("own", home, service, seen)
+
         try:
-            wait_for("marks", lambda: siblings.at_once("own", "beat", proc.scan()) == 2)
+            wait_for("marks", lambda: at_once("beat", proc.scan()) == 2)
             seen = [stat for pid in (one.pid, two.pid) if (stat := proc.stat(pid))]
-            assert siblings.at_once("own", "beat", seen) == 2
-            assert siblings.at_once("own", "other", seen) == 0
+            assert at_once("beat", seen) == 2
+            assert at_once("other", seen) == 0
+            assert at_once("beat", seen, home="0a1b2c3e") == 0
 
             def dying() -> Iterator[proc.Stat]:
                 yield from seen
                 one.kill()
                 one.wait()
 
-            assert siblings.at_once("own", "beat", dying()) == 1
+            assert at_once("beat", dying()) == 1
         finally:
             one.kill()
             two.kill()

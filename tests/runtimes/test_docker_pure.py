@@ -71,7 +71,7 @@ def test_an_image_keeps_what_is_its_own_unless_it_is_told() -> None:
         assert (
             "User" not in body
             and "WorkingDir" not in body
-            and body["Env"] == ["GAPLESS_CONTAINER=chat/web.1@r1"]
+            and body["Env"] == ["GAPLESS_CONTAINER=chat/web.1@r1/0a1b2c3d"]
         )
         assert body["HostConfig"]["CapAdd"] and body["HostConfig"]["CapDrop"] == ["ALL"]
 

@@ -25,6 +25,7 @@ from gapless.drills.state import State
 from gapless.drills.verdict import Reasons, Traffic
 from gapless.edge import limits
 from gapless.model import private
+from gapless.model import stack as stacks
 
 NAME = "private"
 PROMISE = "who is not let in sees no private page, however it is spelt; guesses are bounded"
@@ -98,6 +99,15 @@ def pages(target: Target) -> Iterator[Page]:
             yield Page(name, route.path, host or target.host, service.private, spelt=False)
 
 
+def _guarded(stack: stacks.Stack) -> object:
+    """What a stack says about who may see what, and where that is."""
+    services = stack.services.items()
+    return (
+        stack.edge.private,
+        {name: (one.private, one.route) for name, one in services if one.private is not None},
+    )
+
+
 def stranger(table: private.Private) -> str | None:
     """An address of ours that may not see it without more; None: all may."""
     allowed = [ipaddress.ip_network(one, strict=False) for one in table.allow]
@@ -136,6 +146,7 @@ def ways(page: Page, open_again: Sequence[str] = ()) -> list[str]:
 def run(stage: Stage) -> Outcome:
     state = stage.settle()
     subject(stage.target, state)
+    stage.told(state, "private pages", _guarded)
     url = mix.edge_url(state)
     if ":" in specs.own_address(url)[0]:
         raise errors.MissingSubject(

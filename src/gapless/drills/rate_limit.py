@@ -23,8 +23,6 @@ from gapless.drills.base import Outcome, Target
 from gapless.drills.stage import Stage
 from gapless.drills.state import State
 from gapless.drills.verdict import Reasons, Traffic
-from gapless.engine.paths import Paths
-from gapless.engine.releases import store
 from gapless.model.limits import RateLimit
 
 NAME = "rate-limit"
@@ -156,17 +154,6 @@ def find(target: Target, paths: Iterable[str]) -> Limit:
     )
 
 
-def in_force(target: Target, paths: Paths, state: State) -> None:
-    """Raises MissingSubject where the edge was told of other limits than the file has now."""
-    if state.release is None:
-        return
-    told = store.Releases(paths).load_stack(state.release)
-    if told.edge.rate_limit != target.stack.edge.rate_limit:
-        raise errors.MissingSubject(
-            f"r{state.release} has other limits than the file", hint="gapless deploy"
-        )
-
-
 def _holds(limit: RateLimit, path: str) -> bool:
     """Whether a GET for the path counts for it; who sends no key counts by address."""
     stem = limit.path.rstrip("/")
@@ -185,7 +172,7 @@ def run(stage: Stage) -> Outcome:
     chosen = mix.choose(stage.target, before, stage.options)
     mix.check(chosen)
     limit = find(stage.target, chosen.get)
-    in_force(stage.target, stage.paths, before)
+    stage.told(before, "limits", lambda stack: stack.edge.rate_limit)
     if ":" in specs.own_address(chosen.url)[0]:
         raise errors.MissingSubject(
             "the edge listens on IPv6 alone, and only of IPv4 has this machine two addresses",

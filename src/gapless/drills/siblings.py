@@ -2,6 +2,7 @@
 
 Each program of a stack carries a mark of its very start in its environment, in a container that of
 the container; two marks of one singleton at the same time are two of it, whatever the records say.
+A mark leads to the state it belongs to: a stack of the same name under another roof is another one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from gapless.drills.stage import Stage
 from gapless.drills.state import State
 from gapless.drills.verdict import Reasons
 from gapless.runtimes import base as runtimes
-from gapless.runtimes.machine import proc
+from gapless.runtimes.machine import files, proc
 from gapless.runtimes.process import records
 
 KILLS = 3
@@ -75,7 +76,7 @@ def trial(stage: Stage, name: str) -> Own:
     """Kill it -9 a few times. Raises WorkFailed when none is there to be killed."""
     stage.settle()
     gaps: list[float | None] = []
-    with _Looker(stage.paths.stack, name) as looker:
+    with _Looker(stage.paths.stack, files.home(stage.paths.state), name) as looker:
         gaps.extend(_kill(stage, name) for _ in range(KILLS))
     own = Own(name, tuple(gaps), looker.looks, looker.most)
     stage.say(told(own))
@@ -102,6 +103,7 @@ class _Looker:
     """Counts, in a thread of its own, how many starts of one service are alive."""
 
     stack: str
+    home: str
     service: str
     looks: int = 0
     most: int = 0
@@ -120,26 +122,33 @@ class _Looker:
 
     def _look(self) -> None:
         while not self._over.is_set():
-            self.most = max(self.most, at_once(self.stack, self.service, proc.scan()))
+            seen = at_once(self.stack, self.home, self.service, proc.scan())
+            self.most = max(self.most, seen)
             self.looks += 1
             self._over.wait(PERIOD)
 
 
-def at_once(stack: str, service: str, everyone: Iterable[proc.Stat]) -> int:
+def at_once(stack: str, home: str, service: str, everyone: Iterable[proc.Stat]) -> int:
     """How many starts of a service have a living process at one and the same moment.
 
-    A look takes its time, and one may have died before the next was born: where there seem to be
-    several, only those count that were there before and after all of them had been seen.
+    ``home``: that of the stack's state (``files.home``). A look takes its time, and one may have
+    died before the next was born: where there seem to be several, only those count that were
+    there before and after all of them had been seen.
     """
-    begin = f"{stack}/{service}."
     found: dict[str, list[proc.Stat]] = {}
     for each in everyone:
         mark = None if each.dead else _mark(each.pid)
-        if mark is not None and mark.startswith(begin):
+        if mark is not None and _leads_to(mark, stack, home, service):
             found.setdefault(mark, []).append(each)
     if len(found) < 2:
         return len(found)
     return max(1, sum(any(map(_lives, family)) for family in found.values()))
+
+
+def _leads_to(mark: str, stack: str, home: str, service: str) -> bool:
+    """``STACK/ID/HOME`` of a container, ``STACK/ID/HOME-NONCE`` of a program of the machine."""
+    start, _, nonce = mark.rpartition("/")
+    return start.startswith(f"{stack}/{service}.") and nonce.partition("-")[0] == home
 
 
 def _mark(pid: int) -> str | None:

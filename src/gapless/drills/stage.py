@@ -22,6 +22,8 @@ from gapless.drills.base import Options, Target
 from gapless.drills.state import State
 from gapless.engine.client import Client
 from gapless.engine.paths import Paths
+from gapless.engine.releases import store
+from gapless.model import stack as stacks
 
 SETTLE = 180.0
 """Seconds in which a stack must have come to rest after a change."""
@@ -88,6 +90,19 @@ class Stage:
                     f"{self.paths.stack}: not at rest within {seconds:g} s", hint="gapless ps"
                 )
             time.sleep(0.2)
+
+    def told(self, state: State, what: str, part: Callable[[stacks.Stack], object]) -> None:
+        """Raises MissingSubject where the release that runs differs from the file in a ``part``.
+
+        A drill asks what the file says, and the edge does what it was told by the last deploy.
+        """
+        if state.release is None:
+            return
+        release = store.Releases(self.paths).load_stack(state.release)
+        if part(release) != part(self.target.stack):
+            raise errors.MissingSubject(
+                f"r{state.release} has other {what} than the file", hint="gapless deploy"
+            )
 
     def begin(self, path: str, **body: Any) -> Iterator[dict[str, Any]]:
         """The events of an operation, as they come. Raises NoController when it goes away."""

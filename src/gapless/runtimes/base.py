@@ -14,8 +14,8 @@ LOST = "lost"
 
 
 CONTAINED = "GAPLESS_CONTAINER"
-"""Environment variable of all that runs in a container: ``STACK/ID``. Only for who looks from
-outside: that they are ours is said by the container's labels."""
+"""Environment variable of all that runs in a container: ``STACK/ID/HOME``. Only for who looks
+from outside: that they are ours is said by the container's labels."""
 
 
 @dataclass(frozen=True, slots=True)

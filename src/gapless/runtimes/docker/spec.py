@@ -257,7 +257,7 @@ def _foreign(process: Process) -> bool:
 
 
 def _environment(process: Process, owner: Owner) -> dict[str, str]:
-    mark = {CONTAINED: f"{owner.stack}/{process.id}"}
+    mark = {CONTAINED: f"{owner.stack}/{process.id}/{owner.home}"}
     if _foreign(process):
         return mark | dict(process.env)
     base = mark | {"HOME": TEMPORARY, "TMPDIR": TEMPORARY, "LANG": "C.UTF-8"}
