@@ -65,15 +65,23 @@ class Real:
 class Docker(Real):
     """The same programs, each in a container."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         super().__init__(folder)
-        self.image = docker_bench.image()
+        self.url = url
+        self.image = docker_bench.image(url)
 
     def runtime(self, stack: str = "chat", run: Path | None = None) -> Any:
         run = run or self.folder / "run" / stack
-        made = DockerRuntime(self.folder / stack, run, stack, image=self.image)
+        made = DockerRuntime(self.folder / stack, run, stack, url=self.url, image=self.image)
         self.opened.append(made)
         return made
+
+
+class Podman(Docker):
+    """The same over Podman's socket, where there is one for tests."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, docker_bench.podman())
 
 
 class Fake:
@@ -105,7 +113,7 @@ class Fake:
         self.machine.end("chat", id)
 
 
-@pytest.fixture(params=[Real, Docker, Fake], ids=["process", "docker", "fake"])
+@pytest.fixture(params=[Real, Docker, Podman, Fake], ids=["process", "docker", "podman", "fake"])
 async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
     made: Real | Fake = await asyncio.to_thread(request.param, tmp_path)
     yield made

@@ -260,7 +260,7 @@ async def hello(client: Client, network: str, host: str, port: int) -> str:
     key, _ = await client.create("", body)
     try:
         await client.start(key)
-        pieces = [piece async for piece in client.output(key, "0")]
+        pieces = [piece async for piece in client.output(key, "0", follow=True)]
     finally:
         await client.remove(key, force=True)
     return b"".join(pieces).decode().partition(" ")[2].strip()
@@ -274,7 +274,7 @@ async def asked_from_elsewhere(client: Client, base: str, places: list[str]) -> 
     key, _ = await client.create(f"asker-{places[2].rpartition(':')[2]}", body)
     try:
         await client.start(key)
-        pieces = [piece async for piece in client.output(key, "0")]
+        pieces = [piece async for piece in client.output(key, "0", follow=True)]
         said = b"".join(pieces).decode()
         assert "{" in said, said
         found: dict[str, Any] = json.loads(said[said.index("{") :])

@@ -36,19 +36,30 @@ EDGE_CONTRACT = (
 """Of the official images, but for the entrypoint, whose work is ours: who ran it would fail."""
 FOLDERS = ("dev", "etc", "proc", "sys", "tmp", "run", "var")
 NAME = "gapless-test"
+PODMAN = "GAPLESS_TEST_PODMAN"
+"""The variable that says where Podman's socket for tests is: unix:///…"""
 WHEELS = Path("/usr/share/python-wheels")
 """What Debian's Python makes environments with."""
 LEFT_OUT = {"test", "__pycache__", "lib2to3", "site-packages", "dist-packages"}
 """Of Python's own library: what nobody asks for here."""
 
 
+def podman() -> str:
+    """Where Podman answers, for the tests that are repeated on it; skips the test without it."""
+    url = os.environ.get(PODMAN)
+    if not url:
+        pytest.skip(f"{PODMAN} does not say where Podman answers: CONTRIBUTING.md says how it may")
+    return url
+
+
 @functools.cache
-def image() -> str:
+def image(url: str | None = None) -> str:
     """The digest of an image with a shell and a few programs; made once, then found by its tag.
 
-    Skips the test, saying why, where no engine answers.
+    ``url``: of the engine; None: that of the engine's own tools. Skips the test, saying why, where
+    none answers.
     """
-    return asyncio.run(_image(python=False))
+    return asyncio.run(_image(python=False, url=url))
 
 
 @functools.cache
@@ -69,8 +80,10 @@ def edge_image() -> str:
     return asyncio.run(_image(python=False, edge=True))
 
 
-async def _image(*, python: bool, stores: bool = False, edge: bool = False) -> str:
-    client = Client()
+async def _image(
+    *, python: bool, stores: bool = False, edge: bool = False, url: str | None = None
+) -> str:
+    client = Client(url)
     try:
         docker = await client.engine()
     except GaplessError as error:

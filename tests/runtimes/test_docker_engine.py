@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from tests.runtimes import docker_bench
 from tests.runtimes.process_bench import dead, until
 
@@ -320,6 +321,49 @@ async def test_no_engine_and_one_too_old_are_refused_with_what_to_do(tmp_path: P
     async with server:
         with pytest.raises(EnvironmentFault, match=r"speaks version 1\.40 of the API, 1\.41 is"):
             await Client(f"unix://{tmp_path}/old.sock").engine()
+
+
+async def test_what_an_engine_cuts_off_or_leaves_open_is_copied_to_its_end(tmp_path: Path) -> None:
+    """One that is held up as Podman may be: an output that goes on for ever after the death of
+    its program, and does not have the last lines."""
+    asked: list[str] = []
+
+    def frame(text: str) -> bytes:
+        body = text.encode()
+        return b"\1\0\0\0" + len(body).to_bytes(4, "big") + body
+
+    async def output(request: web.Request) -> web.StreamResponse:
+        asked.append(request.query["follow"])
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        await answer.write(frame("2026-11-29T02:03:50Z one\n"))
+        if request.query["follow"] == "1":
+            await asyncio.Event().wait()
+        await answer.write(frame("2026-11-29T02:03:50Z two\n"))
+        return answer
+
+    async def version(_: web.Request) -> web.Response:
+        return web.json_response({"ApiVersion": "1.41"})
+
+    routes = web.Application()
+    routes.router.add_get("/version", version)
+    routes.router.add_get("/v1.41/version", version)
+    routes.router.add_get("/v1.41/containers/key/logs", output)
+    runner = web.AppRunner(routes, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.UnixSite(runner, str(tmp_path / "engine.sock")).start()
+    client = Client(f"unix://{tmp_path}/engine.sock")
+    log = tmp_path / "log"
+    copy = follow.Copy(client, "key", log, tmp_path / "mark")
+    living = [True]
+    copying = asyncio.create_task(copy.run(lambda: living[0]))
+    await until(lambda: log.exists() and log.read_text() == "one\n")
+    living[0] = False
+    copy.ended()
+    await asyncio.wait_for(copying, 90)
+    assert (log.read_text(), asked) == ("one\ntwo\n", ["1", "0"])
+    await client.close()
+    await runner.cleanup()
 
 
 async def test_an_engine_is_spoken_to_over_tcp_too(stand: Stand) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gapless.model.process import Address, Exit, Mount, Process
+from gapless.model.process import Address, Bridge, Exit, Mount, Process
 from gapless.runtimes.docker import follow, seen, spec
 
 OWNER = spec.Owner("chat", "0a1b2c3d")
@@ -187,3 +187,11 @@ def test_a_mark_comes_back_and_knows_where_to_go_on() -> None:
     assert (mark.same, mark.size) == (2, 15)
     assert mark.since() == "1795917830.065541164"
     assert follow.Mark.parse("damaged") == follow.Mark()
+
+
+def test_a_network_without_an_address_of_the_machine_is_no_bridge() -> None:
+    def asked(gateway: dict[str, str]) -> Bridge | None:
+        return seen.bridge({"IPAM": {"Config": [{"Subnet": "10.89.0.0/24", **gateway}]}})
+
+    assert asked({"Gateway": "10.89.0.1/24"}) == Bridge("10.89.0.1", "10.89.0.0/24")
+    assert [asked(one) for one in ({}, {"Gateway": "<nil>"}, {"Gateway": "fd00::1"})] == [None] * 3

@@ -26,6 +26,9 @@ ANSWER_SECONDS = 60.0
 """How long an answer may take; a container's start on a busy machine takes seconds."""
 HEADER = 8
 """Bytes before each piece of a stream of output: which stream it is, and its length."""
+ENDS = ["die", "died"]
+"""What an end is called where events are asked for: Podman answers to its own word alone (and tells
+of it in Docker's). Docker passes over what it does not know."""
 DIRECTORY = 1 << 31
 """The bit of the engine's file mode that says directory."""
 
@@ -97,7 +100,12 @@ class Client:
         """Its key, and what the engine warns of. ``name`` "": the engine finds one. Raises
         Conflict when the name is taken."""
         query = {"name": name} if name else {}
-        answer = await self._ask("containers/create", "POST", query=query, body=body)
+        try:
+            answer = await self._ask("containers/create", "POST", query=query, body=body)
+        except RuntimeFault as fault:
+            if name and await self.inspect(name) is not None:
+                raise Conflict(fault.message) from None
+            raise
         return answer["Id"], answer.get("Warnings") or []
 
     async def start(self, key: str) -> None:
@@ -105,10 +113,13 @@ class Client:
 
     async def kill(self, key: str, signal: str) -> None:
         """Already dead or gone: no error."""
-        with contextlib.suppress(Conflict):
-            await self._ask(
-                f"containers/{key}/kill", "POST", query={"signal": signal}, missing=True
-            )
+        query = {"signal": signal}
+        try:
+            await self._ask(f"containers/{key}/kill", "POST", query=query, missing=True)
+        except RuntimeFault:
+            about = await self.inspect(key)
+            if about is not None and about["State"]["Pid"]:
+                raise
 
     async def update(self, key: str, body: Mapping[str, Any]) -> None:
         """Change its limits while it runs; gone: no error."""
@@ -122,9 +133,10 @@ class Client:
     async def stats(self, key: str) -> dict[str, Any] | None:
         """One sample of its use; None: it is gone."""
         query = {"stream": "0", "one-shot": "1"}
-        found: dict[str, Any] | None = await self._ask(
-            f"containers/{key}/stats", query=query, missing=True
-        )
+        async with self._stream(f"containers/{key}/stats", "GET", query) as answer:
+            # Podman does not say that this is JSON; the library would not read it.
+            body = b"" if answer is None else await asyncio.wait_for(answer.read(), ANSWER_SECONDS)
+        found: dict[str, Any] | None = json.loads(body) if body else None
         return found
 
     async def file(self, key: str, path: str) -> int | None:
@@ -137,13 +149,15 @@ class Client:
         body = json.loads(base64.b64decode(about))
         return 0o777 if body.get("linkTarget") else int(body["mode"])
 
-    async def output(self, key: str, since: str) -> AsyncIterator[bytes]:
-        """Pieces of output, each with its time before it, until its end.
+    async def output(self, key: str, since: str, *, follow: bool) -> AsyncIterator[bytes]:
+        """Pieces of output, each with its time before it; ``follow``: until its end, else what
+        there is.
 
         ``since``: seconds since 1970, as a decimal fraction. Gone: nothing. Raises RuntimeFault
         when the engine goes away.
         """
-        query = {"stdout": "1", "stderr": "1", "follow": "1", "timestamps": "1", "since": since}
+        query = {"stdout": "1", "stderr": "1", "timestamps": "1", "since": since}
+        query["follow"] = "1" if follow else "0"
         async with self._stream(f"containers/{key}/logs", "GET", query) as answer:
             while answer is not None:
                 try:
@@ -156,7 +170,7 @@ class Client:
         """Containers with these labels that end, from now on; the first item, empty, says that
         now has come. Raises RuntimeFault when the engine goes away.
         """
-        wanted = {"type": ["container"], "event": ["die"], "label": _pairs(labels)}
+        wanted = {"type": ["container"], "event": ENDS, "label": _pairs(labels)}
         query = {"filters": json.dumps(wanted)}
         async with self._stream("events", "GET", query) as answer:
             yield {}
@@ -179,8 +193,11 @@ class Client:
     async def make_network(self, name: str, body: Mapping[str, Any]) -> None:
         """Already there: no error."""
         wanted = {"Name": name, "CheckDuplicate": True, **body}
-        with contextlib.suppress(Conflict):
+        try:
             await self._ask("networks/create", "POST", body=wanted)
+        except RuntimeFault:
+            if await self.network(name) is None:
+                raise
 
     async def connect(self, network: str, key: str) -> None:
         """One more network for a container. Raises Conflict where it is in it."""
@@ -246,7 +263,8 @@ class Client:
         query = {"filters": json.dumps({"reference": [f"{repository}:*"]})}
         found = await self._ask("images/json", query=query)
         names = [name for image in found for name in image.get("RepoTags") or ()]
-        own = [name.rpartition(":") for name in names]
+        # Podman tells all names with their registry.
+        own = [name.removeprefix(f"{named.HUB}/").rpartition(":") for name in names]
         return [tag for where, _, tag in own if where == repository]
 
     async def untag(self, name: str) -> None:
@@ -313,7 +331,11 @@ class Client:
 
 
 class Conflict(RuntimeFault):
-    """What is asked does not fit the state that things are in."""
+    """What is asked does not fit the state that things are in.
+
+    Docker has a number for that (409), Podman only words of its own (500). So where it makes a
+    difference the state is looked at after a fault, and not how the engine puts it.
+    """
 
 
 async def _lines(answer: aiohttp.ClientResponse | None) -> AsyncIterator[bytes]:

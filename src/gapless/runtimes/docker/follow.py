@@ -22,6 +22,8 @@ from gapless.runtimes.machine import files
 
 AGAIN_AFTER = 0.1
 """Seconds before an engine that went away is asked again."""
+LAST = 2.0
+"""Seconds that an output may go on after its program's end, before what is left is asked for."""
 WIDTH = 96
 """Bytes of a mark in its file."""
 
@@ -69,17 +71,34 @@ class Copy:
         self._key = key
         self._log = log
         self._place = mark
+        self._following: asyncio.Timeout | None = None
 
     async def run(self, alive: Callable[[], bool]) -> None:
-        """Until the end of the output; while ``alive``, an engine that went away is awaited."""
+        """Until the end of the output, and while ``alive``.
+
+        An engine that went away is awaited. The end of what was followed is not taken for the end
+        of the output: Podman may cut it off before its last lines, and may miss the death and
+        leave it open. So in the end what there is is asked for, from the mark on.
+        """
+        while alive():
+            with contextlib.suppress(GaplessError, TimeoutError):
+                async with asyncio.timeout(None) as self._following:
+                    await self._copy(follow=True)
+            self._following = None
+            if alive():
+                await asyncio.sleep(AGAIN_AFTER)
         while True:
             with contextlib.suppress(GaplessError):
-                await self._follow()
-                if not alive():
-                    return
+                await self._copy(follow=False)
+                return
             await asyncio.sleep(AGAIN_AFTER)
 
-    async def _follow(self) -> None:
+    def ended(self) -> None:
+        """Its program is dead."""
+        if self._following is not None and self._following.when() is None:
+            self._following.reschedule(asyncio.get_running_loop().time() + LAST)
+
+    async def _copy(self, *, follow: bool) -> None:
         with contextlib.ExitStack() as held:
             log = _open(held, self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             place = _open(held, self._place, os.O_RDWR | os.O_CREAT)
@@ -90,7 +109,7 @@ class Copy:
             mark.size = size - over
             _note(place, mark)
             passed, skip = mark.stamp, mark.same
-            async for piece in self._client.output(self._key, mark.since()):
+            async for piece in self._client.output(self._key, mark.since(), follow=follow):
                 # Docker's has nine digits of a second, Podman's none.
                 told, _, line = piece.partition(b" ")
                 stamp = told.decode("ascii", "replace")

@@ -50,8 +50,8 @@ class Once:
         try:
             async with asyncio.timeout(LIMIT):
                 await self._client.start(key)
-                pieces = [piece async for piece in self._client.output(key, "0")]
                 code = await self._ended(key)
+                pieces = [piece async for piece in self._client.output(key, "0", follow=False)]
         except TimeoutError:
             raise RuntimeFault(f"{argv[0]}: took longer than {LIMIT:g} s") from None
         finally:

@@ -325,6 +325,7 @@ class DockerRuntime:
             self._entries[container.id] = entry
         entry.container, entry.stale = container, False
         if not container.alive:
+            entry.copy.ended()
             self._tell(entry)
         return entry
 

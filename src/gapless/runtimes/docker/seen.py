@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,8 +65,9 @@ def read(body: Mapping[str, Any], network: str, boot: str) -> Container | None:
 def bridge(network: Mapping[str, Any]) -> Bridge | None:
     """Where the machine is in a network, from the engine's ``inspect``; None: it is not in it."""
     for table in (network.get("IPAM") or {}).get("Config") or ():
-        if "Gateway" in table and ":" not in table["Gateway"]:
-            return Bridge(table["Gateway"].partition("/")[0], table["Subnet"])
+        with contextlib.suppress(ValueError):  # Podman's "<nil>": the machine is not in it
+            host = ipaddress.IPv4Address(table.get("Gateway", "").partition("/")[0])
+            return Bridge(str(host), table["Subnet"])
     return None
 
 
