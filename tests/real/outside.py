@@ -59,6 +59,7 @@ def namespace() -> Iterator[Outside]:
                 pytest.skip(f"no network namespace can be made: ip {words}: {done.stderr.strip()}")
         yield Outside(name, host)
     finally:
+        _ip(f"link del {name}")  # at once; with its namespace it would go later
         _ip(f"netns del {name}")
 
 
@@ -80,23 +81,22 @@ def scan(host: str) -> Iterator[int]:
     ports = iter(range(1, 65_536))
     while True:
         while len(waiting) < AT_ONCE and (port := next(ports, None)) is not None:
-            one = socket.socket()
-            one.setblocking(False)
+            one = socket.socket(type=socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             begun = one.connect_ex((host, port))
             if begun == errno.EINPROGRESS:
                 poll.register(one, select.EPOLLOUT)
                 waiting[one.fileno()] = one, port
-            elif begun == 0:
+                continue
+            if begun == 0:
                 yield port
+            one.close()
         if not waiting:
             return
-        for handle, _ in poll.poll(SILENT) or [(handle, 0) for handle in waiting]:
+        for handle, event in poll.poll(SILENT) or [(handle, 0) for handle in waiting]:
             one, port = waiting.pop(handle)
-            answer = one.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            with contextlib.suppress(OSError), one:
-                one.getpeername()
-                if answer == 0:
-                    yield port
+            one.close()
+            if event == select.EPOLLOUT:
+                yield port
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ name = "bare"
 image = "{image}"
 run = "python3 -m http.server ${{port}}"
 route = "/"
-replicas = 2
 env = {{ CACHE = "${{quick.url}}" }}
 start = "120s"
 drain = "1s"
@@ -76,7 +75,7 @@ image = "{stores}"
 listen = "127.0.0.1:{port}"
 """
 STORES = {"data.kept", "data.quick"}
-IDS = STORES | {"web.1@r1", "web.2@r1", "api.1@r1"}
+IDS = STORES | {"web.1@r1", "api.1@r1"}
 
 
 @dataclass(frozen=True)
@@ -213,8 +212,7 @@ async def apart(containers: dict[str, str]) -> None:
     inner, outer = owner.stores, owner.network
     both = {inner, outer}
     assert nets == {
-        "data.kept": {inner}, "data.quick": {inner}, "web.1@r1": both, "web.2@r1": both,
-        "api.1@r1": {outer},
+        "data.kept": {inner}, "data.quick": {inner}, "web.1@r1": both, "api.1@r1": {outer}
     }  # fmt: skip
     about = [await client.network(name) for name in (inner, outer)]
     assert [one and one["Internal"] for one in about] == [True, False]

@@ -31,12 +31,12 @@ services:
     volumes: ["site:/site"]
     depends_on: {{migrate: {{condition: service_completed_successfully}}}}
     healthcheck: {{test: "curl -f http://localhost:8000/", interval: 1s}}
-    deploy: {{replicas: 2}}
+    deploy: &update {{replicas: 2, update_config: {{monitor: 200ms}}}}
     stop_grace_period: 2s
   api:
     <<: *program
     command: python3 -m http.server 8000 --directory /site/below
-    deploy: {{replicas: 1}}
+    deploy: {{<<: *update, replicas: 1}}
     environment: {{DB: "postgresql://app:s3cret@db/app", CACHE: "redis://cache:6379"}}
   db:
     image: {stores[0]}

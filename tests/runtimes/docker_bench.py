@@ -13,7 +13,6 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
-from collections.abc import Iterable
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -40,8 +39,10 @@ PODMAN = "GAPLESS_TEST_PODMAN"
 """The variable that says where Podman's socket for tests is: unix:///…"""
 WHEELS = Path("/usr/share/python-wheels")
 """What Debian's Python makes environments with."""
-LEFT_OUT = {"test", "__pycache__", "lib2to3", "site-packages", "dist-packages"}
+LEFT_OUT = {"test", "lib2to3", "idlelib", "pydoc_data", "site-packages", "dist-packages"}
 """Of Python's own library: what nobody asks for here."""
+BYTECODE = f".{sys.implementation.cache_tag}.pyc"
+"""Of that only this Python's counts. Without it a start in a container takes five times as long."""
 
 
 def podman() -> str:
@@ -89,8 +90,8 @@ async def _image(
     except GaplessError as error:
         pytest.skip(str(error))
     try:
-        body = _archive(PROGRAMS, _haproxy() if edge else _servers() if stores else {}, python)
-        name = f"{NAME}:{hashlib.sha256(body).hexdigest()[:12]}"
+        wanted = _wanted(_haproxy() if edge else _servers() if stores else {}, python)
+        name = f"{NAME}:{_key(wanted)}"
         found = await client.image(name)
         if found is None:
             query = {"fromSrc": "-"}
@@ -98,7 +99,7 @@ async def _image(
                 query["changes"] = f"ENV PATH={SERVERS_PATH}"
             if edge:
                 query["changes"] = EDGE_CONTRACT
-            data = io.BytesIO(body)
+            data = io.BytesIO(_archive(wanted))
             async with docker._query("images/create", "POST", params=query, data=data) as answer:
                 made = json.loads((await answer.read()).splitlines()[-1])["status"]
             # Apart from it: Podman would call each of them the latest.
@@ -126,17 +127,35 @@ async def application(base: str, files: dict[str, bytes], tag: str) -> None:
     await client.close()
 
 
-def _archive(programs: Iterable[str], more: dict[str, str], python: bool) -> bytes:
-    """The programs with the libraries that they are linked with; the same bytes for the same."""
+def _wanted(more: dict[str, str], python: bool) -> dict[str, str]:
+    """What is to be in an image, and where that is here."""
     wanted = dict(more)
-    for name in programs:
+    for name in PROGRAMS:
         wanted[f"bin/{name}"] = _found(name)
     if python:
         wanted["bin/python3"] = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
         library = Path(sysconfig.get_path("stdlib"))
         for path in sorted((*library.rglob("*"), *WHEELS.glob("*.whl"))):
-            if path.is_file() and not LEFT_OUT & set(path.parts):
+            if path.is_file() and _asked_for(path):
                 wanted[str(path).lstrip("/")] = str(path)
+    return wanted
+
+
+def _asked_for(path: Path) -> bool:
+    if LEFT_OUT & set(path.parts) or path.suffix == ".a":
+        return False
+    return path.suffix != ".pyc" or (path.name.endswith(BYTECODE) and ".opt-" not in path.name)
+
+
+def _key(wanted: dict[str, str]) -> str:
+    """The same for the same: to read all of it would take longer than most of the tests."""
+    found = [(name, Path(file).stat().st_size) for name, file in sorted(wanted.items())]
+    about = f"{sys.version} {found}".encode() + Path(__file__).read_bytes()
+    return hashlib.sha256(about).hexdigest()[:12]
+
+
+def _archive(wanted: dict[str, str]) -> bytes:
+    """All of it, with the libraries that it is linked with."""
     for file in list(wanted.values()):
         if os.access(file, os.X_OK) or file.endswith(".so"):
             own = sys.prefix  # what came in a wheel goes with it
@@ -149,7 +168,8 @@ def _archive(programs: Iterable[str], more: dict[str, str], python: bool) -> byt
             folder.type, folder.mode = tarfile.DIRTYPE, 0o1777 if name == "tmp" else 0o755
             archive.addfile(folder)
         for name, file in sorted(wanted.items()):
-            _add(archive, name, Path(file).read_bytes())
+            # Byte code names the time of what it was made of.
+            _add(archive, name, Path(file).read_bytes(), Path(file).stat().st_mtime)
     return made.getvalue()
 
 
@@ -174,9 +194,9 @@ def _haproxy() -> dict[str, str]:
     return wanted | {str(unwinder).lstrip("/"): os.path.realpath(unwinder)}
 
 
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+def _add(archive: tarfile.TarFile, name: str, content: bytes, time: float = 0) -> None:
     file = tarfile.TarInfo(name)
-    file.size, file.mode = len(content), 0o755
+    file.size, file.mode, file.mtime = len(content), 0o755, int(time)
     archive.addfile(file, io.BytesIO(content))
 
 
