@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,12 @@ import pytest
 
 from gapless import stackfile
 from gapless.drills import leak, scratch, stage
+from gapless.drills.base import Options
+from gapless.runtimes.docker.client import Client
 from gapless.stackfile import checks
+from tests.drills import conftest
+from tests.real import boxed
+from tests.runtimes import docker_bench
 
 SUBJECT = """
 gapless = 1
@@ -56,3 +62,25 @@ def test_it_is_not_asked_for_the_overlay_of_its_subject(
         return subprocess.run(argv, capture_output=True, check=False, env=env).returncode
 
     assert (shown(None), shown(stage.environment())) == (2, 0)
+
+
+def test_the_images_of_its_releases_go_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ground = scratch.Ground(base=docker_bench.python_image())
+    settings = scratch.Settings(replicas=1, start="60s", watch="200ms", ground=ground)
+    with conftest.state() as home:
+        monkeypatch.setenv("GAPLESS_STATE", str(home))
+        repository = boxed.owner("boxes").repository
+        source = home / "source"
+        with scratch.stack("boxes", source, lambda _: None, settings, Options()):
+            assert tags(repository) == ["web-r1"]
+        assert tags(repository) == []
+
+
+def tags(repository: str) -> list[str]:
+    async def asked() -> list[str]:
+        client = Client()
+        found = await client.tags(repository)
+        await client.close()
+        return sorted(found)
+
+    return asyncio.run(asked())

@@ -6,6 +6,7 @@ stopped by the same commands. It is swept away at the end, or, after a kill, by 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import json
@@ -25,7 +26,7 @@ from gapless.drills.base import Options, Target
 from gapless.engine import target
 from gapless.engine.client import Client
 from gapless.engine.paths import Paths
-from gapless.engine.releases import owned
+from gapless.engine.releases import images, owned
 from gapless.model import stack as stacks
 from gapless.stackfile import checks
 
@@ -219,6 +220,9 @@ def sweep(folder: Path, paths: Paths) -> None:
         # Its controller may be dead, and only a controller stops what runs in good order.
         if not _run(down) and not (_run([*argv, "up", "-d"]) and _run(down)):
             end_all(paths)
+    # Where the engine of its containers does not answer, what is on this machine goes all the same.
+    with contextlib.suppress(errors.GaplessError):
+        asyncio.run(images.forget(paths))
     for place in (folder, paths.state, paths.run):
         clear(place)
 

@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gapless.engine import target
 from gapless.engine.releases import context, environments, library, recipe
 from gapless.engine.releases.work import in_thread
 from gapless.errors import Refused, RuntimeFault
 from gapless.model.image import Build
 from gapless.model.stack import Stack
+from gapless.runtimes.machine import files
 
 if TYPE_CHECKING:
+    from gapless.engine.paths import Paths
     from gapless.engine.releases.setup import Progress
     from gapless.engine.secrets import Secrets
     from gapless.runtimes.docker.client import Client
@@ -165,10 +168,32 @@ class Images:
 
     async def release(self, kept: Collection[int]) -> None:
         """Let go of what only releases had that are not kept any more."""
-        for tag in await self._client.tags(self._repository):
-            number = _TAG.fullmatch(tag)
-            if number is not None and int(number[1]) not in kept:
-                await self._client.untag(f"{self._repository}:{tag}")
+        await _let_go(self._client, self._repository, kept)
+
+
+async def forget(paths: Paths) -> None:
+    """Let go of all that releases of a state had, which is to be removed itself.
+
+    Raises RuntimeFault, EnvironmentFault.
+    """
+    if target.of(paths, None) == target.PROCESS:
+        return
+    from gapless.runtimes.docker.client import Client
+    from gapless.runtimes.docker.spec import Owner
+
+    client = Client()
+    try:
+        owner = Owner(paths.stack, files.home(paths.state))
+        await _let_go(client, owner.repository, kept=())
+    finally:
+        await client.close()
+
+
+async def _let_go(client: Client, repository: str, kept: Collection[int]) -> None:
+    for tag in await client.tags(repository):
+        number = _TAG.fullmatch(tag)
+        if number is not None and int(number[1]) not in kept:
+            await client.untag(f"{repository}:{tag}")
 
 
 @dataclass(frozen=True, slots=True)
