@@ -164,7 +164,7 @@ services:
   a: {build: ./a}
   b:
     image: named
-    build: {context: b, dockerfile: d/File, target: prod, args: [X=1, Y], cache_from: [z]}
+    build: {context: b, dockerfile: d/File, target: prod, args: [X=1, Y]}
   c: {build: {context: ../up}}
   d: {build: "https://example.com/x.git"}
   e: {build: {args: {API_KEY: k}}}
@@ -176,7 +176,7 @@ services:
     assert services["a"].build.context == "a"
     assert services["b"].build is not None
     assert services["b"].build.args == {"X": "1", "Y": "2"}
-    for key in ("b.build.cache_from[0]", "c.build.context", "d.build", "e.build.args.API_KEY"):
+    for key in ("c.build.context", "d.build", "e.build.args.API_KEY"):
         assert made.kind(f"services.{key}") == "refused"
 
 
@@ -209,3 +209,72 @@ def test_a_key_that_nobody_knows_is_refused() -> None:
     assert made.kind("services.web.imaeg") == "refused"
     assert made.kind("services.web.image") == "kept"
     assert made.result.text
+
+
+def test_what_asks_for_nothing_else_is_kept() -> None:
+    made = imported(
+        """\
+services:
+  web:
+    image: a
+    cap_add: [CHOWN, CAP_SETUID, NET_ADMIN]
+    security_opt: [no-new-privileges:true, "seccomp:unconfined"]
+    shm_size: 256m
+    ipc: private
+    privileged: false
+  big: {image: b, shm_size: 1g, ipc: host, privileged: true}
+  built: {build: {context: ., cache_from: [x], tags: [y], ssh: [default], x-bake: {a: b}}}
+"""
+    )
+    kinds = {
+        "web.cap_add[0]": "kept", "web.cap_add[1]": "kept", "web.cap_add[2]": "refused",
+        "web.security_opt[0]": "kept", "web.security_opt[1]": "refused",
+        "web.shm_size": "kept", "web.ipc": "kept", "web.privileged": "kept",
+        "big.shm_size": "refused", "big.ipc": "refused", "big.privileged": "refused",
+        "built.build.cache_from[0]": "emulated", "built.build.tags[0]": "emulated",
+        "built.build.ssh[0]": "refused", "built.build.x-bake.a": "emulated",
+    }  # fmt: skip
+    assert {key: made.kind(f"services.{key}") for key in kinds} == kinds
+
+
+def test_no_secret_is_written_as_part_of_a_command() -> None:
+    made = imported(
+        """\
+services:
+  queue: {image: "redis:7", command: [redis-server, --requirepass, hunter2]}
+  told: {image: app, command: "sh -c 'PGPASSWORD=hunter2 go'", depends_on: [queue]}
+  site: {image: app, restart: "no", command: new-site --admin-password=hunter2}
+  sql: {image: "mysql:8", healthcheck: {test: [CMD, mysqladmin, ping, --password=hunter2]}}
+  asks: {image: app, command: "go --api-key ${KEYS}"}
+  well: {image: app, command: "go --token-ttl 30 --password-file /x --secret=$$KEY --keys a"}
+"""
+    )
+    assert "hunter2" not in made.result.text
+    for key in ("queue.command[2]", "told.command", "site.command", "sql.healthcheck.test[3]"):
+        assert made.kind(f"services.{key}") == "refused"
+    assert made.kind("services.asks.command") == "refused"
+    assert made.kind("services.well.command") == "kept"
+
+
+def test_of_what_there_must_not_be_two_there_is_one() -> None:
+    made = imported(
+        """\
+services:
+  beat: {image: app, command: boot}
+  clock: {image: app, command: celery -A shop beat -l info}
+  shell: {image: app, command: [sh, -c, "celery -A shop.celery beat"]}
+  script: {image: app, command: /start-celerybeat}
+  word: {image: app, entrypoint: [/boot.sh], command: [beat]}
+  both: {image: app, command: celery -A shop worker -B}
+  sql: {image: "mysql:8", deploy: {update_config: {parallelism: 2}}}
+  worker: {image: app, command: celery -A shop worker}
+  heart: {image: app, command: heartbeat}
+  many: {image: "mongo:7", deploy: {replicas: 3}}
+  seen: {image: elastic/filebeat}
+  said: {image: "mysql:8", deploy: {update_config: {order: start-first}}}
+"""
+    )
+    alone = {name for name, service in made.stack.services.items() if service.singleton}
+    assert alone == {"beat", "clock", "shell", "script", "word", "both", "sql"}
+    assert made.kind("services.sql.deploy.update_config.parallelism") == "emulated"
+    assert "singleton" in made.line("services.clock.command").text

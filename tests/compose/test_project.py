@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gapless.errors import InvalidStack, UsageError
+from gapless.errors import InvalidStack
 
 from .made import MAIN, imported
 
@@ -251,8 +251,17 @@ def test_an_include_that_says_a_name_again_or_includes_itself_is_told() -> None:
             "include: [x.yaml]\nservices: {web: {image: a}}",
             {"x.yaml": "services: {web: {image: b}}"},
         )
-    with pytest.raises(UsageError, match="includes itself"):
+    with pytest.raises(InvalidStack, match=r"compose.yaml:1: .* includes itself"):
         imported("include: [compose.yaml]\nservices: {web: {image: a}}")
+    with pytest.raises(InvalidStack, match=r"a.yaml:1: .* -> a.yaml -> compose.yaml"):
+        imported("include: a.yaml\nservices: {}", {"a.yaml": "include: compose.yaml"})
+
+
+def test_services_that_wait_for_each_other_are_told() -> None:
+    text = "services:\n  a: {image: x, depends_on: [b]}\n  b: {image: x, depends_on: {c: }}\n"
+    assert imported(f"{text}  c: {{image: x, depends_on: [gone]}}\n").stack
+    with pytest.raises(InvalidStack, match=r"compose.yaml:4: .*itself \(b -> c -> b\)"):
+        imported(f"{text}  c: {{image: x, depends_on: [b]}}\n")
 
 
 PROFILES = """\

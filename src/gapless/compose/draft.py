@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -245,6 +245,22 @@ def asked(node: Node) -> list[str]:
         if scalar.raw is not None
         for name in variables.names(variables.split(scalar.raw))
     ]
+
+
+_SHOWN = re.compile(
+    r"(?:(?<![^\s\"'=])(?P<flag>--?[A-Za-z][\w.-]*)[=\s]+|(?<![^\s\"'])(?P<name>[A-Za-z_]\w*)=)"
+    r"(?=[\"']?(?:[^\s\"'$/{}-]|\$\{env\.))"
+)
+_MASKS = frozenset({"requirepass", "masterauth"})
+
+
+def betrays(words: Iterable[str]) -> bool:
+    """Whether a command holds a secret as it is: ``--password x``, ``PGPASSWORD=x``."""
+    for found in _SHOWN.finditer(" ".join(words)):
+        name = (found["flag"] or found["name"]).lstrip("-").replace("-", "_")
+        if secretive(name) or name in _MASKS:
+            return True
+    return False
 
 
 def named(name: str) -> bool:

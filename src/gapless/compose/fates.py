@@ -17,7 +17,7 @@ SERVICE: dict[str, tuple[Kind, str]] = {
     "attach": ("emulated", _LOGS),
     "blkio_config": ("refused", _LIMIT),
     "cap_add": ("refused", _KERNEL),
-    "cap_drop": ("refused", "no word for it yet"),
+    "cap_drop": ("emulated", "all go but those that an image needs to become somebody"),
     "cgroup": ("refused", _KERNEL),
     "cgroup_parent": ("refused", _KERNEL),
     "container_name": ("emulated", "replicas are called after the service: web.1@r12"),
@@ -56,7 +56,7 @@ SERVICE: dict[str, tuple[Kind, str]] = {
     "oom_score_adj": ("refused", _LIMIT),
     "pid": ("refused", _KERNEL),
     "pids_limit": ("refused", _LIMIT),
-    "platform": ("refused", "images are of the machine's own platform"),
+    "platform": ("emulated", "images are of the machine's own platform"),
     "post_start": ("refused", "no hooks: say a job"),
     "pre_stop": ("refused", "no hooks: a program hears TERM once it has no work left"),
     "privileged": ("refused", _KERNEL),
@@ -79,6 +79,19 @@ SERVICE: dict[str, tuple[Kind, str]] = {
     "volumes_from": ("refused", "say volumes with a files store for both"),
 }
 """Key to what is said of all below it."""
+
+BUILD: dict[str, tuple[Kind, str]] = {
+    "cache_from": ("emulated", "the engine's own cache is used"),
+    "cache_to": ("emulated", "the engine's own cache is used"),
+    "labels": ("emulated", _OWN),
+    "no_cache": ("emulated", "what is unchanged is not built again"),
+    "platforms": ("emulated", "images are of the machine's own platform"),
+    "provenance": ("emulated", "images stay on this machine"),
+    "pull": ("emulated", "what is unchanged is not built again"),
+    "sbom": ("emulated", "images stay on this machine"),
+    "tags": ("emulated", "the image is built, and named by its release"),
+}
+"""What is said of keys of a build; of others that the Dockerfile would have to say it."""
 
 DEPLOY: dict[str, tuple[Kind, str]] = {
     "endpoint_mode": ("emulated", "others reach a service at the edge's listener for it"),

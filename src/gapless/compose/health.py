@@ -27,7 +27,7 @@ def write(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
     if off or words == ["NONE"] or not words:
         ledger.rest(node, "kept", "no check")
         return
-    if any(drafts.secretive(name) for name in drafts.asked(node)):
+    if any(drafts.secretive(name) for name in drafts.asked(node)) or drafts.betrays(words):
         ledger.rest(node, "refused", "a secret in a command would show in the process list")
         return
     if any(MOUNTED in word for word in words):

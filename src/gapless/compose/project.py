@@ -85,7 +85,31 @@ def load(
             if not asked & names:
                 del services[name]
                 project.inactive[name] = node
+    _ordered(project)
     return project
+
+
+def _ordered(project: Project) -> None:
+    """Raises InvalidStack where services wait for each other in a circle."""
+    waits: dict[str, dict[str, Node]] = {}
+    for name, node in project.services.items():
+        after = node.items.get("depends_on")
+        waits[name] = dict(after.items) if isinstance(after, Map) else {}
+    done: set[str] = set()
+    for first in waits:
+        way, todo = [first], [iter(waits[first].items())]
+        while todo:
+            other, asked = next(todo[-1], ("", None))
+            if asked is None:
+                todo.pop()
+                done.add(way.pop())
+            elif other in way:
+                circle = " -> ".join((*way[way.index(other) :], other))
+                said = f"services.{way[-1]}.depends_on: waits for itself ({circle})"
+                raise project.fault(asked, said)
+            elif other in waits and other not in done:
+                way.append(other)
+                todo.append(iter(waits[other].items()))
 
 
 class _Loader:
@@ -99,8 +123,6 @@ class _Loader:
         """Merge these files, one over the other, and put what they say into the project."""
         whole: Map | None = None
         for name in names:
-            if name in trail or len(trail) > DEEPEST:
-                raise UsageError(f"{name}: includes itself ({' -> '.join((*trail, name))})")
             self.project.given.add(name)
             for root in self._roots(name, environ):
                 self._shaped(root, base, name, (environ, trail))
@@ -247,6 +269,9 @@ class _Loader:
             )
             folder = "" if folder == "." else folder
             for name in names:
+                if name in trail or len(trail) > DEEPEST:
+                    way = " -> ".join((*trail, name))
+                    raise self.project.fault(item, f"include: {name} includes itself ({way})")
                 self.document(name, item)
             self.files(names, folder, self._environ(item, folder), trail)
 

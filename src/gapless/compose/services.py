@@ -11,7 +11,7 @@ from typing import Any
 import pydantic
 
 from gapless.compose import draft as drafts
-from gapless.compose import fates, health, sizes, stores, variables, volumes
+from gapless.compose import fates, harmless, health, singles, sizes, stores, variables, volumes
 from gapless.compose.draft import MOUNTED, Draft, Told
 from gapless.compose.forms import text
 from gapless.compose.ledger import Ledger
@@ -32,11 +32,12 @@ def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Tabl
         if writer is not None:
             writer(draft, service, node, made)
         elif key in fates.SERVICE:
-            kind, said = fates.SERVICE[key]
-            draft.ledger.say(node, kind, said)
+            for one, kind, said in harmless.of(key, node):
+                draft.ledger.say(one, kind, said)
         elif key.startswith("x-"):
             draft.ledger.emulated(node, "gapless reads no extensions of services")
     _environment(draft, service, made, known)
+    singles.write(draft, service, made)
     return made
 
 
@@ -81,6 +82,10 @@ def _build(draft: Draft, service: str, node: Node, made: Table) -> None:
             _fitting(draft, inner, found, key, value)
         elif key == "args":
             _arguments(draft, inner, found)
+        elif key in fates.BUILD:
+            ledger.rest(inner, *fates.BUILD[key])
+        elif key.startswith("x-"):
+            ledger.rest(inner, "emulated", "gapless reads no extensions of services")
         else:
             ledger.refused(inner, "the build has no such choice: say it in the Dockerfile")
     if "context" in node.items and "context" not in found:
@@ -137,7 +142,7 @@ def _words(draft: Draft, service: str, node: Node, made: Table, key: str) -> Non
         words = [
             drafts.template(draft, item.raw, item.text, secrets=False) for item in scalars(node)
         ]
-    if any(drafts.secretive(name) for name in drafts.asked(node)):
+    if any(drafts.secretive(name) for name in drafts.asked(node)) or drafts.betrays(words):
         draft.ledger.refused(node, "a secret in a command would show in the process list")
         return
     if not words or not words[0] or any("\0" in word for word in words):

@@ -1,0 +1,44 @@
+"""Keys without a word in the stack file whose value asks for nothing that is not there anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gapless.compose import fates, sizes
+from gapless.compose.forms import text
+from gapless.compose.ledger import Kind
+from gapless.compose.tree import Node, Scalar, Seq
+
+_BEGINNING = frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID"})
+"""Capabilities of a container whose image begins as root."""
+_SHARED = 256 * 1024**2
+"""Bytes of shared memory of each container."""
+_OFF = frozenset({"false", "no", "off", ""})
+_USUAL = {"ipc": "private", "cgroup": "private", "pid": "", "uts": "", "userns_mode": ""}
+_SWITCHES = frozenset({"privileged", "read_only", "oom_kill_disable", "use_api_socket"})
+
+
+def of(key: str, node: Node) -> Iterator[tuple[Node, Kind, str]]:
+    """What becomes of a key without a word here: by its value, where that asks for nothing else."""
+    for one in node.items if isinstance(node, Seq) and node.items else [node]:
+        said = _harmless(key, text(one).strip()) if isinstance(one, Scalar) else ""
+        kind, other = fates.SERVICE[key]
+        yield (one, "kept", said) if said else (one, kind, other)
+
+
+def _harmless(key: str, value: str) -> str:
+    """Why nothing is lost; "" where something is."""
+    if key in _SWITCHES and value.lower() in _OFF:
+        return "says nothing"
+    if key in _USUAL and value == _USUAL[key]:
+        return "as it is anyway"
+    if key == "cap_add" and value.upper().removeprefix("CAP_") in _BEGINNING:
+        return "an image that begins as root has it"
+    if key == "security_opt" and value.replace("=", ":") in (
+        "no-new-privileges",
+        "no-new-privileges:true",
+    ):
+        return "so it is for every container"
+    if key == "shm_size" and (sizes.size(value) or _SHARED + 1) <= _SHARED:
+        return f"every container has {_SHARED // 1024**2} MB"
+    return ""
