@@ -18,7 +18,7 @@ from tests.runtimes.process_bench import dead, until
 
 from gapless.errors import EnvironmentFault, RuntimeFault
 from gapless.model.process import Exit, Process
-from gapless.runtimes.docker import DockerRuntime, follow, spec
+from gapless.runtimes.docker import DockerRuntime, follow, holder, spec
 from gapless.runtimes.docker.client import Client
 from gapless.runtimes.mixed import MixedRuntime
 from gapless.runtimes.process import ProcessRuntime
@@ -27,19 +27,21 @@ from gapless.runtimes.process import ProcessRuntime
 class Stand:
     """Runtimes of one stack, one after the other, and everything cleared away in the end."""
 
-    def __init__(self, folder: Path, image: str) -> None:
+    def __init__(self, folder: Path, image: str, url: str | None = None) -> None:
         self.folder = folder
         self.image = image
+        self.url = url
         self.opened: list[DockerRuntime] = []
 
     def runtime(self, **more: Any) -> DockerRuntime:
         run = self.folder / "run"
-        made = DockerRuntime(self.folder / "state", run, "chat", image=self.image, **more)
+        given = {"url": self.url, "image": self.image, **more}
+        made = DockerRuntime(self.folder / "state", run, "chat", **given)
         self.opened.append(made)
         return made
 
     async def close(self) -> None:
-        client = Client()
+        client = Client(self.url)
         owner = self.runtime().owner
         for body in await client.containers(owner.labels):
             await client.remove(body["Id"], force=True)
@@ -53,6 +55,15 @@ class Stand:
 @pytest.fixture
 async def stand(tmp_path: Path) -> AsyncIterator[Stand]:
     made = Stand(tmp_path, await asyncio.to_thread(docker_bench.image))
+    yield made
+    await made.close()
+
+
+@pytest.fixture(params=["docker", "podman"])
+async def either(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stand]:
+    """The same on one engine and on the other."""
+    url = docker_bench.podman() if request.param == "podman" else None
+    made = Stand(tmp_path, await asyncio.to_thread(docker_bench.image, url), url)
     yield made
     await made.close()
 
@@ -158,11 +169,13 @@ async def test_nothing_of_others_is_touched(stand: Stand) -> None:
         await client.close()
 
 
-async def test_a_network_that_is_open_stays_until_it_is_closed(stand: Stand) -> None:
+async def test_a_network_that_is_open_stays_until_it_is_closed(either: Stand) -> None:
+    """And programs of the machine may listen there before any container is in it."""
+    stand = either
     runtime = stand.runtime()
     await runtime.open_bridge()
     bridge = runtime.bridge
-    assert bridge is not None
+    assert bridge is not None and holder.here(bridge.host)
     assert ipaddress.ip_address(bridge.host) in ipaddress.ip_network(bridge.network)
     await runtime.start(shell("true", "call@r1.1", record_exit=True))
     await until(lambda: dead(runtime, "call@r1.1"))
@@ -170,9 +183,24 @@ async def test_a_network_that_is_open_stays_until_it_is_closed(stand: Stand) -> 
     assert list(await runtime.client.networks(runtime.owner.labels)) == [runtime.owner.network]
     again = stand.runtime()
     await again.open_bridge()
-    assert again.bridge == bridge
+    assert again.bridge == bridge and holder.here(bridge.host)
     await again.close_bridge()
     assert list(await runtime.client.networks(runtime.owner.labels)) == []
+    assert await runtime.client.containers(runtime.owner.labels) == []
+
+
+async def test_an_address_that_no_container_brings_about_is_told_and_nothing_is_left(
+    either: Stand,
+) -> None:
+    runtime = either.runtime()
+    await runtime.client.make_network(
+        runtime.owner.network, spec.network(runtime.owner.labels, inner=False)
+    )
+    held = holder.Holder(runtime.client, runtime.owner)
+    await held.hold("127.0.0.1")  # needs none
+    with pytest.raises(RuntimeFault, match=r"its address 192\.0\.2\.77 is none of this machine's"):
+        await held.hold("192.0.2.77")
+    assert await runtime.client.containers(runtime.owner.labels) == []
 
 
 async def test_each_line_is_copied_once_whoever_dies_and_when(stand: Stand) -> None:

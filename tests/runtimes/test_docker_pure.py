@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gapless.model.process import Address, Bridge, Exit, Mount, Process
-from gapless.runtimes.docker import follow, seen, spec
+from gapless.runtimes.docker import follow, holder, seen, spec
 
 OWNER = spec.Owner("chat", "0a1b2c3d")
 PLACE = spec.Place("sha256:1", "70001:70001", (70_002,), "net")
@@ -195,3 +195,14 @@ def test_a_network_without_an_address_of_the_machine_is_no_bridge() -> None:
 
     assert asked({"Gateway": "10.89.0.1/24"}) == Bridge("10.89.0.1", "10.89.0.0/24")
     assert [asked(one) for one in ({}, {"Gateway": "<nil>"}, {"Gateway": "fd00::1"})] == [None] * 3
+
+
+def test_what_holds_an_address_runs_nothing_of_its_image_and_may_nothing() -> None:
+    owner = spec.Owner("chat", "0123abcd")
+    body = holder.waiting("sha256:0", owner)
+    assert (body["Entrypoint"], body["User"]) == (["/proc/1/exe"], "65534:65534")
+    # No look takes it for a program of the stack, and the next controller sweeps it.
+    assert body["Labels"] == owner.labels | {spec.ONCE: "1"}
+    host = body["HostConfig"]
+    assert (host["NetworkMode"], host["CapDrop"], host["Mounts"]) == (owner.network, ["ALL"], [])
+    assert host["Init"] and host["ReadonlyRootfs"]

@@ -213,6 +213,13 @@ class Client:
         found: dict[str, Any] | None = await self._ask(f"images/{name}/json", missing=True)
         return found
 
+    async def any_image(self) -> str:
+        """The content of one that is here, whichever. Raises RuntimeFault where there is none."""
+        found = await self._ask("images/json")
+        if not found:
+            raise RuntimeFault("docker: the engine has no image yet")
+        return str(found[0]["Id"])
+
     async def content(self, image: str) -> str:
         """What an image is (``sha256:…``); "" when it is not here."""
         about = await self.image(image)

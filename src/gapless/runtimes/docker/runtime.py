@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from gapless.errors import GaplessError, RuntimeFault
 from gapless.model.process import Address, Bridge, Process
 from gapless.runtimes.base import Found, Usage
-from gapless.runtimes.docker import client, follow, mirror, seen, spec
+from gapless.runtimes.docker import client, follow, holder, mirror, seen, spec
 from gapless.runtimes.machine import accounts, addresses, files, logs, proc
 
 _Answer = TypeVar("_Answer")
@@ -74,6 +74,7 @@ class DockerRuntime:
         self.logs = logs.Logs(state / "logs")
         self.client = client.Client(url)
         self.owner = spec.Owner(stack, files.home(state))
+        self._holder = holder.Holder(self.client, self.owner)
         self._image = image
         self._marks = state / "copied"
         self._mirror = mirror.Mirror(run / "h")
@@ -175,7 +176,10 @@ class DockerRuntime:
 
     async def open_bridge(self) -> None:
         """See ``Bridges.open_bridge``. Raises RuntimeFault also where the machine is not in it."""
-        self.bridge = await self._open(inner=False)
+        await self._refresh()  # what an earlier instance held is swept before
+        bridge = await self._open(inner=False)
+        await self._holder.hold(bridge.host)
+        self.bridge = bridge
 
     async def inner_bridge(self) -> Bridge:
         """See ``Packed.network``."""
@@ -198,6 +202,7 @@ class DockerRuntime:
     async def close_bridge(self) -> None:
         """See ``Bridges.close_bridge``."""
         self.bridge = None
+        await self._holder.let_go()
         for entry in [one for one in self._entries.values() if not one.container.alive]:
             await self._bury(entry)
         await self._tidy()

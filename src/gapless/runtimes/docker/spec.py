@@ -18,6 +18,8 @@ STACK, HOME, ID, FACTS = "gapless.stack", "gapless.home", "gapless.id", "gapless
 ONCE = "gapless.once"
 """Label of a container that is no program of the stack's: see ``once``."""
 
+NOBODY = "65534:65534"
+"""As whom that runs which needs nothing at all."""
 LONGEST = 120
 """Characters of a container's name."""
 BEGINNING = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID")
