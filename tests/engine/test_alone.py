@@ -47,6 +47,8 @@ def stack(text: str = FILE) -> Stack:
 def test_setup_comes_before_the_source_and_stays_behind() -> None:
     text = alone.dockerfile(stack(), "web", ("requirements.txt",))
     lines = [line for line in text.splitlines() if line and not line.startswith(("#", "RUN"))]
+    compiled = [text.index(f"for folder in ['{folder}']") for folder in ("/opt/venv", "/app")]
+    assert compiled[0] < text.index("COPY . /app/") < compiled[1]
     env = f"ENV {recipe.env(python=True)} PIP_NO_COMPILE=1"
     assert lines[:15] == [
         "ARG BASE=python:3.12-slim",

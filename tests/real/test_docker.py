@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ from tests.real.boxed import Boxed, roof
 from tests.real.standing import Load
 from tests.runtimes import docker_bench
 
+from gapless.drills import ports
+from gapless.edge import config
+from gapless.engine import inside
 from gapless.engine.paths import Paths
-from gapless.errors import Refused
+from gapless.errors import Refused, WorkFailed
+from gapless.model.stack import Stack
 from gapless.runtimes.docker.client import Client
 
 MADE = """
@@ -34,8 +39,22 @@ build = {{ context = "look", args = {{ FROM = "{base}" }}, target = "last" }}
 run = ["/said"]
 when = "release"
 
+[job.smoke]
+build = {{ base = "{base}" }}
+run = ["python", "/app/smoke.py"]
+env = {{ WEB = "${{web.url}}" }}
+when = "after-release"
+
 [edge]
-listen = "127.0.0.1:{port}"
+listen = "127.0.0.1:{plain}"
+tls_listen = "127.0.0.1:{port}"
+tls = "self-signed"
+"""
+SMOKE = """
+import os, ssl, urllib.request
+trusting = ssl._create_unverified_context()  # the edge shows a certificate of its own making
+url = os.environ["WEB"]
+print(url, urllib.request.urlopen(url, timeout=20, context=trusting).status)
 """
 LOOK = """
 ARG FROM
@@ -56,10 +75,13 @@ class Made(Boxed):
         (folder / "look" / "Dockerfile").write_text(LOOK)
         (folder / "look" / "said").write_text("built by its Dockerfile\n")
         (folder / "requirements.txt").write_text("# nothing\n")
+        (folder / "smoke.py").write_text(SMOKE)
+        self.plain = ports.reserve()
         super().__init__(folder, "made", base)
+        self.url = f"https://127.0.0.1:{self.port}"
 
     def write(self, **_: Any) -> None:
-        self.file.write_text(MADE.format(base=self.base, port=self.port))
+        self.file.write_text(MADE.format(base=self.base, port=self.port, plain=self.plain))
 
     async def deploy(self) -> tuple[dict[str, Any], list[str]]:
         """And the lines that its build said."""
@@ -82,6 +104,7 @@ async def test_source_and_setup_become_an_image_that_may_do_nothing_else(
         try:
             await made.do("up")
             await inspected(await made.containers())
+            await by_tls(made)
             (log,) = Paths.of("made").logs.glob("look*")
             assert "built by its Dockerfile" in log.read_text()
             # New source, and a setup that has nothing new to do: one layer.
@@ -100,6 +123,29 @@ async def test_source_and_setup_become_an_image_that_may_do_nothing_else(
             await made.end()
         # What the release jobs left is ours too.
         assert left == ([], [])
+
+
+async def by_tls(made: Made) -> None:
+    """Containers reach the stack's own TLS, at the machine's address on their network."""
+    bridge = made.controller.site.bridge
+    assert bridge is not None
+    (log,) = Paths.of("made").logs.glob("smoke*")
+    assert f"https://{bridge.host}:{made.port} 200" in log.read_text()
+    smoke = functools.partial(inside.Inside(made.controller).run, {"name": "smoke"})
+    with pytest.MonkeyPatch.context() as planted:
+        # Told where the public finds it, which is the container itself.
+        told = Stack.url_from
+        planted.setattr(Stack, "url_from", lambda stack, _: told(stack, None))
+        with pytest.raises(WorkFailed):
+            await smoke()
+    with pytest.MonkeyPatch.context() as planted:
+        # Told right, and nobody listens there.
+        planted.setattr(config.Config, "inner", lambda *_: None)
+        await made.do("restart", services=["edge"])
+        with pytest.raises(WorkFailed):
+            await smoke()
+    await made.do("restart", services=["edge"])
+    await smoke()
 
 
 async def inspected(containers: dict[str, str]) -> None:

@@ -168,11 +168,16 @@ def _made(stack: Stack, first: Sequence[str]) -> Iterator[str]:
     for command in stack.setup:
         yield recipe.run(command)
     if first:
+        if python:
+            yield _compiled(recipe.VENV)
         yield f"COPY . {recipe.HOME}/"
     if python:
-        folders = _folders(stack)
-        text = _COMPILE.format(folders=folders)
-        yield recipe.run([f"{recipe.VENV}/bin/python", "-I", "-c", text])
+        yield _compiled(*(recipe.HOME,) if first else _folders(stack))
+
+
+def _compiled(*folders: str) -> str:
+    text = _COMPILE.format(folders=list(folders))
+    return recipe.run([f"{recipe.VENV}/bin/python", "-I", "-c", text])
 
 
 def _env(stack: Stack) -> str:
