@@ -56,6 +56,7 @@ class App:
     """One server. Requests to ``/held`` wait for ``release``; ``status`` is its every answer.
 
     ``broken``: the path that it answers with 500. ``said``: headers and body of its answers.
+    ``headers``, ``names``: of the last request; each of the latter as often as it came.
     """
 
     name: str
@@ -65,6 +66,7 @@ class App:
     broken: str = ""
     served: int = 0
     headers: dict[str, str] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
     said: tuple[dict[str, str], str] | None = None
     held: int = 0
     release: asyncio.Event = field(default_factory=asyncio.Event)
@@ -114,6 +116,7 @@ class App:
         await request.read()
         self.served += 1
         self.headers = dict(request.headers)
+        self.names = [name.lower() for name in request.headers]
         status = 500 if request.path == self.broken else self.status
         if self.said is not None:
             return web.Response(status=status, headers=self.said[0], text=self.said[1])

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
+import pytest
 from tests.edge import stand
 
 from gapless.edge.answers import Answers
@@ -20,6 +21,15 @@ from gapless.model.stack import Stack
 HOPS = ("10.1.0.1", "10.1.0.2", "10.1.0.3")
 OTHERS = tuple(f"10.2.{number}.0/24" for number in range(100))
 PROXIES = Proxies((*OTHERS, "127.0.0.1", "10.1.0.0/16"))
+
+TOLD = (
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+)
 
 
 @dataclass
@@ -69,6 +79,18 @@ async def test_nobody_is_believed() -> None:
         assert seen["X-Forwarded-For"] == "127.0.0.1"
         assert seen["X-Forwarded-Proto"] == "http"
         assert seen["X-Request-ID"] != "mine"
+
+
+@pytest.mark.parametrize("proxies", [Proxies(), PROXIES])
+async def test_each_header_is_told_once_to_whomever(proxies: Proxies) -> None:
+    """A request leaves the list of rules early, or passes all of it."""
+    async with asking(proxies=proxies) as asked:
+        for method, claims in (("GET", {}), ("POST", {}), ("GET", {"X-Real-IP": "192.0.2.1"})):
+            async with asked.client.request(method, asked.place.url, headers=claims) as answer:
+                assert answer.status == 200
+            told = {name: asked.app.names.count(name) for name in TOLD}
+            assert set(told.values()) == {1}, (method, told)
+            assert asked.app.headers["X-Real-IP"] == "127.0.0.1"
 
 
 async def test_the_first_that_is_not_trusted_is_the_client() -> None:

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gapless.edge import config as conf
-from gapless.edge import forwarded, words
+from gapless.edge import forwarded, hostile, words
 
 LONGEST = 8192
 """Bytes of a line at most: a path and an agent of nothing but control characters still fit."""
 AGENT = 200
-"""Bytes of the client's name for itself."""
+"""Bytes of the client's name for itself where something of it has to be escaped; and in any case
+as many as these may be then."""
 HOST = 100
 ESCAPED = 6
 """Bytes of JSON that one byte is at most."""
@@ -67,6 +68,9 @@ def always(config: conf.Config) -> list[str]:
         f"log stdout len {LONGEST} format raw local0",
         f"log-format '{{{','.join(_fields(config))}}}'",
         "option dontlognull",
+        # As they come: ``asked`` sees to it that nothing of them has to be escaped.
+        f"capture request header Host len {HOST}",
+        f"capture request header User-Agent len {AGENT * ESCAPED}",
     ]
 
 
@@ -79,23 +83,32 @@ def _fields(config: conf.Config) -> Iterator[str]:
 
 
 def asked(config: conf.Config) -> list[str]:
-    """What is known of a request before anything is decided about it.
+    """The first rule of all, since nothing may come between it and the capture.
 
     Escaping costs 80 instructions for each character, a look for something to escape costs six: so
-    the agent is escaped as it is captured, and only where there is need. HAProxy's own id costs
-    less than a variable.
+    the agent is escaped only where there is need.
     """
     if not config.access_log:
         return []
     agent = f"req.fhdr(user-agent),bytes(0,{AGENT})"
     odd = f"{{ req.fhdr(user-agent) -m reg -- {words.quote(_ODD_TEXT)} }}"
-    return [
-        # Whoever names a host that would have to be escaped has been refused.
-        f"http-request capture req.fhdr(host) len {HOST}",
-        f"http-request capture {agent} len {AGENT * ESCAPED}",
-        f"http-request capture {agent},{_TEXT} id 1 if {odd}",
-        *(["http-request set-var(txn.gapless_id) unique-id"] if config.proxies.trusted else []),
-    ]
+    return [f"http-request capture {agent},{_TEXT} id 1 if {odd}"]
+
+
+def closely(config: conf.Config) -> list[str]:
+    """What matters only to requests that are not ordinary: none but these has a host that would
+    have to be escaped, and is refused for it. HAProxy's own id costs less than a variable."""
+    if not config.access_log:
+        return []
+    odd = f"{{ req.fhdr(host) -m reg -- {words.quote(hostile.ODD_HOST)} }}"
+    return [f"http-request capture str(-) id 0 if {hostile.UNUSUAL} {odd}"]
+
+
+def named(config: conf.Config) -> list[str]:
+    """The id that is logged of who gets no further."""
+    if not (config.access_log and config.proxies.trusted):
+        return []
+    return ["http-request set-var(txn.gapless_id) unique-id"]
 
 
 def _id(config: conf.Config) -> str:

@@ -22,10 +22,10 @@ def for_global(place: str, sizes: Iterable[int | None]) -> list[str]:
     return [f"lua-load-per-thread {place}"] if any(size is not None for size in sizes) else []
 
 
-def for_backend(most: int | None, *, counted: bool = True) -> list[str]:
+def at_most(most: int | None, *, counted: bool = True) -> list[str]:
     """Lines of a backend that takes so many bytes at most; None: any number.
 
-    Who is too slow gets 408. ``counted``: also bodies that do not say their length, by the script.
+    ``counted``: also bodies that do not say their length, by the script.
     """
     refused = []
     if most is not None:
@@ -37,9 +37,13 @@ def for_backend(most: int | None, *, counted: bool = True) -> list[str]:
             "hdr Cache-Control 'no-store' string 'Body malformed or too large'",
             f"http-after-response set-status 413 if {{ var({TOO_LARGE}) -m bool }}",
         ]
+    return refused
+
+
+def awaited() -> list[str]:
+    """Lines of a backend; who is too slow gets 408."""
     wait = f"http-request wait-for-body time {words.milliseconds(PATIENCE)}"
     return [
-        *refused,
         # Of HTTP/2 nothing is waited for that does not say its length: it may be a conversation.
         "acl sized req.fhdr(content-length) -m found",
         "acl chunked req.fhdr(transfer-encoding) -m found",

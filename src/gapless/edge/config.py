@@ -37,7 +37,7 @@ STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor:"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 15
+FORMAT = 16
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""

@@ -15,6 +15,7 @@ HOPS = 5
 """Trusted proxies in a row that are seen through; with more, the client is the next one."""
 _SPELLED = "sess.client"
 _CLAIMED = "X-Forwarded-For"
+ID = "X-Request-ID"
 _PROXIED = "{ var(txn.proxied) -m bool }"
 
 
@@ -68,6 +69,12 @@ def client(proxies: Proxies) -> list[str]:
     return lines
 
 
+def identified(proxies: Proxies) -> list[str]:
+    """For a frontend: each request's id in a header, where no proxy's own word for it counts.
+    HAProxy adds it after all rules."""
+    return [] if proxies.trusted else [f"unique-id-header {ID}"]
+
+
 def claims(proxies: Proxies) -> tuple[str, ...]:
     """Names of headers that nobody may send, as expressions (``hostile.STRIPPED``). Of trusted
     proxies' own words ``told`` takes what it does not believe."""
@@ -100,6 +107,7 @@ def told(proxies: Proxies, *, tls: bool = False) -> list[str]:
             "http-request set-var(txn.scheme) str(http)",
             "http-request set-var(txn.scheme) str(https) if over-tls",
         ]
+    told_id = [f"{make} {ID} %[unique-id]{kept['id']}"] if proxies.trusted else []
     return [
         *spoken,
         f"{make} {_CLAIMED} %[{address(proxies)}]",
@@ -107,7 +115,7 @@ def told(proxies: Proxies, *, tls: bool = False) -> list[str]:
         f"{make} X-Forwarded-Proto {scheme}{kept['proto']}",
         f"{make} X-Forwarded-Host %[req.fhdr(host)]{kept['host']}",
         f"{make} X-Forwarded-Port %[dst_port]{kept['port']}",
-        f"{make} X-Request-ID %[unique-id]{kept['id']}",
+        *told_id,
     ]
 
 

@@ -6,8 +6,9 @@ meant to be read differently by the server than by the edge.
 
 Nearly every request is an ordinary one, at an ordinary time. So one rule finds out whether it is,
 with tests that are cheap and rather too strict; what they do not let through is looked at closely
-by the others, each of which costs an ordinary request one look at a variable. Where nobody has
-found out, a request is no ordinary one.
+by the others. Where no ordinary request has a rule of its own to pass, it leaves the list there
+(``LEAVE``); elsewhere each of the others costs it one look at a variable. Where nobody has found
+out, a request is no ordinary one.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ USUAL = "{ var(txn.usual) -m bool }"
 UNUSUAL = f"!{USUAL}"
 """Stands before what matters to few requests. Tests of patterns take locks that all threads share;
 this one takes none."""
+LEAVE = f"http-request allow if {USUAL}"
+"""Of the rules behind it, in the same section, none is for ordinary requests."""
 STRIPPED = ("http2-settings", "[^,]*_[^,]*")
 """Names of headers that go no further: a server that changed its protocol at a client's word would
 not be overheard any more, and X_Forwarded_For is X-Forwarded-For to whoever turns names into
@@ -46,11 +49,13 @@ variables."""
 TELLING = ("content-length", "transfer-encoding", "upgrade", "host,([^,]*,)*host")
 """Names (of all headers, with commas between) for which a request is looked at closely."""
 _ODD = "{ var(txn.odd) -m bool }"
+UNCONNECTED = "http-request del-header Connection"
+"""What it names, a server may drop: X-Forwarded-For, say."""
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 """What a 405 says instead. Other methods pass, but for those that are refused."""
 
 
-_LONG_URL = f"acl long-url url,length gt {LONGEST_URL}"
+_LONG_URL = f"acl long-url url,length,div({LONGEST_URL + 1}) -m bool"
 _REFUSED_METHOD = "acl refused-method method CONNECT TRACE TRACK"
 BACKEND = "_refused"
 
@@ -71,9 +76,9 @@ def usual(stripped: Sequence[str], times: Sequence[str]) -> list[str]:
         # A client that says 2.0 and speaks 1.1 is neither.
         "acl new req.ver 1.1",
         "acl new fc_http_major 2",
-        _REFUSED_METHOD,
-        "http-request set-var(txn.usual) bool(true) if plain-url plain-host new !telling"
-        f" !refused-method !long-url{''.join(f' !{one}' for one in times)}",
+        # GET and HEAD: what may be tried again, and has no body.
+        "http-request set-var(txn.usual) bool(true) if METH_GET plain-url plain-host new !telling"
+        f" !long-url{''.join(f' !{one}' for one in times)}",
     ]
 
 
@@ -81,6 +86,7 @@ def for_frontend(stripped: Sequence[str]) -> list[str]:
     """Lines of the public frontend, after ``usual``."""
     names = "|".join([*STRIPPED, *stripped])
     return [
+        _REFUSED_METHOD,
         # More digits than a number of 64 bits has, and the rest of the connection is its body.
         "acl long-number req.fhdr(content-length) -m len gt 18",
         "acl old req.ver 1.0",
@@ -105,8 +111,7 @@ def for_frontend(stripped: Sequence[str]) -> list[str]:
         f"http-request allow if {_ODD}",
         f"http-request del-header {words.quote(f'^({names})$')} -m reg if {UNUSUAL}",
         f"http-request del-header Upgrade if {UNUSUAL} {{ req.hdr(upgrade) -m sub -i h2c }}",
-        # What it names, a server may drop: X-Forwarded-For, say.
-        "http-request del-header Connection",
+        UNCONNECTED,
         f"http-request add-header Connection upgrade if {UNUSUAL} upgrade",
     ]
 

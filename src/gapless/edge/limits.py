@@ -153,7 +153,7 @@ def full(maxconn: int) -> list[str]:
     if not maxconn:
         return []
     most = max(1, maxconn - max(1, min(SPARE, maxconn // 20)))
-    return [f"acl full fe_conn gt {most}"]
+    return [f"acl full fe_conn,div({most + 1}) -m bool"]
 
 
 def _full(maxconn: int) -> list[str]:

@@ -146,19 +146,54 @@ def _public(config: Config) -> list[str]:
         *_inherited_tls(config),
         *forwarded.expected(config.proxies),
         *forwarded.spelled(config.proxies),
+        *forwarded.identified(config.proxies),
         *accesslog.always(config),
+        *accesslog.asked(config),
         *_usual(config),
         # Whoever is retired decides nothing: its successor does, who knows the client as well.
         *_steered(config, f"http-request allow if {hostile.UNUSUAL} retired"),
+    ]
+    own = _concerning_all(config)
+    counted = bool(config.counted.tables or config.private.places)
+    told = forwarded.told(config.proxies, tls=config.tls is not None)
+    if not own and not counted:
+        # What the others are told by it goes with their own claims, and is said once more.
+        lines += [hostile.UNCONNECTED, *told, hostile.LEAVE]
+    lines += [
+        *accesslog.closely(config),
         *hostile.for_frontend(forwarded.claims(config.proxies)),
+        *own,
+    ]
+    if own and not counted:
+        lines += [*told, *accesslog.known(config), hostile.LEAVE]
+    lines += _limited(config)
+    if counted or not own:
+        lines += [*told, *accesslog.known(config)]
+    return [
+        *lines,
+        *answers.headers(config.answers),
+        *cors.for_answers(config.cors),
+        *_routes(config),
+    ]
+
+
+def _concerning_all(config: Config) -> list[str]:
+    """Rules that ordinary requests have to pass as well, and that come before all limits."""
+    return [
         *shared.strangers(config.shared),
         *forwarded.client(config.proxies),
-        *accesslog.asked(config),
+        *accesslog.named(config),
         *_secure(config),
         *(spelling.lines() if _by_path(config) else ()),
         *cors.for_frontend(config.cors),
         *redirects.lines(config.redirects),
     ]
+
+
+def _limited(config: Config) -> list[str]:
+    """Rules for times at which no request is an ordinary one; and behind them, since in maintenance
+    nothing counts, limits and logins, which are for all."""
+    lines: list[str] = []
     passes = ""
     if config.allow:
         lines += words.networks("allowed", config.allow)
@@ -169,18 +204,19 @@ def _public(config: Config) -> list[str]:
         body = (
             f"content-type 'text/html; charset=utf-8' file {_path(config, conf.MAINTENANCE_PAGE)}"
         )
-    lines += [
+    return [
+        *lines,
         f"http-request return status 503 {body} hdr Retry-After '30' hdr Cache-Control 'no-store'"
         f" if {hostile.UNUSUAL} maintenance{passes}",
         *_steered(config, *hold.rules(config, passes)),
         *limits.for_frontend(config.counted, config.maxconn, config.proxies.trusted),
         *private.for_frontend(config.private, config.guards, config.counted, config.stack),
-        *forwarded.told(config.proxies, tls=config.tls is not None),
-        *accesslog.known(config),
-        *answers.headers(config.answers),
-        *cors.for_answers(config.cors),
     ]
-    lines.append(hostile.rule())
+
+
+def _routes(config: Config) -> list[str]:
+    """Where requests go."""
+    lines = [*_shortcut(config), hostile.rule()]
     # Who has waited through a hold was none of the ordinary ones either.
     passed_on = f"{hostile.UNUSUAL} retired"
     if config.tls is not None:
@@ -194,6 +230,17 @@ def _public(config: Config) -> list[str]:
         lines.append(f"use_backend {conf.floor(name)}{none_left}")
         lines.append(f"use_backend {name}{words.condition(rule.path, rule.host)}")
     return [*lines, *static.last_rule(config.static), "default_backend _nowhere"]
+
+
+def _shortcut(config: Config) -> list[str]:
+    """Where there is one way only, ordinary requests take it before all else is asked."""
+    if len(config.rules) != 1 or config.static.paths:
+        return []
+    (rule,) = config.rules
+    if words.condition(rule.path, rule.host):
+        return []
+    name = words.identifier(rule.backend)
+    return [f"use_backend {name} if {hostile.USUAL} {_some_left(name)}"]
 
 
 def _usual(config: Config) -> list[str]:
@@ -323,7 +370,12 @@ def _private(config: Config, backend: Backend, address: str) -> list[str]:
 
 
 def _none_left(name: str) -> str:
-    return f"{{ nbsrv({name}) eq 0 }}"
+    return f"!{_some_left(name)}"
+
+
+def _some_left(name: str) -> str:
+    # Not a comparison: a number as it is takes no lock.
+    return f"{{ nbsrv({name}) -m bool }}"
 
 
 def _servers(
@@ -338,11 +390,14 @@ def _servers(
         f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
         f"timeout server {words.milliseconds(backend.timeout)}",
         f"timeout check {words.milliseconds(backend.check_timeout)}",
-        f"http-request disable-l7-retry unless {' or '.join(judging.REPEATABLE)}",
         *private.for_backend(
             backend.guard, config.private, config.guards, config.stack, conf.PUBLIC
         ),
-        *bodies.for_backend(backend.body, counted=not config.standalone),
+        *bodies.at_most(backend.body, counted=not config.standalone),
+        # Where there is a queue it comes last, and is for all: also for who was waited for.
+        *([hostile.LEAVE] if backend.queue.concurrency is None else ()),
+        f"http-request disable-l7-retry unless {' or '.join(judging.REPEATABLE)}",
+        *bodies.awaited(),
         *queueing.for_backend(backend.queue, f"{conf.FLOOR if floor else ''}{name}"),
     ]
     lines += answers.compression(config.answers)
