@@ -94,7 +94,7 @@ async def test_nothing_is_written_outside_of_the_environment(bench: Bench) -> No
         }
     )
     made = await bench.build(
-        'setup = ["uv pip install --offline -r requirements.txt", "python move.py"]'
+        'setup = ["uv pip install --offline -r requirements.txt", "uv run --no-project move.py"]'
     )
     assert list(outside.iterdir()) == []
     assert "keeps packages elsewhere" in bench.lines[-2] + bench.lines[-1]
@@ -102,16 +102,20 @@ async def test_nothing_is_written_outside_of_the_environment(bench: Bench) -> No
 
 
 @pytest.mark.parametrize(
-    ("commands", "python"),
+    ("commands", "python", "pip"),
     [
-        ((("npm", "ci"),), False),
-        ((("/usr/bin/yarn", "install"), ("npm", "run", "build")), False),
-        ((("npm", "ci"), ("pip", "install", "-r", "requirements.txt")), True),
-        ((("./build.sh",),), True),
+        ((("npm", "ci"),), False, False),
+        ((("/usr/bin/yarn", "install"), ("npm", "run", "build")), False, False),
+        ((("npm", "ci"), ("uv", "sync")), True, False),
+        ((("npm", "ci"), ("pip", "install", "-r", "requirements.txt")), True, True),
+        ((("./build.sh",),), True, True),
     ],
 )
-def test_what_is_not_python_is_left_alone(commands: environments.Commands, python: bool) -> None:
+def test_what_is_not_python_is_left_alone(
+    commands: environments.Commands, python: bool, pip: bool
+) -> None:
     assert environments.may_be_python(commands) is python
+    assert environments.wants_pip(commands) is pip
 
 
 async def test_an_environment_for_something_else_has_none(

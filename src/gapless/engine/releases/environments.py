@@ -54,8 +54,9 @@ def _installs(command: Sequence[str]) -> bool:
 
 
 def wants_pip(commands: Commands) -> bool:
-    """uv brings its own; putting pip into an environment takes seconds."""
-    return not all(PurePosixPath(command[0]).name == "uv" for command in commands)
+    """Putting it into an environment takes seconds. uv brings its own, and npm asks for none."""
+    without = OTHERS | {"uv"}
+    return not all(PurePosixPath(command[0]).name in without for command in commands)
 
 
 def may_be_python(commands: Commands) -> bool:
