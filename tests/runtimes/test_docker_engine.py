@@ -189,6 +189,18 @@ async def test_a_network_that_is_open_stays_until_it_is_closed(either: Stand) ->
     assert await runtime.client.containers(runtime.owner.labels) == []
 
 
+async def test_a_network_of_stores_that_lacks_the_machine_is_told_with_what_to_do(
+    either: Stand,
+) -> None:
+    runtime = either.runtime()
+    if either.url is None:
+        assert holder.here((await runtime.inner_bridge()).host)
+        return
+    with pytest.raises(RuntimeFault, match="stores: has no address of this machine") as caught:
+        await runtime.inner_bridge()
+    assert "a store without image is a program of this machine" in str(caught.value.hint)
+
+
 async def test_an_address_that_no_container_brings_about_is_told_and_nothing_is_left(
     either: Stand,
 ) -> None:

@@ -35,6 +35,10 @@ AT_ONCE = 16
 """Questions about single containers that the engine is asked side by side."""
 AGAIN_AFTER = 0.5
 """Seconds before an engine that went away is asked again for what happens."""
+_NOT_THERE = "let the engine make bridge networks with IPv4 addresses"
+_NOT_INSIDE = (
+    "Podman gives none; a store without image is a program of this machine, and is reached"
+)
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -195,7 +199,7 @@ class DockerRuntime:
         if found is None:
             raise RuntimeFault(
                 f"network {name}: has no address of this machine",
-                hint="let the engine make bridge networks with IPv4 addresses",
+                hint=_NOT_INSIDE if inner else _NOT_THERE,
             )
         return found
 
