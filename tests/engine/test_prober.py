@@ -1,10 +1,14 @@
-"""What is kept of an answer as the reason why a replica is not ready."""
+"""What is kept of an answer as the reason why a replica is not ready; commands elsewhere."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
+from tests.runtimes.process_bench import until
 
 from gapless.engine import prober
+from gapless.model.service import Probe
 
 
 @pytest.mark.parametrize(
@@ -24,3 +28,30 @@ from gapless.engine import prober
 )
 def test_the_reason_that_an_answer_gives(body: bytes, reason: str) -> None:
     assert prober.reason(body) == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready", "said"),
+    [
+        ((0, "fine"), True, "look: exit 0, 'fine'"),
+        ((3, "no db"), False, "look: exit 3, 'no db'"),
+        ((None, "no end within 2 s"), False, "look: no end within 2 s"),
+    ],
+)
+async def test_a_command_is_asked_where_the_replica_is(
+    answer: tuple[int | None, str], ready: bool, said: str
+) -> None:
+    asked: list[tuple[str, Sequence[str], float]] = []
+
+    async def ask(id: str, argv: Sequence[str], limit: float) -> tuple[int | None, str]:
+        asked.append((id, argv, limit))
+        return answer
+
+    ours = prober.Prober(lambda: None)
+    probe = Probe.model_validate({"command": ["look"], "timeout": "2s", "after": 1})
+    ours.watch(prober.Subject("web.1@r1", probe, None, 0.0, command=("look", "x"), ask=ask))
+    await until(lambda: bool(ours.health("web.1@r1").last))
+    known = ours.health("web.1@r1")
+    await ours.close()
+    assert (known.ready, known.last) == (ready, said)
+    assert asked[0] == ("web.1@r1", ("look", "x"), 2)

@@ -43,6 +43,10 @@ services:
     environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD: s3cret}}
     volumes: ["kept:/var/lib/postgresql/data"]
   cache: {{image: "{stores[1]}"}}
+  queue:
+    image: {image}
+    command: [python3, -c, "{queue}"]
+    healthcheck: {{test: [CMD, python3, -c, "open('/ready')"], interval: 1s}}
   migrate:
     image: {image}
     command:
@@ -59,6 +63,11 @@ services:
     restart: "no"
 volumes: {{site: , kept: }}
 """
+QUEUE = (
+    "import socket; s = socket.create_server(('', 7000)); open('/ready', 'w').close()\\n"
+    "while True: c = s.accept()[0]; c.sendall(b'queued'); c.close()"
+)
+"""No HTTP: others reach it by its name alone."""
 CONF = """\
 upstream web { server web:8000; }
 server {
@@ -68,7 +77,8 @@ server {
 }
 """
 SAID = 'print(*(f"{name}:{found[name]}" for name in ("db", "cache")))'
-ASK = f"{boxed.ASK}\n{SAID}"
+NAMED = "print(socket.create_connection(('queue', 7000), 5).recv(9))"
+ASK = f"{boxed.ASK}\n{SAID}\n{NAMED}"
 
 
 async def tagged() -> tuple[str, str]:
@@ -94,7 +104,7 @@ async def test_an_imported_stack_comes_up_and_answers(
     image = await asyncio.to_thread(docker_bench.python_image)
     stores = await tagged()
     port = ports.reserve()
-    text = FILE.format(image=image, port=port, stores=stores)
+    text = FILE.format(image=image, port=port, stores=stores, queue=QUEUE)
     (folder / "compose.yaml").write_text(text)
     (folder / "nginx.conf").write_text(CONF)
     _, said = await gapless(folder, "import", "compose.yaml", well=True)
@@ -110,14 +120,14 @@ async def test_an_imported_stack_comes_up_and_answers(
     await gapless(folder, "check", "--target", "docker", well=True)
     await gapless(folder, "up", "-d", "--target", "docker", well=True)
     assert set(await living("imported")) == {
-        "web.1@r1", "web.2@r1", "api.1@r1", "data.db", "data.cache",
+        "web.1@r1", "web.2@r1", "api.1@r1", "queue.1@r1", "data.db", "data.cache",
     }  # fmt: skip
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         for path, name in (("/", "/site/index.html"), ("/api/", "/site/below/api/index.html")):
             async with session.get(path) as got:
                 assert await got.text() == f"{name} $ hello hunter2-abc"
     _, said = await gapless(folder, "run", "api", "--", "python3", "-c", ASK, well=True)
-    assert "db:R cache:+OK" in said.splitlines()  # a slow run also tells how the stack does
+    assert {"db:R cache:+OK", "b'queued'"} <= set(said.splitlines())  # a slow run tells more
     await gapless(folder, "down", well=True)
     client = Client()
     assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left

@@ -143,6 +143,37 @@ async def test_docker_ps_shows_what_the_controller_found_and_nothing_comes_of_it
     assert list((stand.folder / "run" / "h").iterdir()) == []
 
 
+async def test_a_command_is_asked_where_the_program_is(stand: Stand) -> None:
+    runtime = stand.runtime()
+    assert (await runtime.ask("web.1@r1", ["true"], 5.0))[0] is None  # nobody is there
+    await runtime.start(shell("echo 7 > /tmp/mine; exec sleep 600", env={"WORD": "hello"}))
+    ask = functools.partial(runtime.ask, "web.1@r1")
+
+    async def well(words: str) -> bool:
+        return (await ask(["sh", "-c", words], 60.0))[0] == 0
+
+    await until(functools.partial(well, "test -s /tmp/mine"))
+    assert await ask(["sh", "-c", "cat /tmp/mine; echo $WORD; exit 3"], 60.0) == (3, "7\nhello")
+    assert (await ask(["./nowhere"], 60.0))[0] not in (0, None)
+    # One that hangs is not joined by another, and whoever asks is told.
+    for _ in range(2):
+        said = await ask(["sh", "-c", "echo x >> /tmp/asked; exec sleep 300"], 0.2)
+        assert said == (None, "no end within 0.2 s")
+    await until(functools.partial(well, "test -s /tmp/asked"))
+    assert await ask(["sh", "-c", "cat /tmp/asked"], 60.0) == (0, "x")
+
+
+async def test_containers_find_each_other_by_name(stand: Stand) -> None:
+    runtime = stand.runtime()
+    for number in (1, 2):
+        await runtime.start(shell("exec sleep 600", f"queue.{number}@r1", alias="queue"))
+    image = await asyncio.to_thread(docker_bench.python_image)
+    await runtime.start(shell("exec sleep 600", image=image))
+    asks = "import socket; print(len({a[4] for a in socket.getaddrinfo('%s', 1, type=1)}))"
+    assert await runtime.ask("web.1@r1", ["python3", "-c", asks % "queue"], 60.0) == (0, "2")
+    assert (await runtime.ask("web.1@r1", ["python3", "-c", asks % "nobody"], 60.0))[0] == 1
+
+
 async def test_nothing_of_others_is_touched(stand: Stand) -> None:
     """Not a container with the labels of the same stack under another roof, nor a stranger's."""
     client = Client()

@@ -114,7 +114,6 @@ type = "files"
     found = packed.problems(stackfile.parse(text).stack)
     assert [(".".join(map(str, path)), fault.partition(":")[0]) for path, fault in found] == [
         ("service.web.user", "must be a number, since ${socket} lies in a directory of its own"),
-        ("service.web.ready", "a command is not implemented in this version for an image"),
     ]
 
 

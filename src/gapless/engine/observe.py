@@ -22,7 +22,7 @@ from gapless.model.desired import Desired, Generation
 from gapless.model.process import Exit, ReplicaId
 from gapless.model.service import Probe, Service
 from gapless.model.stack import Stack
-from gapless.runtimes.base import LOST, Found
+from gapless.runtimes.base import LOST, Asks, Found
 
 SOCKETS_KNOWN = 1.0
 """Seconds for which a count of sockets is taken as the present one."""
@@ -267,7 +267,11 @@ class Observer:
             return subject
         argv, env, cwd = self.site.probe_command(seen.id, seen.generation, probe.command)
         uid = self.site.uid(seen.id.service)
-        return replace(subject, command=argv, command_env=env, cwd=cwd, uid=uid)
+        subject = replace(subject, command=argv, command_env=env, cwd=cwd, uid=uid)
+        runtime = self.site.runtime
+        if self.site.contained(seen.id, seen.generation) and isinstance(runtime, Asks):
+            return replace(subject, ask=runtime.ask)
+        return subject
 
     def _note_ends(self, replicas: tuple[observed.Replica, ...]) -> None:
         """Count ends without steady readiness, once each; ends that we asked for count nothing."""

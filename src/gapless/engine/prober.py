@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import aiohttp
@@ -35,7 +35,11 @@ ALIVE_FOR = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whom to ask and how; ``command``, ``command_env`` and ``uid`` are for command probes."""
+    """Whom to ask and how; ``command``, ``command_env`` and ``uid`` are for command probes.
+
+    ``ask`` runs the command where the replica is (id, command, seconds at most; see
+    ``runtimes.base.Asks``); None: here.
+    """
 
     id: str
     probe: Probe | None
@@ -45,6 +49,7 @@ class Subject:
     command_env: Mapping[str, str] = field(default_factory=dict)
     cwd: str | None = None
     uid: int | None = None
+    ask: Callable[[str, Sequence[str], float], Awaitable[tuple[int | None, str]]] | None = None
 
 
 class _Rounds:
@@ -223,6 +228,10 @@ async def _connect(address: Address) -> tuple[bool, str]:
 
 
 async def _command(subject: Subject, probe: Probe) -> tuple[bool, str]:
+    if subject.ask is not None:
+        code, said = await subject.ask(subject.id, subject.command, probe.timeout)
+        ended = said if code is None else f"exit {code}, {said[-BODY:]!r}"
+        return code == 0, f"{subject.command[0]}: {ended}"
     options: dict[str, object] = {}
     if subject.uid is not None:
         options = {"user": subject.uid, "group": subject.uid, "extra_groups": []}

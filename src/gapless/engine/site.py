@@ -289,6 +289,7 @@ class Site:
             env=env | {"GAPLESS_NOTICE": str(self.notice(str(id)))},
             cwd=self._cwd(id.release, service.cwd),
             identity=id.service,
+            alias=id.service,
             address=address,
             labels={"kind": "replica", "epoch": str(generation.epoch)},
             memory_limit=heal.wall(service.limits.memory),
@@ -336,6 +337,10 @@ class Site:
     def notice(self, id: str) -> Path:
         """The file that appears once a replica is leaving and still has work in flight."""
         return self.paths.run / "n" / id
+
+    def contained(self, id: ReplicaId, generation: Generation) -> bool:
+        """Whether a replica is in a container of its own."""
+        return self.stack(generation.release).services[id.service].packed
 
     def probe_command(
         self, id: ReplicaId, generation: Generation, command: tuple[str, ...]

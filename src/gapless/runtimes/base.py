@@ -112,6 +112,15 @@ class ShowsHealth(Protocol):
 
 
 @runtime_checkable
+class Asks(Protocol):
+    """Capability: it can run a command where one of its programs is, and only there."""
+
+    async def ask(self, id: str, argv: Sequence[str], limit: float) -> tuple[int | None, str]:
+        """(exit code, end of its output); None and why: it had not ended after ``limit`` seconds,
+        or could not be started. Asked again meanwhile, it goes on with the one that runs."""
+
+
+@runtime_checkable
 class Bridges(Protocol):
     """Capability: some of its programs have a network of their own, where others reach them and
     they reach this machine."""

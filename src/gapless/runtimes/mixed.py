@@ -26,7 +26,7 @@ class Processes(Machine, Protocol):
     def close(self) -> None: ...
 
 
-class Containers(Machine, base.Bridges, base.ShowsHealth, Protocol):
+class Containers(Machine, base.Asks, base.Bridges, base.ShowsHealth, Protocol):
     """The side whose programs have images."""
 
     def known(self) -> frozenset[str]: ...
@@ -110,6 +110,10 @@ class MixedRuntime:
     def address(self, id: str, kind: Literal["socket", "port"]) -> Address:
         """See ``Runtime.address``. A port of the machine; one of a container is its image's."""
         return self.processes.address(id, kind)
+
+    async def ask(self, id: str, argv: Sequence[str], limit: float) -> tuple[int | None, str]:
+        """See ``Asks.ask``: only containers are somewhere else."""
+        return await self.containers.ask(id, argv, limit)
 
     def show_health(self, ready: Mapping[str, bool]) -> None:
         """See ``ShowsHealth.show_health``."""

@@ -35,8 +35,3 @@ def _of(stack: Stack, path: Path, table: Service | Job) -> Iterator[tuple[Path, 
     user = (table.user or "0").partition(":")[0]
     if not user.isdigit() and any("${socket}" in text for text in texts):
         yield (*path, "user"), "must be a number, since ${socket} lies in a directory of its own"
-    for key in ("ready", "live"):
-        probe = getattr(table, key, None)
-        if probe is not None and probe.command:
-            fault = "a command is not implemented in this version for an image: say a path"
-            yield (*path, key), fault

@@ -24,6 +24,8 @@ OLDEST = (1, 41)
 """The version of the API that is needed (Docker 20.10, Podman 4)."""
 ANSWER_SECONDS = 60.0
 """How long an answer may take; a container's start on a busy machine takes seconds."""
+SAID = 2000
+"""Bytes of what a command within a container wrote last that are kept."""
 HEADER = 8
 """Bytes before each piece of a stream of output: which stream it is, and its length."""
 ENDS = ["die", "died"]
@@ -148,6 +150,23 @@ class Client:
             return None
         body = json.loads(base64.b64decode(about))
         return 0o777 if body.get("linkTarget") else int(body["mode"])
+
+    async def inside(self, key: str, argv: Sequence[str]) -> tuple[int, str]:
+        """(exit code, end of its output) of a command in a container that runs, as its user.
+
+        Takes as long as the command. Raises RuntimeFault where it cannot be started.
+        """
+        docker = await self.engine()
+        with _faults():
+            asked = await docker.containers.container(key).exec(list(argv))
+            said = b""
+            async with asked.start(detach=False) as stream:
+                while (piece := await stream.read_out()) is not None:
+                    said = (said + piece.data)[-SAID:]
+            code = (await asked.inspect())["ExitCode"]
+        if code is None:
+            raise RuntimeFault(f"{argv[0]}: nobody saw its end")
+        return int(code), said.decode("utf-8", "replace").strip()
 
     async def output(self, key: str, since: str, *, follow: bool) -> AsyncIterator[bytes]:
         """Pieces of output, each with its time before it; ``follow``: until its end, else what

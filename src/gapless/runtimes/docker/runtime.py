@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 from gapless.errors import GaplessError, RuntimeFault
 from gapless.model.process import Address, Bridge, Process
 from gapless.runtimes.base import Found, Usage
-from gapless.runtimes.docker import client, follow, holder, mirror, seen, spec
+from gapless.runtimes.docker import client, follow, holder, inside, mirror, seen, spec
 from gapless.runtimes.machine import accounts, addresses, files, logs, proc
 
 _Answer = TypeVar("_Answer")
@@ -81,6 +81,7 @@ class DockerRuntime:
         self._holder = holder.Holder(self.client, self.owner)
         self._image = image
         self._marks = state / "copied"
+        self._inside = inside.Inside(self.client)
         self._mirror = mirror.Mirror(run / "h")
         self._accounts = accounts.Accounts(state, stack)
         self._addresses = addresses.Addresses(run, stack, lambda: self.identity_uid(EDGE))
@@ -413,6 +414,12 @@ class DockerRuntime:
                     found |= proc.standstill({id: one})
         return found
 
+    async def ask(self, id: str, argv: Sequence[str], limit: float) -> tuple[int | None, str]:
+        """See ``Asks.ask``."""
+        if not self._is_alive(id):
+            return None, "its container does not run"
+        return await self._inside.ask(self._entries[id].container.key, argv, limit)
+
     def show_health(self, ready: Mapping[str, bool]) -> None:
         """See ``ShowsHealth.show_health``."""
         self._mirror.show({id: well for id, well in ready.items() if self._is_alive(id)})
@@ -486,6 +493,7 @@ class DockerRuntime:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._inside.close()
         self._watching = None
         self._entries.clear()
         await self.client.close()
