@@ -16,6 +16,7 @@ import pytest
 from tests.engine.release_bench import Bench
 from tests.runtimes.process_bench import gone, reachable
 
+from gapless import stackfile
 from gapless.engine import releases
 from gapless.engine.releases import environments, owned
 from gapless.engine.releases.setup import Builder, Setup
@@ -262,3 +263,33 @@ def test_sealing_does_not_follow_links(tmp_path: Path) -> None:
     owned.remove(tree)
     assert outside.read_text() == "mine"
     assert not tree.exists()
+
+
+SERVED = """
+gapless = 1
+name = "chat"
+setup = {setup}
+[service.web]
+run = "python app.py ${{socket}}"
+build = {{ base = "python:3" }}
+[edge]
+static = {{ "/static" = "static" }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "here"),
+    [
+        ('"pip install -r requirements.txt"', False),
+        # What is served may come from it.
+        ('"pip install ."', True),
+        ('["pip install -r requirements.txt", "python manage.py collectstatic"]', True),
+    ],
+)
+async def test_beside_containers_setup_runs_where_it_may_make_what_is_served(
+    setup: str, here: bool, bench: Bench
+) -> None:
+    bench.write({"requirements.txt": "# none\n", "static/a.css": "a"})
+    stack = stackfile.parse(SERVED.format(setup=setup)).stack
+    found = await bench.releases.plan(stack, bench.folder)
+    assert found.commands == (stack.setup if here else ())

@@ -12,7 +12,7 @@ import fnmatch
 import os
 import re
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 Commands = Sequence[Sequence[str]]
@@ -81,6 +81,15 @@ def inputs(root: Path, paths: Sequence[str], commands: Commands) -> list[str]:
                 found.add(path)
                 todo.append(path)
     return sorted(found)
+
+
+def texts(root: Path, paths: Iterable[str], commands: Commands) -> dict[str, str]:
+    """Those of the inputs that pip reads, by path."""
+    return {
+        path: (root / path).read_text(errors="replace")
+        for path in inputs(root, list(paths), commands)
+        if path.endswith(READ)
+    }
 
 
 def _name(path: str) -> str:

@@ -219,11 +219,7 @@ def _derived(stack: Stack, base: str, source: Source) -> _Recipe:
     """Source and setup on top of an image."""
     read = environments.inputs(source.tree, list(source.files), stack.setup)
     contents = {path: (source.tree / path).read_bytes() for path in read}
-    texts = {
-        path: content.decode(errors="replace")
-        for path, content in contents.items()
-        if path.endswith(environments.READ)
-    }
+    texts = environments.texts(source.tree, source.files, stack.setup)
     first = bool(stack.setup) and recipe.apart(stack.setup, texts)
     files = {f"{recipe.INPUTS}/{path}": content for path, content in contents.items() if first}
     lent = library.files() if environments.may_be_python(stack.setup) else {}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from gapless import stackfile
 from gapless.engine import durable
 from gapless.engine.paths import Paths
-from gapless.engine.releases import owned, select, snapshot, stamps
+from gapless.engine.releases import environments, owned, recipe, select, snapshot, stamps
 from gapless.engine.releases.images import Source, Taken
 from gapless.engine.releases.prepare import Environments
 from gapless.engine.releases.release import Release, publish, read, user
@@ -131,7 +131,7 @@ class Releases:
     def _plan(self, stack: Stack, folder: Path, images: Mapping[str, str]) -> Preview:
         root, entries = self._select(stack, folder)
         digests = snapshot.digest(root, entries)
-        here = _here(stack)
+        here = _here(stack, root, digests)
         reuses = self.environments.reusable(here, digests, root)
         return Preview(
             digest=_digest(stack, digests, images),
@@ -195,7 +195,9 @@ class Releases:
             await self.images.release({one.number for one in self.list()} | set(self._damaged))
             source = Source(int(home.name[1:]), tree, digests.keys())
             taken = await self.images.take(stack, source, progress)
-        venv, env = await self.environments.prepare(_here(stack), digests, tree, progress)
+        venv, env = await self.environments.prepare(
+            _here(stack, tree, digests), digests, tree, progress
+        )
         before = max(self.list(), key=lambda release: release.number, default=None)
         await in_thread(lambda: stamps.settle(stack.edge.static, tree, before))
         await in_thread(lambda: owned.seal(tree, self._shared_group()))
@@ -274,11 +276,19 @@ class Releases:
             raise EnvironmentFault(f"{folder}: cannot be used: {error.strerror}") from None
 
 
-def _here(stack: Stack) -> Stack:
-    """The same without setup, where nothing on the machine asks for what that makes."""
+def _here(stack: Stack, tree: Path, files: Iterable[str]) -> Stack:
+    """The same without setup, where nothing on the machine asks for what that makes.
+
+    Programs do, and folders that are served: setup may put something into them, unless all that
+    it does is to install what files of requirements name.
+    """
     tables = (*stack.services.values(), *stack.jobs.values())
-    asked = stack.edge.static or not all(table.packed for table in tables)
-    return stack if asked else stack.model_copy(update={"setup": ()})
+    if not all(table.packed for table in tables):
+        return stack
+    texts = environments.texts(tree, files, stack.setup)
+    if stack.edge.static and not recipe.apart(stack.setup, texts):
+        return stack
+    return stack.model_copy(update={"setup": ()})
 
 
 def _digest(stack: Stack, digests: snapshot.Digests, images: Mapping[str, str]) -> str:
