@@ -187,3 +187,43 @@ def test_caddy_stays_where_it_does_more(site: str | None) -> None:
     made = imported(CADDY, {} if site is None else {"Caddyfile": site})
     assert set(made.stack.services) == {"front", "web", "api"}
     assert "front is caddy, and stays" in " ".join(made.result.warned)
+
+
+def test_labels_of_a_swarm_and_of_traefik_1() -> None:
+    made = imported(
+        """\
+services:
+  proxy: {image: "traefik:v2.11", ports: ["80:80"], command: --providers.docker.swarmmode}
+  web:
+    image: web
+    deploy:
+      labels:
+        - traefik.enable=true
+        - traefik.constraint-label=public
+        - traefik.http.routers.web.rule=Host(`a.example.com`)
+        - traefik.http.services.web.loadbalancer.server.port=8000
+        - other=1
+  old:
+    image: old
+    labels:
+      traefik.frontend.rule: "Host:b.example.com;PathPrefix:/old"
+      traefik.port: 9000
+      traefik.backend: old
+      traefik.frontend.auth.basic.users: a:b
+  cut: {image: cut, labels: ["traefik.frontend.rule=PathPrefixStrip:/x", traefik.port=1]}
+"""
+    )
+    services = made.stack.services
+    routes = {
+        name: (s.port, s.route and (s.route.host, s.route.path)) for name, s in services.items()
+    }
+    assert routes["web"] == (8000, ("a.example.com", "/"))
+    assert routes["old"] == (9000, ("b.example.com", "/old"))
+    kinds = {
+        "web.deploy.labels[0]": "kept", "web.deploy.labels[1]": "kept",
+        "web.deploy.labels[2]": "kept", "web.deploy.labels[3]": "kept",
+        "web.deploy.labels[4]": "emulated", "old.labels.traefik.port": "kept",
+        "old.labels.traefik.frontend.rule": "kept",
+        "old.labels.traefik.frontend.auth.basic.users": "refused", "cut.labels[0]": "refused",
+    }  # fmt: skip
+    assert {key: made.kind(f"services.{key}") for key in kinds} == kinds

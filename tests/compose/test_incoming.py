@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gapless.compose import fates
+from gapless.compose import fates, shapes
 
 from .made import imported
 
@@ -199,8 +199,11 @@ services:
 
 @pytest.mark.parametrize("key", sorted(fates.SERVICE))
 def test_a_key_without_equivalent_is_told(key: str) -> None:
-    made = imported(f"services:\n  web:\n    image: a\n    {key}: [x]\n")
-    line = made.line(f"services.web.{key}[0]")
+    value, place = {"s": ("y", ""), "l": ("[y]", "[0]"), "m": ("{a: y}", ".a")}[
+        shapes.SERVICE.get(key, "m")[0]
+    ]
+    made = imported(f"services:\n  web:\n    image: a\n    {key}: {value}\n")
+    line = made.line(f"services.web.{key}{place}")
     assert (line.kind, line.text) == fates.SERVICE[key]
 
 
@@ -256,6 +259,15 @@ services:
     assert made.kind("services.well.command") == "kept"
 
 
+@pytest.mark.parametrize(
+    "name", ["APP_KEY", "RAILS_MASTER_KEY", "SERVER_KEY", "FERNET_KEY", "RABBITMQ_ERLANG_COOKIE"]
+)
+def test_keys_are_secrets(name: str) -> None:
+    made = imported(f"services: {{web: {{image: a, environment: {{{name}: hunter2}}}}}}")
+    assert made.stack.secrets == (name,)
+    assert "hunter2" not in made.result.text
+
+
 def test_of_what_there_must_not_be_two_there_is_one() -> None:
     made = imported(
         """\
@@ -278,3 +290,18 @@ services:
     assert alone == {"beat", "clock", "shell", "script", "word", "both", "sql"}
     assert made.kind("services.sql.deploy.update_config.parallelism") == "emulated"
     assert "singleton" in made.line("services.clock.command").text
+
+
+def test_an_image_whose_build_is_out_of_reach_stays_an_image() -> None:
+    made = imported(
+        """\
+services:
+  web: {image: "shop:1", build: ../shop, ports: ["80:80"]}
+  own: {image: "ghcr.io/me/server:1", ports: ["9000:9000"]}
+  sql: {image: mcr.microsoft.com/mssql/server, ports: ["1434:1434"]}
+"""
+    )
+    services = made.stack.services
+    assert (services["web"].image, services["web"].build) == ("shop:1", None)
+    assert (made.kind("services.web.image"), made.kind("services.web.build")) == ("kept", "refused")
+    assert (services["own"].port, services["sql"].port) == (9000, None)

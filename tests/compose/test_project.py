@@ -208,7 +208,7 @@ services:
         ("services: {a: {extends: {file: x.yaml, service: b}}}", "there is no such file"),
         ("services: {a: {extends: {}}}", "needs a service"),
         ("services: {a: [x]}", "must be a mapping"),
-        ("services: [a]", "must be a mapping of names"),
+        ("services: [a]", "must be a mapping, got a list"),
         ("include: [gone.yaml]\nservices: {a: {image: x}}", "there is no such file"),
         ("include: [{}]\nservices: {a: {image: x}}", "needs the path"),
         ("a: 1", 'it says no "services"'),
@@ -270,6 +270,16 @@ services:
   debug: {image: b, profiles: [debug]}
   test: {image: c, profiles: [test, ci]}
 """
+
+
+def test_a_profile_of_no_name_is_asked_for_by_nobody() -> None:
+    text = """\
+services:
+  db: {image: a, profiles: ["", db]}
+  other: {image: b, profiles: [other]}
+"""
+    assert list(imported(text).stack.services) == ["db"]
+    assert list(imported(text, profiles=["other"]).stack.services) == ["other"]
 
 
 def test_profiles() -> None:

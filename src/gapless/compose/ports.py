@@ -21,7 +21,7 @@ SILENT = frozenset(
     {"mysql", "mariadb", "percona", "mongo", "mongodb", "postgres", "postgresql", "postgis",
      "redis", "valkey", "redismod", "redis-stack", "keydb", "memcached", "zookeeper", "kafka",
      "cp-kafka", "cp-zookeeper", "etcd", "cassandra", "scylla", "eclipse-mosquitto", "mosquitto",
-     "azure-sql-edge", "server", "mssql-server-linux", "minecraft-server", "timescaledb",
+     "azure-sql-edge", "mssql-server-linux", "minecraft-server", "timescaledb",
      "dragonfly", "pgbouncer", "pgvector", "wireguard"}
 )  # fmt: skip
 """Images that speak no HTTP at any port."""
@@ -66,6 +66,9 @@ def _published(draft: Draft, node: Node) -> Iterator[Port]:
     if not targets:
         draft.ledger.refused(node, "is no port")
         return
+    if not here and text(node.items.get("published")):
+        draft.ledger.refused(node, "is no port")
+        return
     many = len(here) == len(targets)
     for index, target in enumerate(targets):
         place = here[index] if many else here[0] if here else 0
@@ -96,11 +99,17 @@ def asked(node: Node | None) -> re.Match[str] | None:
     return _ASKED.search(whole)
 
 
+def silent(draft: Draft, service: str) -> bool:
+    """Whether its image speaks no HTTP. (Many call theirs "server"; one is Microsoft's SQL.)"""
+    root, base, _ = stores.image(draft, service)
+    return base in SILENT or (base == "server" and root.endswith("mssql"))
+
+
 def http(draft: Draft, service: str, said: int | None = None) -> int | None:
     """The port where a service speaks HTTP; None: at none. ``said``: by what stands before it."""
     if said is not None:
         return said
-    if stores.image(draft, service)[1] in SILENT:
+    if silent(draft, service):
         return None
     found = of(draft, service)
     fitting = [one for one in found if one.protocol == "tcp" and one.target not in OTHER]

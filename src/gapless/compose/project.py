@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from gapless.compose import dotenv, forms, tree, variables
+from gapless.compose import dotenv, forms, shapes, tree, variables
 from gapless.compose.merge import Merging, strip
 from gapless.compose.tree import Document, Leaf, Map, Node, Scalar, Seq
 from gapless.errors import InvalidStack, Problem, UsageError
@@ -74,6 +74,7 @@ def load(
         text = project.documents[first].text
         raise tree.fault(first, text, 1, 'is no Compose file: it says no "services"')
     names = {*profiles, *project.environ.get("COMPOSE_PROFILES", "").split(",")} - {""}
+    names = names or {""}  # a profile of no name is the one that is asked for by nobody
     services = project.resources.setdefault("services", {})
     for name in list(services):
         node = services[name]
@@ -163,6 +164,7 @@ class _Loader:
             if text is None:
                 raise UsageError(f"{name}: there is no such file", hint="name a Compose file")
             found = tree.parse(text, name)
+            shapes.check(found)
             self.project.documents[name] = found
         return found
 

@@ -13,7 +13,20 @@ from gapless.compose.tree import Map, Node, Seq
 
 KINDS = ("traefik", "nginx", "haproxy", "caddy")
 _LABEL = re.compile(r"traefik\.http\.(routers|services)\.([^.]+)\.(.+)", re.IGNORECASE)
+_FIRST = {
+    "traefik.port": ("services", "", "loadbalancer.server.port"),
+    "traefik.frontend.rule": ("routers", "", "rule"),
+    "traefik.frontend.entrypoints": ("routers", "", "entrypoints"),
+    "traefik.frontend.priority": ("routers", "", "priority"),
+    "traefik.backend": ("routers", "", "service"),
+}
+"""Labels of Traefik 1, as those of later versions."""
+_OLD_RULE = re.compile(r"(Host|PathPrefix|Path):([^;]+)", re.IGNORECASE)
 _RULE = re.compile(r"(Host|PathPrefix|Path|HostSNI)\(([^()]*)\)", re.IGNORECASE)
+_OURS = frozenset(
+    {"traefik.enable", "traefik.docker.network", "traefik.docker.lbswarm", "traefik.swarm.network",
+     "traefik.swarm.lbswarm", "traefik.tags", "traefik.constraint-label"}
+)  # fmt: skip
 _QUOTED = re.compile(r"[`\"']([^`\"']+)[`\"']")
 
 
@@ -68,7 +81,7 @@ def _traefik(draft: Draft, name: str, front: Front) -> None:
     front.services.append(name)
     items = draft.items(name)
     words = " ".join(_words(items.get("command")))
-    front.tls |= ".acme." in words
+    front.tls |= ".acme." in words or "--acme" in words
     front.redirected |= "redirections" in words
     for key, node in items.items():
         if key not in ("ports", "labels"):
@@ -83,13 +96,22 @@ def _words(node: Node | None) -> list[str]:
 
 def _labels(draft: Draft, name: str) -> list[tuple[str, str, str, Node]]:
     """(routers or services, its name, the rest, the node) of each label for traefik."""
-    table = draft.items(name).get("labels")
     found = []
-    for key, node in table.items.items() if isinstance(table, Map) else ():
+    for key, node in _pairs(draft, name):
         match = _LABEL.fullmatch(key)
         if match:
             found.append((match[1].lower(), match[2], match[3].lower(), node))
+        elif key.lower() in _FIRST:
+            found.append((*_FIRST[key.lower()], node))
     return found
+
+
+def _pairs(draft: Draft, name: str) -> list[tuple[str, Node]]:
+    """Labels of its containers, and of the service itself, where a swarm looks."""
+    items = draft.items(name)
+    deploy = items.get("deploy")
+    tables = (items.get("labels"), deploy.items.get("labels") if isinstance(deploy, Map) else None)
+    return [pair for one in tables if isinstance(one, Map) for pair in one.items.items()]
 
 
 def _read_labels(draft: Draft, name: str, front: Front) -> None:
@@ -121,15 +143,26 @@ def unreached(draft: Draft, name: str) -> None:
 
 
 def _others(draft: Draft, name: str) -> None:
-    table = draft.items(name).get("labels")
-    for key, node in table.items.items() if isinstance(table, Map) else ():
-        if key.lower() in ("traefik.enable", "traefik.docker.network"):
+    for key, node in _pairs(draft, name):
+        if key.lower() in _OURS:
             draft.ledger.rest(node, "kept", "the edge is there instead of traefik")
         elif key.lower().startswith("traefik."):
             draft.ledger.rest(node, "refused", "the edge has no such rule: see [edge] and route")
 
 
+def _modern(rule: str) -> str:
+    """A rule of Traefik 1 (``Host:a,b;PathPrefix:/x``) as later versions say it."""
+    parts = [_OLD_RULE.fullmatch(part.strip()) for part in rule.split(";")]
+    if None in parts:
+        return rule
+    return " && ".join(
+        f"{one[1]}({','.join(f'`{word.strip()}`' for word in one[2].split(','))})"
+        for one in parts if one is not None
+    )  # fmt: skip
+
+
 def _rule(draft: Draft, name: str, rule: str, node: Node, front: Front) -> None:
+    rule = _modern(rule)
     found = [(m[1].lower(), _QUOTED.findall(m[2])) for m in _RULE.finditer(rule)]
     left = _RULE.sub("", rule)
     known = not re.sub(r"&&|\|\||[()\s]", "", left)

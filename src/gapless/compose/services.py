@@ -53,13 +53,22 @@ def startable(draft: Draft, service: str) -> bool:
 
 def _image(draft: Draft, service: str, node: Node, made: Table) -> None:
     named = draft.value(node, "image").strip()
-    if "build" in draft.items(service):
+    if _built(draft, service):
         draft.ledger.emulated(node, "the image is built, and named by its release")
     elif _IMAGE.fullmatch(named) and len(named) <= 400:
         made["image"] = named
         draft.ledger.kept(node, "" if named == text(node) and _plain(node) else f"now {named}")
     else:
         draft.ledger.refused(node, f'is no image: "{named}"')
+
+
+def _built(draft: Draft, service: str) -> bool:
+    """Whether it has a build that the stack file can name: else its image is what there is."""
+    made: Table = {}
+    aside = replace(draft, ledger=Ledger())
+    if (node := draft.items(service).get("build")) is not None:
+        _build(aside, service, node, made)
+    return bool(made)
 
 
 def _plain(node: Node) -> bool:

@@ -15,7 +15,7 @@ _WORDS = re.compile(
     r"\bcelery\b.*\s(beat|-B|--beat)(\s|$)|^(\S*[/_-])?(celery[-_]?)?beat(\.sh)?$"
     r"|\b(celerybeat|rqscheduler)\b"
 )
-_SAFE = frozenset({"memcached", "pgbouncer", "wireguard", "server"})
+_SAFE = frozenset({"memcached", "pgbouncer", "wireguard"})
 """Silent images of which there may be two: they keep nothing on disk."""
 KEEPERS = (ports.SILENT - _SAFE) | frozenset(
     {"arangodb", "chromadb", "clickhouse", "clickhouse-server", "consul", "couchbase", "couchdb",
