@@ -123,6 +123,46 @@ async def test_nobody_can_forge_a_line(place: stand.Stand) -> None:
     assert any(one["agent"].startswith('x","status"') for one in found)
 
 
+async def test_nobody_forges_one_by_its_host(place: stand.Stand) -> None:
+    """It is captured as it comes: one that would have to be escaped is not logged at all."""
+    odd = (
+        b"a$b",
+        b'x","status":200,"y":"',
+        b"back\\slash",
+        b"\xc3\xa9",
+        b'"' * 400,
+        b'a\r\nHost: b"',
+    )
+    hosts = (*odd, b"a.example", b"a.example:1")
+    for host in hosts:
+        for method in (b"GET", b"POST"):
+            await raw(
+                place,
+                method
+                + b" /h HTTP/1.1\r\nHost: "
+                + host
+                + b"\r\nContent-Length: 0\r\nUser-Agent: me\r\nConnection: close\r\n\r\n",
+            )
+    found = await lines(place, 2 * len(hosts))
+    assert all(set(one) == set(found[0]) for one in found)
+    passed = [one["host"] for one in found if one["status"] == 200]
+    assert passed == ["a.example"] * 2 + ["a.example:1"] * 2
+    refused = [one for one in found if one["status"] == 400]
+    assert {one["host"] for one in refused} == {"-"}
+    assert len(passed) + len(refused) == len(found)
+
+
+async def test_planted_an_odd_host_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the rule that takes it out of the log it is there. (HAProxy's parser itself refuses
+    quotes in a host, so it cannot be shown with one.)"""
+    monkeypatch.setattr(accesslog, "closely", lambda _: [])
+    async with stand.standing(access_log=True) as place:
+        await place.enter(await place.app("a"))
+        await raw(place, b"GET / HTTP/1.1\r\nHost: a$b\r\nConnection: close\r\n\r\n")
+        [line] = await lines(place, 1)
+        assert (line["status"], line["host"]) == (400, "a$b")
+
+
 async def test_what_the_edge_answers_itself_is_there_too(place: stand.Stand) -> None:
     await place.edge.maintenance(True)
     await raw(place, b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
