@@ -32,14 +32,15 @@ def environment() -> Path:
     """
     lock = CHAT / "requirements.txt"
     tag = hashlib.sha256(lock.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    home = ROOT / "build" / f"chat-{tag}"
+    home = ROOT / "build" / f"chat-compiled-{tag}"
     home.parent.mkdir(exist_ok=True)
     with (ROOT / "build/lock").open("w") as guard:
         fcntl.flock(guard, fcntl.LOCK_EX)
         if not (home / "made").exists():
             subprocess.run([sys.executable, "-m", "venv", "--clear", home], check=True)
             pip = [str(home / "bin/python"), "-m", "pip", "install", "--quiet", "--require-hashes"]
-            extra = ["--disable-pip-version-check", "--root-user-action", "ignore", "--no-compile"]
+            # Compiled by pip: nothing is written there while somebody copies it.
+            extra = ["--disable-pip-version-check", "--root-user-action", "ignore"]
             subprocess.run([*pip, *extra, "-r", str(lock)], check=True)
             (home / "made").touch()
         (packages,) = home.glob("lib/python*/site-packages")
@@ -62,7 +63,6 @@ class Application:
             "REDIS_URL": redis_url,
             # What would be a warning for the user is a failure for us, see ``output``.
             "PYTHONWARNINGS": "default",
-            "PYTHONDONTWRITEBYTECODE": "1",
         }
 
     def run(self, argv: Sequence[str], **env: str) -> subprocess.CompletedProcess[str]:
