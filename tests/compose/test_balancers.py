@@ -227,3 +227,48 @@ services:
         "old.labels.traefik.frontend.auth.basic.users": "refused", "cut.labels[0]": "refused",
     }  # fmt: skip
     assert {key: made.kind(f"services.{key}") for key in kinds} == kinds
+
+
+def test_files_of_rules_for_traefik_are_not_read_and_that_is_said() -> None:
+    text = """\
+services:
+  proxy:
+    image: traefik:v3
+    command: ["--providers.docker", FLAG]
+    environment: {VARIABLE: /rules/a.yml}
+    ports: ["80:80"]
+    volumes: ["./d:/rules", "./t.yml:/etc/traefik/traefik.yml:ro", "./acme:/acme", "./c:/certs"]
+    configs: [{source: c, target: /more/x.toml}]
+  web: {image: web, labels: ["traefik.http.services.w.loadbalancer.server.port=80"]}
+configs: {c: {file: ./c.toml}}
+"""
+    cases = {
+        "--providers.file.directory=/rules": {"command[1]", "volumes[0]"},
+        "--providers.file.filename=/more/x.toml": {"command[1]", "configs[0].source",
+                                                   "configs[0].target"},
+        '"--file.filename /rules/a.yml"': {"command[1]", "volumes[0]"},
+        "--api": set(),
+    }  # fmt: skip
+    for flag, refused in cases.items():
+        lines = imported(text.replace("FLAG", flag)).result.lines
+        found = {line.key for line in lines if line.kind == "refused"}
+        assert found == {f"services.proxy.{key}" for key in {*refused, "volumes[1]"}}, flag
+    made = imported(text.replace("VARIABLE", "TRAEFIK_PROVIDERS_FILE_FILENAME"))
+    assert made.kind("services.proxy.volumes[0]") == "refused"
+    assert made.kind("services.proxy.environment.TRAEFIK_PROVIDERS_FILE_FILENAME") == "refused"
+
+
+def test_what_traefik_is_told_to_leave_alone_stays_private() -> None:
+    text = """\
+services:
+  proxy: {image: "traefik:v3", ports: ["80:80"]}
+  web:
+    image: web
+    labels:
+      traefik.enable: ENABLED
+      traefik.http.routers.w.rule: PathPrefix(`/`)
+      traefik.http.services.w.loadbalancer.server.port: 5432
+"""
+    closed = imported(text.replace("ENABLED", '"false"')).stack.services["web"]
+    assert (closed.port, closed.route) == (5432, None)
+    assert imported(text.replace("ENABLED", '"true"')).stack.services["web"].route is not None

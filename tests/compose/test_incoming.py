@@ -305,3 +305,27 @@ services:
     assert (services["web"].image, services["web"].build) == ("shop:1", None)
     assert (made.kind("services.web.image"), made.kind("services.web.build")) == ("kept", "refused")
     assert (services["own"].port, services["sql"].port) == (9000, None)
+
+
+def test_files_limits_and_names_of_hosts_say_what_to_do() -> None:
+    made = imported(
+        """\
+services:
+  web:
+    image: web
+    ulimits: {nofile: {soft: 1024, hard: 65535}, memlock: -1}
+    extra_hosts: ["host.docker.internal:host-gateway", "old=10.0.0.5"]
+    dns_search: ""
+  two: {image: two, ulimits: {nofile: 65535}, dns_search: [., a.example], extra_hosts: {}}
+"""
+    )
+    assert {line.key.removeprefix("services."): line.kind for line in made.result.lines} == {
+        "web.image": "kept", "web.ulimits.nofile.soft": "emulated",
+        "web.ulimits.nofile.hard": "emulated", "web.ulimits.memlock": "refused",
+        "web.extra_hosts[0]": "refused", "web.extra_hosts[1]": "refused",
+        "web.dns_search": "emulated", "two.image": "kept", "two.ulimits.nofile": "emulated",
+        "two.dns_search[0]": "emulated", "two.dns_search[1]": "refused", "two.extra_hosts": "kept",
+    }  # fmt: skip
+    said = made.line("services.web.extra_hosts[1]").text
+    assert "10.0.0.5" in said
+    assert "old" in said

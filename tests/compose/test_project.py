@@ -291,3 +291,11 @@ def test_profiles() -> None:
     assert len(imported(PROFILES, profiles=["*"]).stack.services) == 3
     named = imported(PROFILES, environ={"COMPOSE_PROFILES": "debug"})
     assert list(named.stack.services) == ["web", "debug"]
+
+
+@pytest.mark.parametrize(("text", "line"), [("# a\nservices:\n", 2), ("\nservices: {}\n", 2)])
+def test_no_service_at_all_is_told_with_the_line_of_the_key(text: str, line: int) -> None:
+    with pytest.raises(InvalidStack) as caught:
+        imported(text)
+    (problem,) = caught.value.problems
+    assert (problem.line, problem.message) == (line, "services: names no service")

@@ -26,7 +26,11 @@ PARTS = st.sampled_from(["a", "media", "web.d", "x_1", "conf-2"])
 PATHS = st.lists(PARTS, min_size=1, max_size=3).map(lambda parts: "/" + "/".join(parts))
 INSIDE = st.one_of(st.just("."), st.lists(PARTS, min_size=1, max_size=2).map("/".join))
 SECRETS = ("SESSION", "STRIPE_KEY", "TOKEN")
-IMAGES = st.sampled_from(["app", "ghcr.io/me/web:1.4", "localhost:5000/a/b@sha256:" + "0" * 64])
+IMAGES = st.sampled_from(
+    ["app", "ghcr.io/me/web:1.4", "localhost:5000/a/b@sha256:" + "0" * 64,
+     # Images that an import makes something else of: they are what the stack says, all the same.
+     "postgres:16", "docker.io/library/redis:7-alpine", "traefik:v3", "nginx", "minio/minio"]
+)  # fmt: skip
 BUILDS = st.one_of(
     INSIDE,
     st.fixed_dictionaries(
@@ -84,7 +88,14 @@ def programs(draw: st.DrawFn, stores: list[str], secrets: list[str]) -> dict[str
             )
         )
     if "cache" in stores and draw(st.booleans()):
-        env["REDIS_URL"] = "${cache.url}"
+        env |= draw(
+            st.sampled_from(
+                [
+                    {"REDIS_URL": "${cache.url}"},
+                    {"REDIS_HOST": "${cache.host}", "REDIS_PASSWORD": "${cache.password}"},
+                ]
+            )
+        )
     if table["secrets"] and draw(st.booleans()):
         env["OTHER_NAME"] = f"a${{secret.{table['secrets'][0]}}}b"
     if env:
@@ -98,7 +109,7 @@ def services(draw: st.DrawFn, common: dict[str, Any]) -> dict[str, Any]:
     table = dict(common)
     http = draw(st.booleans())
     if http:
-        table["port"] = draw(st.sampled_from([80, 3000, 8000, 65535]))
+        table["port"] = draw(st.sampled_from([80, 3000, 5432, 8000, 65535]))
         table["grace"] = draw(milliseconds(0, 90_000))
     else:
         table["drain"] = draw(milliseconds(0, 600_000))
@@ -137,7 +148,7 @@ def stacks(draw: st.DrawFn) -> dict[str, Any]:
     stores = draw(st.lists(st.sampled_from(["db", "cache", "files"]), unique=True))
     secrets = sorted(draw(st.sets(st.sampled_from(SECRETS))))
     tree: dict[str, Any] = {"gapless": 1, "name": "shop", "service": {}, "job": {}, "data": {}}
-    names = draw(st.lists(st.sampled_from(["web", "api", "a-1", "w"]), min_size=1, unique=True))
+    names = draw(st.lists(st.sampled_from(["web", "api", "a-1", "beat"]), min_size=1, unique=True))
     for name in names:
         tree["service"][name] = draw(services(draw(programs(stores, secrets))))
     for name in draw(st.lists(st.sampled_from(["migrate", "smoke"]), unique=True)):
@@ -207,6 +218,38 @@ def test_what_compose_can_say_comes_back(tree: dict[str, Any]) -> None:
     text = outgoing.text(stack, outgoing.report(stack, tree))
     again = imported(text)
     assert again.stack.model_dump() == stack.model_dump()
+
+
+ODD = """\
+gapless = 1
+name = "shop"
+[service.web]
+image = "web"
+env = { REDIS_HOST = "${cache.host}", REDIS_PASSWORD = "${cache.password}" }
+[service.db]
+image = "postgres:16"
+port = 5432
+route = false
+[data.cache]
+type = "redis"
+image = "redis:7"
+"""
+
+
+def test_each_word_that_tells_what_a_service_is_counts() -> None:
+    """Every one of them left out, or another one, and another stack comes back."""
+    stack = stackfile.parse(ODD).stack
+    text = outgoing.text(stack, [])
+    assert imported(text).stack.model_dump() == stack.model_dump()
+    for word, other in [
+        ("x-gapless: image", "x-other: image"),
+        ("order: start-first", "order: stop-first"),
+        ("traefik.http.services.db.loadbalancer.server.port", "another"),
+        ("traefik.enable: 'false'", "traefik.enable: 'true'"),
+        ("- ${CACHE_PASSWORD:?secret}", "- ${OTHER_PASSWORD:?secret}"),
+    ]:
+        assert text.count(word) == 1, (word, text)
+        assert imported(text.replace(word, other)).stack.model_dump() != stack.model_dump(), word
 
 
 def test_the_time_to_end_is_kept_where_no_request_can_come() -> None:

@@ -182,3 +182,48 @@ services:
     assert services["db"].ready is not None
     assert services["app"].run == ("serve", "--example-file", "examples.yaml")
     assert made.kind("services.sql.command") == "refused"
+
+
+PASSWORDS = """\
+services:
+  web: {image: web, environment: {CACHE_HOST: cache, CACHE_PASSWORD: "${PW:?set me}"}}
+  cache: {image: "redis:7", command: "redis-server --requirepass ${PW:?what else}"}
+"""
+
+
+def test_a_password_that_nobody_has_set_yet_is_known_by_its_variable() -> None:
+    assert imported(PASSWORDS).stack.services["web"].env == {
+        "CACHE_HOST": "${cache.host}", "CACHE_PASSWORD": "${cache.password}",
+    }  # fmt: skip
+    assert "cache" in imported(PASSWORDS, environ={"PW": "abc"}).stack.data
+    another = imported(PASSWORDS.replace("${PW:?what", "${OTHER:?what")).stack
+    assert another.services["cache"].image == "redis:7"
+
+
+def test_clients_of_a_store_with_its_image_are_no_stores() -> None:
+    text = """\
+services:
+  web: {image: web, environment: {URL: "postgres://a:b@db/a"}}
+  db: {image: "postgres:16", command: CMD, environment: {POSTGRES_PASSWORD: b}}
+"""
+    for command in ("psql -h other -U postgres", "[pg_dump, -U, postgres]", "/backup.sh"):
+        assert "db" in imported(text.replace("CMD", command)).stack.services, command
+    for command in (
+        "-c work_mem=8MB", "postgres -c a=b", "docker-entrypoint.sh postgres", '""',
+        "sh -c 'chown -R 70 /x && exec postgres'", "[/usr/local/bin/postgres]",
+    ):  # fmt: skip
+        assert "db" in imported(text.replace("CMD", command)).stack.data, command
+
+
+def test_a_file_may_say_that_a_store_stays_an_image() -> None:
+    text = """\
+services:
+  web: {image: web, environment: {URL: "postgres://a:b@db/a"}}
+  db: {image: "postgres:16", x-gapless: image, environment: {POSTGRES_PASSWORD: b}}
+"""
+    made = imported(text)
+    assert made.stack.services["db"].image == "postgres:16"
+    assert made.kind("services.db.x-gapless") == "kept"
+    other = imported(text.replace("x-gapless: image", "x-gapless: {keep: true}"))
+    assert "db" in other.stack.data
+    assert other.kind("services.db.x-gapless.keep") == "refused"

@@ -60,7 +60,7 @@ def test_each_value_has_its_line_and_what_is_repeated_has_the_place_that_repeats
         ("\x00", None, "is not YAML: control characters are not allowed"),
         ("a: 'x", 1, "is not YAML: "),
         ("a: " + "[" * 100, 1, "is nested too deeply (more than 60 levels)"),
-        ("#" * 1_000_001, None, "is larger than 1000 kB"),
+        ("#" * 1_000_001, 1, "is larger than 1000 kB"),
     ],
 )
 def test_fault(text: str, line: int | None, why: str) -> None:

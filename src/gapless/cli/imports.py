@@ -106,13 +106,17 @@ def _made(files: Sequence[str], folder: Path, profiles: Iterable[str]) -> Import
 
 
 def _read(path: Path, name: str) -> str | None:
+    from gapless.compose import tree
     from gapless.stackfile import source
 
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return None  # devices and pipes may never end
         with path.open("rb") as handle:
-            return source.decode(handle.read(source.LIMIT + 1), file=name)
+            data = handle.read(source.LIMIT + 1)
+        if len(data) > source.LIMIT:
+            raise errors.InvalidStack((errors.Problem(tree.TOO_LARGE, name, 1),))
+        return source.decode(data, file=name)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:

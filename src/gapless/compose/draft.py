@@ -233,6 +233,19 @@ def _piece(draft: Draft, piece: variables.Variable, secrets: bool) -> str:
     return f"${{env.{piece.name}:-{now}}}"
 
 
+def worth(draft: Draft, node: Node | None) -> str:
+    """What tells a value from others: itself, with ``${X:?}`` for a variable nobody has set yet."""
+    if not isinstance(node, Scalar) or node.kind != "missing" or node.raw is None:
+        return text(node)
+    made = ""
+    for piece in variables.split(node.raw):
+        try:
+            made += variables.resolve((piece,), draft.project.environ)
+        except variables.Missing as missing:
+            made += f"${{{missing.name}:?}}"
+    return made
+
+
 def told_secret(piece: variables.Variable) -> bool:
     """Whether a variable says itself that it is one: ``${X:?secret}``."""
     return piece.operator.endswith("?") and piece.rest == ("secret",)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from gapless.compose import fates, sizes
 from gapless.compose.forms import text
 from gapless.compose.ledger import Kind
-from gapless.compose.tree import Node, Scalar, Seq
+from gapless.compose.tree import Map, Node, Scalar, Seq
 
 _BEGINNING = frozenset({"CHOWN", "DAC_OVERRIDE", "FOWNER", "NET_BIND_SERVICE", "SETGID", "SETUID"})
 """Capabilities of a container whose image begins as root."""
@@ -20,10 +20,29 @@ _SWITCHES = frozenset({"privileged", "read_only", "oom_kill_disable", "use_api_s
 
 def of(key: str, node: Node) -> Iterator[tuple[Node, Kind, str]]:
     """What becomes of a key without a word here: by its value, where that asks for nothing else."""
-    for one in node.items if isinstance(node, Seq) and node.items else [node]:
-        said = _harmless(key, text(one).strip()) if isinstance(one, Scalar) else ""
-        kind, other = fates.SERVICE[key]
-        yield (one, "kept", said) if said else (one, kind, other)
+    if isinstance(node, Map | Seq) and not node.items:
+        yield node, "kept", "says nothing"
+        return
+    parts = [("", one) for one in node.items] if isinstance(node, Seq) else []
+    if key in ("extra_hosts", "ulimits") and isinstance(node, Map):
+        parts = list(node.items.items())
+    for name, one in parts or [("", node)]:
+        value = text(one).strip()
+        said = _harmless(key, value) if isinstance(one, Scalar) else ""
+        fate = _near(key, name, value) or fates.SERVICE[key]
+        yield (one, "kept", said) if said else (one, *fate)
+
+
+def _near(key: str, name: str, value: str) -> tuple[Kind, str] | None:
+    """What becomes of a value that has something near it here, or something to do instead."""
+    if key == "ulimits" and name == "nofile":
+        return "emulated", "as many open files as the engine grants: default-ulimits of daemon.json"
+    if key == "dns_search" and value in ("", "."):
+        return "emulated", "names of the stack come first, then those that the machine looks for"
+    if key == "extra_hosts" and value:
+        near = "the machine's own address" if value == "host-gateway" else value
+        return "refused", f"no names of hosts are added: say {near} where {name} stands"
+    return None
 
 
 def _harmless(key: str, value: str) -> str:

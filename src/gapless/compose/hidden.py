@@ -24,7 +24,8 @@ def values(draft: Draft, known: Mapping[str, stores.Store]) -> frozenset[str]:
     open_ = {one.text for one in told if not drafts.secretive(one.name)}
     open_ |= set(draft.project.services)
     open_ |= {stores.image(draft, name)[1] for name in draft.project.services}
-    return frozenset(v for v in found - open_ if v is not None and len(v) >= SHORTEST)
+    known_now = {v for v in found - open_ if v is not None and not v.startswith("${")}
+    return frozenset(v for v in known_now if len(v) >= SHORTEST)
 
 
 def clear(draft: Draft, service: str, made: dict[str, Any], values: frozenset[str]) -> None:

@@ -268,7 +268,9 @@ def _place(
         place = said[0]
     elif name == main:
         place = Place(None)
-    elif _first(draft, name) is not None or (name in front.ports and front.places == {}):
+    elif _first(draft, name) is not None or (
+        name in front.ports and name not in front.closed and front.places == {}
+    ):
         place = Place(f"{draft.names[name]}.localhost")
     if place is not None and (place.host, place.path.rstrip("/") or "/") in taken:
         place = Place(f"{draft.names[name]}.localhost")

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from gapless import errors
-from gapless.compose import losses
+from gapless.compose import losses, proxies, singles, stores
 from gapless.compose.tree import kind_of
 from gapless.model.data import Data
 from gapless.model.image import Build, Volume
@@ -100,14 +100,13 @@ def _service(stack: Stack, name: str, service: Service) -> Tree:
     port = _port(service)
     if port is not None:
         made["expose"] = [str(port)]
-        if service.route is not None:
-            made["labels"] = _labels(stack, name, service, port)
+        made["labels"] = _labels(stack, name, service, port)
     if (check := _health(stack, service, port)) is not None:
         made["healthcheck"] = check
     stop = service.grace if service.http else service.drain
     made["stop_grace_period"] = seconds(stop)
     made["restart"] = "unless-stopped"
-    deploy = _deploy(service)
+    deploy = _deploy(name, service, made)
     if deploy:
         made["deploy"] = deploy
     return made
@@ -157,7 +156,9 @@ def _image(stack: Stack, owner: Service | Job) -> Tree:
     if owner.build is not None and not owner.derived:
         return {"build": _build(stack, owner.build)}
     if owner.image is not None:
-        return {"image": owner.image}
+        named = owner.image
+        special = stores.kind_of(named) or proxies.kind_of(named)
+        return {"image": named} | ({stores.STAYS: stores.STAYS_IMAGE} if special else {})
     base = PYTHON if owner.build is None else owner.build.base
     lines = [f"FROM {base}", "WORKDIR /app", "COPY . ."]
     # A list, in the form that no shell reads.
@@ -316,7 +317,9 @@ def _port(service: Service) -> int | None:
 
 def _labels(stack: Stack, name: str, service: Service, port: int) -> dict[str, str]:
     route = service.route
-    assert route is not None  # noqa: S101  # the caller has looked
+    told_port = {f"traefik.http.services.{name}.loadbalancer.server.port": str(port)}
+    if route is None:
+        return {"traefik.enable": "false"} | told_port
     hosts = [route.host] if route.host else list(stack.domains)
     parts = []
     if hosts and hosts != ["*"]:
@@ -327,7 +330,7 @@ def _labels(stack: Stack, name: str, service: Service, port: int) -> dict[str, s
     made = {
         "traefik.enable": "true",
         f"traefik.http.routers.{name}.rule": " && ".join(parts).replace("$", "$$"),
-        f"traefik.http.services.{name}.loadbalancer.server.port": str(port),
+        **told_port,
     }
     if stack.tls == "auto":
         made[f"traefik.http.routers.{name}.tls.certresolver"] = "acme"
@@ -358,7 +361,7 @@ def _health(stack: Stack, service: Service, port: int | None) -> Tree | None:
     return made
 
 
-def _deploy(service: Service) -> Tree:
+def _deploy(name: str, service: Service, program: Tree) -> Tree:
     made: Tree = {}
     if service.replicas == "cpus":
         made["replicas"] = 1
@@ -378,7 +381,9 @@ def _deploy(service: Service) -> Tree:
         update["parallelism"] = 0 if service.surge == "all" else service.surge
     if service.watch != 5:
         update["monitor"] = seconds(service.watch)
-    if update:
+    words = [*program.get("entrypoint", []), *program.get("command", [])]
+    alike = singles.clock(name, words) or singles.keeper(program.get("image", ""))
+    if update or (alike and not service.singleton):
         made["update_config"] = {**update, "order": "start-first", "failure_action": "rollback"}
     return made
 

@@ -76,6 +76,8 @@ def load(
     names = {*profiles, *project.environ.get("COMPOSE_PROFILES", "").split(",")} - {""}
     names = names or {""}  # a profile of no name is the one that is asked for by nobody
     services = project.resources.setdefault("services", {})
+    if not services:
+        raise project.fault(project.rest["services"], "services: names no service")
     for name in list(services):
         node = services[name]
         if not isinstance(node, Map):

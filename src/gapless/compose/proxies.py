@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ from dataclasses import dataclass, field
 from gapless.compose import caddyfile, nginxconf, ports, stores
 from gapless.compose.draft import Draft
 from gapless.compose.forms import rebased, text
-from gapless.compose.tree import Map, Node, Seq
+from gapless.compose.tree import Map, Node, Seq, scalars
 
 KINDS = ("traefik", "nginx", "haproxy", "caddy")
 _LABEL = re.compile(r"traefik\.http\.(routers|services)\.([^.]+)\.(.+)", re.IGNORECASE)
@@ -49,6 +51,8 @@ class Front:
     domains: list[str] = field(default_factory=list)
     tls: bool = False
     redirected: bool = False
+    closed: set[str] = field(default_factory=set)
+    """Services that Traefik is told to leave alone; it is only known which port they have."""
 
 
 def find(draft: Draft) -> Front:
@@ -61,7 +65,8 @@ def find(draft: Draft) -> Front:
         elif kind in ("nginx", "caddy", "haproxy"):
             _written(draft, name, kind, front)
     labelled = [name for name in draft.project.services if _labels(draft, name)]
-    if labelled and not front.services:
+    front.closed = {name for name in labelled if _closed(draft, name)}
+    if set(labelled) - front.closed and not front.services:
         # The balancer is in a file that was not named; what its labels say is known all the same.
         draft.warned.append("labels for traefik are read, although no traefik is in these files")
     for name in labelled:
@@ -70,7 +75,12 @@ def find(draft: Draft) -> Front:
 
 
 def _kind(draft: Draft, name: str) -> str | None:
-    root, base, _ = stores.image(draft, name)
+    return None if stores.stays(draft, name) else kind_of(text(draft.items(name).get("image")))
+
+
+def kind_of(named: str) -> str | None:
+    """The kind of balancer that an image is of; None: of none that the edge could replace."""
+    root, base, _ = stores.parts(named)
     if base in KINDS and root in ("", "library", "bitnami", "nginxinc", "haproxytech"):
         return base
     return "nginx" if base in ("nginx-unprivileged",) else None
@@ -83,9 +93,52 @@ def _traefik(draft: Draft, name: str, front: Front) -> None:
     words = " ".join(_words(items.get("command")))
     front.tls |= ".acme." in words or "--acme" in words
     front.redirected |= "redirections" in words
+    _unread(draft, name)
     for key, node in items.items():
         if key not in ("ports", "labels"):
             draft.ledger.rest(node, "emulated", "the edge is there instead of traefik")
+
+
+_FILE = re.compile(
+    r"(?:--(?:providers\.)?file\.|TRAEFIK_PROVIDERS_FILE_)(filename|directory)", re.I
+)
+"""The flag, or variable, by which Traefik is told of files with rules."""
+_ITS_OWN = re.compile(r"(/etc)?/traefik(/[^/]+\.(ya?ml|toml))?|/[^/]+\.(ya?ml|toml)")
+"""Where Traefik looks for its own file."""
+
+
+def _unread(draft: Draft, name: str) -> None:
+    """Refuse mounted files of rules, and what names them: they are not read here."""
+    items, ledger = draft.items(name), draft.ledger
+    places = []
+    command = items.get("command")
+    for one in scalars(command) if command is not None else ():
+        for word, after in itertools.pairwise([*stores.split(one.text), ""]):
+            flag, equals, value = word.partition("=")
+            if _FILE.fullmatch(flag):
+                places.append(value if equals else after)
+                ledger.refused(one, _UNREAD)
+    for told in draft.told[name].values():
+        if _FILE.fullmatch(told.name):
+            places.append(told.text or "")
+            ledger.refused(told.node, _UNREAD)
+    for key in ("volumes", "configs"):
+        mounts = items.get(key)
+        for item in mounts.items if isinstance(mounts, Seq) else []:
+            target = text(item.items.get("target")) if isinstance(item, Map) else ""
+            if _ITS_OWN.fullmatch(target.rstrip("/")) or any(
+                _within(place, target) for place in places
+            ):
+                ledger.refused(item, _UNREAD)
+
+
+_UNREAD = "the rules of its file are not read: say route, or labels, and [edge]"
+
+
+def _within(one: str, other: str) -> bool:
+    """Whether one of two places holds the other."""
+    a, b = (posixpath.normpath(place) + "/" for place in (one, other))
+    return bool(one and other) and (a.startswith(b) or b.startswith(a))
 
 
 def _words(node: Node | None) -> list[str]:
@@ -114,6 +167,13 @@ def _pairs(draft: Draft, name: str) -> list[tuple[str, Node]]:
     return [pair for one in tables if isinstance(one, Map) for pair in one.items.items()]
 
 
+def _closed(draft: Draft, name: str) -> bool:
+    return any(
+        key.lower() == "traefik.enable" and text(node).strip().lower() == "false"
+        for key, node in _pairs(draft, name)
+    )
+
+
 def _read_labels(draft: Draft, name: str, front: Front) -> None:
     ledger = draft.ledger
     for kind, _, rest, node in _labels(draft, name):
@@ -122,6 +182,8 @@ def _read_labels(draft: Draft, name: str, front: Front) -> None:
             if 0 < int(value) < 65536:
                 front.ports[name] = int(value)
                 ledger.kept(node, f"port = {int(value)}")
+        elif name in front.closed:
+            ledger.kept(node, "traefik is told to leave it alone")
         elif kind == "routers" and rest == "rule":
             _rule(draft, name, value, node, front)
         elif rest.startswith("tls"):

@@ -34,6 +34,10 @@ def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Tabl
         elif key in fates.SERVICE:
             for one, kind, said in harmless.of(key, node):
                 draft.ledger.say(one, kind, said)
+        elif key == stores.STAYS and stores.stays(draft, service):
+            draft.ledger.kept(node, "stays an image")
+        elif key == stores.STAYS:
+            draft.ledger.refused(node, f'must be "{stores.STAYS_IMAGE}": then it stays one')
         elif key.startswith("x-"):
             draft.ledger.emulated(node, "gapless reads no extensions of services")
     _environment(draft, service, made, known)

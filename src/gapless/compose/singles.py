@@ -35,9 +35,9 @@ def write(draft: Draft, service: str, made: dict[str, Any]) -> None:
     update = _update(items)
     if text(update.get("order")) == "start-first":
         return  # whoever wrote this knows that there may be two
-    if stores.image(draft, service)[1] in KEEPERS and "image" in made:
+    if keeper(text(items.get("image"))) and "image" in made:
         draft.ledger.kept(items["image"], "singleton: two at once would spoil its files")
-    elif _clock(service, items):
+    elif clock(service, _words(items)):
         node = items.get("command") or items.get("entrypoint") or items.get("image")
         draft.ledger.kept(node, "singleton: two clocks would send everything twice")
     else:
@@ -54,8 +54,17 @@ def _update(items: dict[str, Node]) -> dict[str, Node]:
     return update.items if isinstance(update, Map) else {}
 
 
-def _clock(service: str, items: dict[str, Node]) -> bool:
-    words = [text(one) for key in ("entrypoint", "command") if key in items
-             for one in scalars(items[key])]  # fmt: skip
+def _words(items: dict[str, Node]) -> list[str]:
+    return [text(one) for key in ("entrypoint", "command") if key in items
+            for one in scalars(items[key])]  # fmt: skip
+
+
+def keeper(named: str) -> bool:
+    """Whether an image is of those that keep what they know in files."""
+    return stores.parts(named)[1] in KEEPERS
+
+
+def clock(service: str, words: list[str]) -> bool:
+    """Whether a service is the clock of a task queue, by its name and its command."""
     lines = [*words, " ".join(words)]
     return bool(_NAME.search(service)) or any(_WORDS.search(line) for line in lines)

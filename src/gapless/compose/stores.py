@@ -17,7 +17,7 @@ from gapless.compose import draft as drafts
 from gapless.compose.draft import Draft, Told
 from gapless.compose.forms import text
 from gapless.compose.ledger import Kind
-from gapless.compose.tree import Map, Node, Scalar, Seq
+from gapless.compose.tree import Map, Node, Scalar, Seq, scalars
 from gapless.model import image as images
 
 POSTGRES = frozenset({"postgres", "postgresql"})
@@ -28,6 +28,9 @@ ADMIN = frozenset(
 )
 """Images whose user says by hand which store they look into."""
 _ROOTS = frozenset({"", "library", "bitnami", "bitnamilegacy", "valkey", "redis"})
+STAYS, STAYS_IMAGE = "x-gapless", "image"
+"""Key and value of a service that stays an image, whatever that is: ``x-gapless: image``."""
+_SERVERS = re.compile(r"(\S*/)?(postgres|(redis|valkey)-server|(docker-)?entrypoint\.sh|run\.sh)")
 _SCHEMES = {
     "postgres": ("postgres", "postgresql", "psql", "pgsql"),
     "redis": ("redis", "valkey"),
@@ -49,14 +52,32 @@ class Store:
 
 def image(draft: Draft, service: str) -> tuple[str, str, str]:
     """(folders, name, tag) of a service's image: ``("bitnami", "redis", "7")``."""
-    whole = text(draft.items(service).get("image")).partition("@")[0]
+    return parts(text(draft.items(service).get("image")))
+
+
+def parts(named: str) -> tuple[str, str, str]:
+    """(folders, name, tag) of an image."""
+    whole = named.partition("@")[0]
     path, _, tag = whole.rpartition(":")
     if not path or "/" in tag:
         path, tag = whole, ""
-    parts = path.split("/")
-    if len(parts) > 1 and ("." in parts[0] or ":" in parts[0] or parts[0] == "localhost"):
-        parts = parts[1:]
-    return "/".join(parts[:-1]), parts[-1].lower(), tag
+    words = path.split("/")
+    if len(words) > 1 and ("." in words[0] or ":" in words[0] or words[0] == "localhost"):
+        words = words[1:]
+    return "/".join(words[:-1]), words[-1].lower(), tag
+
+
+def kind_of(named: str) -> str | None:
+    """The kind of store that an image is of; None: of none that gapless operates."""
+    root, base, _ = parts(named)
+    if root not in _ROOTS:
+        return None
+    return "postgres" if base in POSTGRES else "redis" if base in REDIS else None
+
+
+def stays(draft: Draft, service: str) -> bool:
+    """Whether the file itself says that nothing is made of a service but its image."""
+    return text(draft.items(service).get(STAYS)) == STAYS_IMAGE
 
 
 def recognise(draft: Draft) -> dict[str, Store]:
@@ -84,33 +105,53 @@ def recognise(draft: Draft) -> dict[str, Store]:
 
 
 def _store(draft: Draft, name: str) -> Store | None:
-    root, base, tag = image(draft, name)
+    _, base, tag = image(draft, name)
     if base in LATER:
         draft.warned.append(
             f"{name} is {LATER[base]}, which this version does not operate: it stays an image"
         )
-    if root not in _ROOTS or "build" in draft.items(name):
+    kind = kind_of(text(draft.items(name).get("image")))
+    if kind is None or "build" in draft.items(name):
+        return None
+    if stays(draft, name) or not _serves(draft, name):
         return None
     told = draft.told[name]
 
     def first(*names: str) -> str:
-        values = (_worth(told[one]) for one in names if one in told)
+        values = (_worth(draft, told[one]) for one in names if one in told)
         return next((value for value in values if value), "")
 
     number = re.match(r"[0-9]{1,4}", tag)
     version = int(number[0]) if number else None
-    if base in POSTGRES:
+    if kind == "postgres":
         user = first("POSTGRES_USER", "POSTGRESQL_USERNAME") or "postgres"
         password = first("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD")
         database = first("POSTGRES_DB", "POSTGRESQL_DATABASE") or user
         return Store(name, "postgres", version, user, password, database)
-    if base in REDIS:
-        flags = dict(_flags(draft, name))
-        password = flags.get("requirepass") or first("REDIS_PASSWORD", "VALKEY_PASSWORD")
-        if password.startswith("$"):
-            password = first(password.strip("${}"))
-        return Store(name, "redis", None, "default", password, "0")
-    return None
+    flags = dict(_flags(draft, name))
+    password = flags.get("requirepass") or first("REDIS_PASSWORD", "VALKEY_PASSWORD")
+    if password.startswith("$"):
+        # The shell's own, which asks the environment of the store; or nobody has set it yet.
+        password = first(password.strip("${}")) or password
+    return Store(name, "redis", None, "default", password, "0")
+
+
+def _serves(draft: Draft, name: str) -> bool:
+    """Whether it is the server that runs, and no client of the same image (``psql``, a backup)."""
+    entry = draft.items(name).get("entrypoint")
+    words = [*(text(one) for one in scalars(entry))] if entry is not None else []
+    words = [one for word in words for one in split(word)] + _words(draft, name)
+    if not "".join(words) or words[0].startswith("-"):
+        return True
+    before = ["exec", *words]
+    return any(
+        _SERVERS.fullmatch(word) and (prior in _STARTS or prior.endswith((";", ".sh", "--")))
+        for prior, word in zip(before, words, strict=False)
+    )
+
+
+_STARTS = frozenset({"exec", "&&", "||", "-c", "gosu", "su-exec", "-"})
+"""What stands before a program that a shell or an entrypoint runs."""
 
 
 def _told(draft: Draft, user: str, store: Store) -> bool:
@@ -118,7 +159,7 @@ def _told(draft: Draft, user: str, store: Store) -> bool:
     found = [told for told in draft.told[user].values() if drafts.speaks_of(told, store.service)]
     if any(_of_kind(told, store) for told in found):
         return True
-    return bool(found) and any(_password(told, store) for told in draft.told[user].values())
+    return bool(found) and any(_password(draft, one, store) for one in draft.told[user].values())
 
 
 def _of_kind(told: Told, store: Store) -> bool:
@@ -126,16 +167,16 @@ def _of_kind(told: Told, store: Store) -> bool:
     return found is not None and found.scheme.partition("+")[0] in _SCHEMES[store.kind]
 
 
-def _password(told: Told, store: Store) -> bool:
+def _password(draft: Draft, told: Told, store: Store) -> bool:
     if not drafts.secretive(told.name):
         return False
-    return bool(store.password) and _worth(told) == store.password
+    return bool(store.password) and _worth(draft, told) == store.password
 
 
-def _worth(told: Told) -> str:
-    """What tells a value from others: itself, or the variable that nobody has set yet."""
+def _worth(draft: Draft, told: Told) -> str:
+    """What tells a value from others: itself, or the variables that nobody has set yet."""
     missing = isinstance(told.node, Scalar) and told.node.kind == "missing"
-    return (told.raw if missing else told.text) or ""
+    return drafts.worth(draft, told.node) if missing else told.text or ""
 
 
 def reference(told: Told, stores: dict[str, Store], draft: Draft, user: str) -> str | None:
@@ -200,11 +241,11 @@ _STEM = re.compile(r"(HOST(NAME)?|SERVER|ADDR(ESS)?|UR[IL]|DSN)$", re.I)
 
 def _part(told: Told, plain: str, store: Store, draft: Draft, user: str) -> str | None:
     name = draft.names[store.service]
-    if _password(told, store):
+    if _password(draft, told, store):
         nearer = [
             one.name
             for one in draft.told[user].values()
-            if _password(one, store) and _prefixed(one, store, draft, user)
+            if _password(draft, one, store) and _prefixed(one, store, draft, user)
         ]
         return f"${{{name}.password}}" if not nearer or told.name in nearer else None
     if store.kind == "redis" and not _prefixed(told, store, draft, user):
@@ -279,6 +320,7 @@ _FATES: dict[str, tuple[Kind, str]] = {
     "networks": ("emulated", "one network for the stack; nothing but the edge is public"),
     "deploy": ("emulated", "no limits for stores in this version"),
     "user": ("emulated", "it never runs as root"),
+    STAYS: ("refused", f'must be "{STAYS_IMAGE}": then it stays one'),
 }
 
 
@@ -297,7 +339,10 @@ def _scripts(draft: Draft, volumes: Node | None) -> None:
 
 def _words(draft: Draft, service: str) -> list[str]:
     node = draft.items(service).get("command")
-    words = [text(item) for item in node.items] if isinstance(node, Seq) else split(text(node))
+    if isinstance(node, Seq):
+        words = [drafts.worth(draft, item) for item in node.items]
+    else:
+        words = split(drafts.worth(draft, node))
     if words[:2] in (["sh", "-c"], ["/bin/sh", "-c"], ["bash", "-c"]) and len(words) == 3:
         words = split(words[2])
     return words

@@ -18,6 +18,7 @@ from gapless.stackfile import source
 MOST = 100_000
 """Values of a file once its aliases are written out: more is a bomb, not a stack."""
 DEEPEST = 60
+TOO_LARGE = f"is larger than {source.LIMIT // 1000} kB: this is no Compose file"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})
 _INT = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+|[0-9][0-9_]*)")
@@ -133,7 +134,7 @@ class Document:
 def parse(text: str, file: str) -> Document:
     """Raises InvalidStack with line and reason: not YAML, a key twice, too large, tags."""
     if len(text) > source.LIMIT:
-        raise fault(file, text, None, f"is larger than {source.LIMIT // 1000} kB")
+        raise fault(file, text, 1, TOO_LARGE)
     builder = _Builder(file, text)
     try:
         for event in yaml.parse(text, Loader=_LOADER):
