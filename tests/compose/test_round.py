@@ -302,9 +302,37 @@ def test_a_store_keeps_its_image_and_the_place_of_its_files() -> None:
         ("valkey/valkey:9", "/data", "valkey-server"),
     ]:
         kind = "postgres" if "postgres" in image else "redis"
-        made = outgoing.store_tree("db", Data.model_validate({"type": kind, "image": image}))
+        made = outgoing.store_tree(
+            "db", Data.model_validate({"type": kind, "image": image}), "db-data"
+        )
         assert (made["image"], made["volumes"][0]["target"]) == (image, place)
         assert made.get("command", [None])[0] == server
+
+
+def test_volumes_of_stores_and_of_the_edge_are_nobody_elses() -> None:
+    text = """\
+gapless = 1
+name = "shop"
+domains = ["shop.example.com"]
+[service.web]
+image = "web"
+port = 80
+env = { URL = "${db.url}" }
+volumes = { "/a" = "${certificates.path}", "/b" = "${db-data.path}" }
+[data]
+certificates.type = "files"
+db-data.type = "files"
+db = { type = "postgres", image = "postgres:16" }
+"""
+    stack = stackfile.parse(text).stack
+    services = outgoing.tree(stack)["services"]
+    mounted = {
+        name: {one["source"] for one in table["volumes"] if one["type"] == "volume"}
+        for name, table in services.items()
+    }
+    assert mounted["web"] == {"certificates", "db-data"}
+    assert not mounted["web"] & (mounted["db"] | mounted["edge"])
+    assert imported(outgoing.text(stack, [])).stack.model_dump() == stack.model_dump()
 
 
 def test_each_key_of_the_language_has_a_fate() -> None:

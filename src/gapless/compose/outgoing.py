@@ -45,12 +45,13 @@ def tree(stack: Stack) -> Tree:
         if store.type == "files":
             volumes[name] = {}
         elif store.runs:
-            services[name] = store_tree(name, store)
-            volumes[f"{name}-data"] = {}
+            held = _held(stack, f"{name}-data")
+            services[name] = store_tree(name, store, held)
+            volumes[held] = {}
     if any(service.http and service.route for service in stack.services.values()):
         services[EDGE] = _edge(stack)
         if stack.tls is not None:
-            volumes["certificates"] = {}
+            volumes[_held(stack, "certificates")] = {}
     made: Tree = {"name": stack.id, "services": services}
     return made | ({"volumes": volumes} if volumes else {})
 
@@ -394,8 +395,15 @@ def seconds(value: float) -> str:
     return f"{whole // 1000}s" if whole % 1000 == 0 else f"{whole}ms"
 
 
-def store_tree(name: str, store: Data) -> Tree:
-    """A store as a service of Compose."""
+def _held(stack: Stack, volume: str) -> str:
+    """The name of a volume that no files store has: nobody else may mount it."""
+    while volume in stack.data:
+        volume += "-1"
+    return volume
+
+
+def store_tree(name: str, store: Data, volume: str) -> Tree:
+    """A store as a service of Compose, with its files in a volume of this name."""
     password = _password(name)
     made: Tree
     if store.type == "redis":
@@ -426,7 +434,7 @@ def store_tree(name: str, store: Data) -> Tree:
         major = store.version or _tagged(store.image)
         old = major is not None and major < 18
         place = "/var/lib/postgresql/data" if old else "/var/lib/postgresql"
-    made["volumes"] = [{"type": "volume", "source": f"{name}-data", "target": place}]
+    made["volumes"] = [{"type": "volume", "source": volume, "target": place}]
     made["healthcheck"] = {"test": test, "interval": "5s", "timeout": "3s", "retries": 10}
     made["restart"] = "unless-stopped"
     return made
@@ -466,7 +474,8 @@ def _edge(stack: Stack) -> Tree:
             "--certificatesresolvers.acme.acme.storage=/certificates/acme.json",
             "--certificatesresolvers.acme.acme.httpchallenge.entrypoint=web",
         ]
-        mounts.append({"type": "volume", "source": "certificates", "target": "/certificates"})
+        held = _held(stack, "certificates")
+        mounts.append({"type": "volume", "source": held, "target": "/certificates"})
     return {
         "image": TRAEFIK,
         "command": command,
