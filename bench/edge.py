@@ -9,6 +9,7 @@ would be the slowest part of all.
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
 import shutil
 import statistics
@@ -25,6 +26,7 @@ from bench import machine, proxies
 from gapless import errors
 
 CLIENTS = 50
+_JOB = {True: "by cookie", False: "to the least busy"}
 _UNITS = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 
@@ -46,6 +48,7 @@ class Row:
 
     peer: str
     backend: str
+    sticky: bool
     kept: bool
     rounds: int
     ours: Sample
@@ -138,19 +141,22 @@ def measure(
     """Every pair whose peer's name contains one of ``names`` (none: all). Raises GaplessError."""
     wrk()
     rows: list[Row] = []
-    for make in (proxies.fast, proxies.uvicorns):
+    jobs = itertools.product((proxies.fast, proxies.uvicorns), proxies.JOBS.items())
+    for make, (sticky, kinds) in jobs:
         with machine.folder() as folder:
             replicas = make(folder)
-            edge = proxies.Edge()
+            edge = proxies.Edge(sticky=sticky)
             try:
                 edge.start(folder, replicas)
                 _warm(edge)
                 machine.until("its replicas are on probation no longer", edge.settled)
-                for kind in proxies.ALL:
+                for kind in kinds:
                     if names and not any(name.lower() in kind.name.lower() for name in names):
                         continue
-                    say(f"{kind.name}, {replicas.name}")
-                    rows += _pair(edge, kind(), folder, replicas, rounds=rounds, seconds=seconds)
+                    say(f"{kind.name}, {replicas.name}, {_JOB[sticky]}")
+                    rows += _pair(
+                        edge, kind(sticky=sticky), folder, replicas, rounds=rounds, seconds=seconds
+                    )
             finally:
                 edge.stop()
                 replicas.stop()
@@ -180,7 +186,7 @@ def _pair(
                 for proxy, taken in reversed(turns) if number % 2 else turns:
                     taken.append(sample(proxy, kept=kept, seconds=seconds))
             found = compare(ours, theirs, least)
-            rows.append(Row(peer=peer.name, backend=replicas.name, kept=kept, **found))
+            rows.append(Row(peer.name, replicas.name, edge.sticky, kept, **found))
     finally:
         peer.stop()
     return rows
@@ -192,7 +198,7 @@ def _warm(proxy: proxies.Program) -> None:
 
 def table(rows: list[Row]) -> Table:
     drawn = Table(title=f"the edge beside others, {CLIENTS} clients (medians; ratios by round)")
-    for name in ("beside", "replicas", "connections"):
+    for name in ("beside", "replicas", "dealt out", "connections"):
         drawn.add_column(name)
     for name in (
         "gapless/s",
@@ -212,6 +218,7 @@ def table(rows: list[Row]) -> Table:
         drawn.add_row(
             row.peer,
             row.backend,
+            _JOB[row.sticky],
             "kept" if row.kept else "one a request",
             f"{row.ours.rate:,.0f}",
             f"{row.theirs.rate:,.0f}",
@@ -246,7 +253,7 @@ def main() -> int:
     except errors.GaplessError as error:
         console.print(f"bench: {error.message}")
         return error.exit_code
-    Console(highlight=False, width=None if sys.stdout.isatty() else 150).print(table(rows))
+    Console(highlight=False, width=None if sys.stdout.isatty() else 170).print(table(rows))
     return int(not all(row.held for row in rows))
 
 

@@ -1,8 +1,9 @@
 """The edge and what else there is, before the same replicas: how each is told the same job.
 
-Every one of them gives new clients a cookie and keeps them with it, sends a request to another
-replica where that is safe, tells the replicas who asks, writes a line of JSON for each request into
-a file, and uses Unix sockets where it can.
+Every one of them sends a request to another replica where that is safe, tells the replicas who
+asks, writes a line of JSON for each request into a file, and uses Unix sockets where it can. There
+are two jobs. ``sticky``: new clients get a cookie and stay with a replica by it. Else each request
+goes where the fewest are.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ class Program:
 
     name = ""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sticky: bool) -> None:
+        self.sticky = sticky
         self.port = machine.free_ports(1)[0]
         self._child: machine.Child | None = None
 
@@ -100,8 +102,8 @@ class Edge(Program):
             "service": {
                 "web": {
                     "run": "uvicorn app:app --uds ${socket} --timeout-keep-alive 3600",
-                    "sticky": "cookie",
                     "ready": "/",
+                    **({"sticky": "cookie"} if self.sticky else {}),
                 }
             },
             "edge": {"listen": f"127.0.0.1:{self.port}"},
@@ -140,10 +142,14 @@ class HandTuned(Program):
 
     def _files(self, folder: machine.Folder, replicas: Replicas) -> list[str | Path]:
         servers = "".join(
-            f"  server s{n} unix@{path} check inter 1s cookie token{n}"
+            f"  server s{n} unix@{path} check inter 1s{f' cookie token{n}' if self.sticky else ''}"
             " observe layer7 error-limit 5 on-error mark-down\n"
             for n, path in enumerate(replicas.sockets, 1)
         )
+        choice = "  balance leastconn\n"
+        if self.sticky:
+            cookie = "bench-web insert indirect nocache httponly attr SameSite=Lax"
+            choice = f"  balance roundrobin\n  cookie {cookie}\n"
         path = folder.path / f"hand-{replicas.name}.cfg"
         switch = folder.path / f"hand-{replicas.name}.acl"
         switch.touch()
@@ -181,10 +187,9 @@ class HandTuned(Program):
             "  compression algo gzip\n"
             "  compression type text/html text/plain text/css text/javascript application/json\n"
             "  default_backend web\n"
-            "backend web\n  balance roundrobin\n  http-reuse always\n"
+            f"backend web\n{choice}  http-reuse always\n"
             "  option http-buffer-request\n"
             "  http-request disable-l7-retry unless METH_GET or METH_OPTIONS\n"
-            "  cookie bench-web insert indirect nocache httponly attr SameSite=Lax\n"
             "  option httpchk\n  http-check send meth GET uri / hdr Host localhost\n"
             f"{servers}"
         )
@@ -192,7 +197,7 @@ class HandTuned(Program):
 
 
 class Nginx(Program):
-    """With a cookie of its own, hashed; this one by ``least_conn``, which costs it less."""
+    """``sticky``: with a cookie of its own, hashed, which is how it keeps clients."""
 
     name = "nginx"
 
@@ -213,9 +218,16 @@ class Nginx(Program):
             'Connection ""',
         )
         told = "".join(f"proxy_set_header {header};" for header in headers)
+        choice, maps, given = "least_conn", "", ""
+        if self.sticky:
+            choice = "hash $key consistent"
+            cookie = "'bench=$request_id; Path=/; HttpOnly; SameSite=Lax'"
+            maps = "map $cookie_bench $key { '' $request_id; default $cookie_bench; }\n"
+            maps += f"map $cookie_bench $set {{ '' {cookie}; }}\n"
+            given = "add_header Set-Cookie $set;"
         (home / "nginx.conf").write_text(
-            nginx_head(home, THREADS) + f"upstream web {{ least_conn; {servers} keepalive 64; }}\n"
-            "map $cookie_bench $set { '' 'bench=$request_id; Path=/; HttpOnly; SameSite=Lax'; }\n"
+            nginx_head(home, THREADS) + f"upstream web {{ {choice}; {servers} keepalive 64; }}\n"
+            f"{maps}"
             'log_format line escape=json \'{"time":"$time_iso8601","client":"$remote_addr",\'\n'
             '\'"method":"$request_method","path":"$uri","status":$status,"out":$bytes_sent,\'\n'
             '\'"total":$request_time,"replica":"$upstream_addr","id":"$request_id",\'\n'
@@ -223,7 +235,7 @@ class Nginx(Program):
             f"server {{ listen 127.0.0.1:{self.port}; keepalive_requests 1000000;\n"
             f"access_log {home}/access.log line;\n"
             "location / { proxy_pass http://web; proxy_http_version 1.1;\n"
-            f"proxy_next_upstream error; {told} add_header Set-Cookie $set; gzip on;\n"
+            f"proxy_next_upstream error; {told} {given} gzip on;\n"
             "proxy_hide_header X-Powered-By; add_header X-Frame-Options SAMEORIGIN;\n"
             "add_header X-Content-Type-Options nosniff;\n"
             "add_header Referrer-Policy strict-origin-when-cross-origin; } } }\n"
@@ -343,4 +355,8 @@ def wheel(program: str) -> Path:
     return next(one for one in found if one.is_file() and os.access(one, os.X_OK))
 
 
-ALL: tuple[type[Program], ...] = (HandTuned, Nginx, Caddy, Traefik)
+JOBS: dict[bool, tuple[type[Program], ...]] = {
+    True: (HandTuned, Nginx, Caddy, Traefik),
+    False: (HandTuned, Nginx),
+}
+"""Who is told which job, by ``sticky``. What is slower by far with one is so with the other."""

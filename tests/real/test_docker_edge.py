@@ -20,10 +20,10 @@ from tests.real.standing import Load
 from tests.runtimes import docker_bench
 
 from gapless.drills import ports, probe_app
-from gapless.edge import asking
+from gapless.edge import asking, wire
 from gapless.edge.haproxy import HAProxyEdge
 from gapless.engine.paths import Paths
-from gapless.errors import WorkFailed
+from gapless.errors import Refused, WorkFailed
 from gapless.model.process import Process
 from gapless.observed import EdgeServer
 from gapless.runtimes.docker.client import Client
@@ -50,7 +50,7 @@ watch = "200ms"
 
 [edge]
 listen = "*:{port}"
-image = "{edge}"
+{edge}
 {more}
 """
 
@@ -73,7 +73,7 @@ class Fronted(Boxed):
             name=self.name,
             image=self.image,
             port=self.port,
-            edge=self.edge,
+            edge=f'image = "{self.edge}"' if self.edge else "",
             more=more,
         )
         self.file.write_text(text)
@@ -98,10 +98,10 @@ class Fronted(Boxed):
             while id in await self.containers():
                 await self.controller.round_done()
 
-    async def close(self) -> None:
-        await super().close()
+    async def forget(self) -> None:
+        """Take the tags of its images away."""
         client = Client()
-        for name in self.tags if self.controller.stopping else ():
+        for name in self.tags:
             await client.untag(name)
         await client.close()
 
@@ -132,6 +132,7 @@ async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Fronted]:
                 await running.operations.down({})
                 assert await running.remains() == ([], [])
             await running.end()
+            await running.forget()
 
 
 async def test_an_image_and_its_edge_go_through_it_all_without_a_gap(stack: Fronted) -> None:
@@ -173,6 +174,7 @@ async def test_an_image_and_its_edge_go_through_it_all_without_a_gap(stack: Fron
         await stack.until(lambda: load.answers["ok"] > served + 50)
     assert edge.state == "running" and load.refused == 0
     assert set(await stack.containers()) == set(after)
+    await moved(stack)
 
 
 async def contents(containers: Mapping[str, str]) -> dict[str, str]:
@@ -232,9 +234,7 @@ async def other_images(stack: Fronted) -> None:
     (held,) = await in_elders(stack)
     assert stack.controller.observed.edge.program == "edge.2" and not long.done()
     assert held in await stack.containers()
-    edge = stack.controller.site.edge
-    assert isinstance(edge, HAProxyEdge)
-    await edge.cut("web", held.replace("@", ":"))
+    await cut_in_elders(stack, held)
     assert isinstance((await asyncio.gather(long, return_exceptions=True))[0], ClientError)
     await stack.without("edge")
     assert await in_elders(stack) == set()
@@ -243,6 +243,22 @@ async def other_images(stack: Fronted) -> None:
 
 def done(stack: Fronted) -> list[str]:
     return [event["what"] for event in stack.controller.site.journal.tail(200)]
+
+
+async def moved(stack: Fronted) -> None:
+    """To the machine it passes while nothing runs, and in no other way."""
+    stack.edge = ""
+    stack.write()
+    with pytest.raises(Refused, match="between the machine and a container") as refused:
+        await stack.do("deploy")
+    assert refused.value.hint == "gapless down, then gapless up -d"
+    await stack.do("down")
+    await stack.end()
+    await stack.begin()
+    await stack.do("up")
+    assert not {"edge", "edge.2"} & set(await stack.containers())
+    assert stack.controller.observed.edge.pid is not None
+    assert (await stack.get("/"))[0] == 200
 
 
 async def one_that_never_takes_over(stack: Fronted) -> None:
@@ -271,6 +287,16 @@ async def in_elders(stack: Fronted) -> set[str]:
         servers = [seen.server for seen in await edge._old_servers(pid)]
         found |= {one.name.replace(":", "@") for one in servers if one.in_flight}
     return found
+
+
+async def cut_in_elders(stack: Fronted, replica: str) -> None:
+    """End what they have in hand of one; with the edge that serves it would be the load's too."""
+    edge = stack.controller.site.edge
+    assert isinstance(edge, HAProxyEdge)
+    for pid in (await edge._known_workers()).old:
+        sessions = await edge._through_master(pid, wire.SESSIONS)
+        for id in wire.sessions(sessions, "web", replica.replace("@", ":")):
+            await edge._through_master(pid, wire.end_session(id))
 
 
 def in_edge(stack: Fronted) -> Mapping[str, EdgeServer]:

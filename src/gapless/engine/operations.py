@@ -87,6 +87,8 @@ class Operations:
 
         A change under way is joined: ``up`` after a crash waits for the undoing of a deploy.
         """
+        if self.c.desired.vector and self._elsewhere(body):
+            self.c.want(wishes.anew(self.c.desired))
         if self.c.desired.vector:
             return await self._up_again(body)
         async with self.changing("up"):
@@ -111,6 +113,22 @@ class Operations:
             self.c.desired, release.number, loaded.stack, (), kind="up", park=True
         )
         await self._roll(rollout, body)
+
+    def _elsewhere(self, body: Body) -> bool:
+        """Whether all is down, and the file has the edge where it cannot pass while it runs: a
+        deploy would be refused, so it is now or never."""
+        self._not_going_down("up")
+        if self.c.desired.running:
+            return False
+        before = self._stack()
+        try:
+            stack = self.folder.load(body).stack
+        except errors.GaplessError:
+            return False  # said by ``_note_changes``
+        if not preflight.edge_moves(before, stack):
+            return False
+        preflight.data_unchanged(before.data, stack)
+        return True
 
     async def _up_again(self, body: Body) -> dict[str, Any]:
         self._not_going_down("up")
@@ -176,6 +194,7 @@ class Operations:
             preflight.known(loaded.stack, services)
             preflight.fits(loaded.stack)
             preflight.data_unchanged(self._stack().data, loaded.stack)
+            preflight.edge_stays(self._stack(), loaded.stack)
             origin.check(self.site.paths, loaded.stack)
             preflight.certificates(self.folder.file.absolute().parent, loaded.stack)
             preflight.address_free(self.site, self.c.observed.edge, loaded.stack, self._stack())
@@ -208,6 +227,7 @@ class Operations:
                 self.c.desired, self.site.stack, None if wanted is None else int(wanted), stack
             )
             origin.check(self.site.paths, self.site.stack(rollout.stack))
+            preflight.edge_stays(self._stack(), self.site.stack(rollout.stack))
             preflight.reversible(self.site, self.c.desired, rollout, bool(body.get("yes")))
             self.c.note("no release jobs run in a rollback")
             left = self.site.releases.get(self.c.desired.stack or 0)

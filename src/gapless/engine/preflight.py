@@ -150,6 +150,19 @@ def data_unchanged(old: Mapping[str, Data], stack: Stack) -> None:
             )
 
 
+def edge_stays(old: Stack, new: Stack) -> None:
+    """Between the machine and a container the edge cannot pass while it runs. Raises Refused."""
+    if edge_moves(old, new):
+        raise errors.Refused(
+            "edge: between the machine and a container it cannot pass while it runs",
+            hint="gapless down, then gapless up -d",
+        )
+
+
+def edge_moves(old: Stack, new: Stack) -> bool:
+    return (old.edge.image is None) != (new.edge.image is None)
+
+
 def _kind(table: Data) -> tuple[str, int | None, bool, bool]:
     return table.type, table.version, table.runs, table.contained
 

@@ -109,6 +109,11 @@ def proven(desired: Desired, drill: str) -> Desired:
     return replace(desired, proven=tuple(sorted({*desired.proven, drill})))
 
 
+def anew(desired: Desired) -> Desired:
+    """What is down begins as at the first ``up``: with no release that it would go back to."""
+    return replace(desired, vector={}, stack=None, rollout=None, previous=None, shown=())
+
+
 def down(desired: Desired) -> Desired:
     """Everything stopped, a rollout forgotten; what was set by hand holds for the next ``up``.
 
