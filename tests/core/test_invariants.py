@@ -7,12 +7,13 @@ stand at each step, so a broken promise names the step that broke it.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gapless.core import following, plan, record, replica, simulate
@@ -124,6 +125,7 @@ def _check_signal(world: World, found: Replica) -> None:
         and not replica.late(found, service, world.now)
         and found.live_failed_since is None
         and not any(_took_over(found, r) for r in world.of(found.id.service))
+        and not any(_stays_for(found, r) for r in world.of(found.id.service))
     ):
         raise Broken(f"{found.id} is given up before {rollout.kind} {rollout.id} has held")
 
@@ -191,6 +193,17 @@ def _took_over(gone: Replica, found: Replica) -> bool:
         found.id.ordinal == gone.id.ordinal
         and found.id.attempt > gone.id.attempt
         and found.ever_ready
+    )
+
+
+def _stays_for(gone: Replica, found: Replica) -> bool:
+    """Whether one that was to be restarted got well again, and serves beside what was to follow."""
+    return (
+        found.id.ordinal == gone.id.ordinal
+        and found.id.attempt < gone.id.attempt
+        and found.generation == gone.generation
+        and found.server is not None
+        and found.server.takes_work
     )
 
 
@@ -389,12 +402,20 @@ REST = worlds.at_rest(worlds.stack(web=LIMITED, api=LIMITED, worker=LIMITED, bea
         max_size=40,
     ),
 )
+@example(
+    change="deploy",
+    table="atomic",
+    park=True,
+    surge=False,
+    # Its successor has been started when it gets well again.
+    script=[("ail", 0, 0, random.Random(1)), ("recover", 0, 0, random.Random(1))],
+)
 def test_every_interrupted_prefix_keeps_every_invariant(change, table, park, surge, script):  # type: ignore[no-untyped-def]  # hypothesis gives the arguments
     world = CHANGES[change](REST, TABLES[table], park=park, surge=surge)
     ever = {r.id for r in world.observed.replicas}
-    for event, pick, cut, random in script:
+    for event, pick, cut, dealer in script:
         steps = list(reconcile(world).steps)
-        random.shuffle(steps)
+        dealer.shuffle(steps)
         world = perform(world, tuple(steps[: max(1, cut)] if cut < 6 else steps), ever)
         world = happen(world, event, pick)
     _ends_well(world, ever)

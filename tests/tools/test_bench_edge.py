@@ -27,7 +27,7 @@ OURS = edge.Sample(rate=1000.0, p50=1.0, p99=10.0, failed=0, cpu=20.0)
 
 def _row(theirs: edge.Sample, ours: edge.Sample = OURS) -> edge.Row:
     found = edge.compare([ours] * 3, [theirs] * 3, 0.95)
-    return edge.Row(peer="x", backend="y", kept=True, **found)
+    return edge.Row(peer="x", backend="y", sticky=True, kept=True, **found)
 
 
 def test_what_wrk_says_is_read() -> None:
