@@ -112,9 +112,13 @@ def _moving(agenda: plan.Agenda, world: World, old: Sequence[Replica]) -> list[R
 
 
 def _older(agenda: plan.Agenda, world: World, rollout: Rollout, name: str) -> None:
-    """Replicas of neither side are still on their way out from an earlier change."""
+    """Replicas of neither side are still on their way out from an earlier change, new ones from
+    when it was not their turn: such a one may not hear that it is to end."""
     for found in world.of(name):
-        if found.generation not in (rollout.target[name], rollout.base.get(name)):
+        sent = found.generation == rollout.target[name] and found.signalled_at is not None
+        if sent and found.alive:
+            drain.retire(agenda, found, world.own_service(found), "not its turn before")
+        elif found.generation not in (rollout.target[name], rollout.base.get(name)):
             drain.retire(agenda, found, world.own_service(found), "replaced earlier")
 
 
