@@ -254,6 +254,20 @@ async def moved(stack: Fronted) -> None:
     assert refused.value.hint == "gapless down, then gapless up -d"
     await stack.do("down")
     await stack.end()
+    before = stack.controller.desired
+    image, stack.image = stack.image, "localhost:1/none"
+    stack.write()
+    await stack.begin()
+    with pytest.raises(Refused, match="no registry gave it"):
+        await stack.do("up")
+    # What cannot be built costs nothing of what there was.
+    assert (stack.controller.desired.vector, stack.controller.desired.stack) == (
+        before.vector,
+        before.stack,
+    )
+    stack.image = image
+    stack.write()
+    await stack.end()
     await stack.begin()
     await stack.do("up")
     assert not {"edge", "edge.2"} & set(await stack.containers())

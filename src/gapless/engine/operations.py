@@ -87,16 +87,15 @@ class Operations:
 
         A change under way is joined: ``up`` after a crash waits for the undoing of a deploy.
         """
-        if self.c.desired.vector and self._elsewhere(body):
-            self.c.want(wishes.anew(self.c.desired))
-        if self.c.desired.vector:
+        if self.c.desired.vector and not self._elsewhere(body):
             return await self._up_again(body)
         async with self.changing("up"):
             try:
                 await self._first_up(body)
             except errors.GaplessError:
-                # Nothing has ever run, so nothing is to be kept: not even a controller.
-                if not self.c.desired.vector and not self.c.stopping:
+                # Nothing runs, so nothing is to be kept: not even a controller.
+                runs = self.c.desired.vector and self.c.desired.running
+                if not runs and not self.c.stopping:
                     self.c.want(wishes.down(self.c.desired))
                     self.useless = True
                 raise
@@ -109,6 +108,8 @@ class Operations:
         preflight.certificates(self.folder.file.absolute().parent, loaded.stack)
         preflight.address_free(self.site, self.c.observed.edge, loaded.stack, None)
         release = await self.folder.build(loaded, body)
+        # Not before: a file that cannot be built leaves the release in force as it is.
+        self.c.want(wishes.anew(self.c.desired))
         rollout = rollouts.deploy(
             self.c.desired, release.number, loaded.stack, (), kind="up", park=True
         )
