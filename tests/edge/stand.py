@@ -236,6 +236,18 @@ def backend(name: str, **other: object) -> config.Backend:
     return replace(plain, **other)  # type: ignore[arg-type]
 
 
+CONFIG = config.Config(
+    stack="demo",
+    listen="127.0.0.1:8080",
+    rules=(config.Rule("/", None, "web"),),
+    backends=(backend("web"),),
+    run_dir="/run/x",
+    maxconn=100,
+    threads=1,
+)
+"""One service, and nothing else that a file may say."""
+
+
 @contextlib.asynccontextmanager
 async def standing(started: bool = True, **other: object) -> AsyncIterator[Stand]:
     """A stand with the backends ``web`` (public) and ``api`` (private too)."""

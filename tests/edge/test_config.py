@@ -20,15 +20,7 @@ from gapless.model.process import Address, Bridge
 from gapless.model.stack import Stack
 from tests.edge import stand
 
-CONFIG = config.Config(
-    stack="demo",
-    listen="127.0.0.1:8080",
-    rules=(config.Rule("/", None, "web"),),
-    backends=(stand.backend("web"),),
-    run_dir="/run/x",
-    maxconn=100,
-    threads=1,
-)
+CONFIG = stand.CONFIG
 CORS = Cors(("https://a.example",), "/p", ("GET",), ("X-A",), ("X-B",))
 MARK = "injected"
 NASTY = st.one_of(

@@ -13,16 +13,7 @@ from gapless.edge.redirects import Redirect
 from gapless.edge.shared import Shared
 from tests.edge import stand
 
-PLAIN = config.Config(
-    stack="demo",
-    listen="127.0.0.1:8080",
-    rules=(config.Rule("/", None, "web"),),
-    backends=(stand.backend("web"),),
-    run_dir="/run/x",
-    maxconn=100,
-    threads=1,
-    access_log=True,
-)
+PLAIN = replace(stand.CONFIG, access_log=True)
 GUARD = private.Guard(("10.0.0.1",), (private.Login("ops", "OPS", "a2V5", "00ff"),))
 RATES = replace(PLAIN, limits=limits.Limits((limits.Rate(1, 1.0),)))
 SECURE = tls.Tls("/c", ("own",), "a.example", 8443, "max-age=1", challenge=True)
