@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gapless.edge import binary, config, files, limits, private, render, tls, words
+from gapless.edge import awaiting, binary, config, files, limits, private, render, tls, words
 from gapless.edge.cors import Cors
 from gapless.edge.forwarded import Proxies
 from gapless.edge.shared import Shared
@@ -172,7 +172,9 @@ def test_the_planted_fault_is_found(tmp_path: Path) -> None:
     path.write_text(text.replace("bind '127.0.0.1:8080'", f"bind 127.0.0.1:8080\n    {MARK} 1"))
     for name in (config.MAINTENANCE_LIST, config.HOLD_MAP, config.STATE_FILE):
         (tmp_path / name).touch()
+    (tmp_path / awaiting.MAP).touch()
     (tmp_path / config.HOLD_SCRIPT).write_text(files.script("hold.lua"))
+    (tmp_path / awaiting.SCRIPT).write_text(files.script("await.lua"))
     with pytest.raises(EdgeRefused, match=MARK):
         files.check(binary.find(), path)
 
@@ -287,7 +289,8 @@ def test_longer_paths_and_named_hosts_come_first() -> None:
     wanted = replace(
         CONFIG, rules=tuple(rules), backends=tuple(stand.backend(name) for name in names)
     )
-    order = [line[1] for line in _words(render.text(wanted)) if line[:1] == ["use_backend"]]
+    public = render.text(wanted).partition("frontend _alone:")[0]
+    order = [line[1] for line in _words(public) if line[:1] == ["use_backend"]]
     assert order.pop(0) == "_refused"
     assert order.pop(0).startswith("_next")
     names = ("hostx", "host", "wild", "v2", "api", "web")

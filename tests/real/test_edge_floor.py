@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from tests.edge import stand
 
-from gapless.edge import config, judging, wire
+from gapless.edge import awaiting, config, judging, wire
 from gapless.engine import offline
 from gapless.engine.paths import Paths
 from gapless.errors import EdgeRefused
@@ -96,8 +96,17 @@ async def test_one_broken_route_costs_no_other_route_an_answer(place: stand.Stan
     assert counters["web"].requests == counters[""].requests
 
 
-async def test_without_the_floor_it_is_an_outage(place: stand.Stand) -> None:
+@pytest.fixture
+async def hasty() -> AsyncIterator[stand.Stand]:
+    """One where nobody waits for a server that is out."""
+    backends = (stand.backend("web", wait=awaiting.Await(0.0)), stand.backend("api"))
+    async with stand.standing(backends=backends) as made:
+        yield made
+
+
+async def test_without_the_floor_it_is_an_outage(hasty: stand.Stand) -> None:
     """The planted fault: nobody stands on the floor."""
+    place = hasty
     apps = await three(place)
     orders = [wire.state(config.floor("web"), place.member(app).name, "maint") for app in apps]
     for app in apps:

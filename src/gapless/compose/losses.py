@@ -63,6 +63,7 @@ KEYS: dict[str, Fate] = {
     "service.concurrency": _NO_EDGE,
     "service.queue": _NO_EDGE,
     "service.queue_length": _NO_EDGE,
+    "service.wait": _NO_EDGE,
     "service.private": _NO_EDGE,
     "service.reserve": ("emulated", "reservations, of memory alone outside of Swarm"),
     "service.limits": ("kept", "one that goes beyond is killed, its successor after it"),

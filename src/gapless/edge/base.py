@@ -81,8 +81,11 @@ class Edge(Protocol):
     async def enter(self, member: Member) -> None:
         """Into rotation; returns when the edge acknowledges it up. Out before: back in."""
 
-    async def leave(self, backend: str, name: str) -> None:
-        """No new work from now on, cookie holders included; acknowledged on return."""
+    async def leave(self, backend: str, name: str, *, wanted: bool = True) -> None:
+        """No new work from now on, cookie holders included; acknowledged on return.
+
+        ``wanted``: whether its backend is to have others, for whom requests may wait.
+        """
 
     async def sockets(self) -> Mapping[str, int]:
         """WebSockets and other tunnels by server name, on old workers too; without any: absent.

@@ -12,10 +12,10 @@ from typing import Literal
 
 from pydantic import TypeAdapter
 
+from gapless.edge import awaiting, queueing
 from gapless.edge import cors as sharing
 from gapless.edge import limits as limiting
 from gapless.edge import private as privacy
-from gapless.edge import queueing
 from gapless.edge import tls as edge_tls
 from gapless.edge.answers import Answers
 from gapless.edge.forwarded import Proxies
@@ -37,7 +37,7 @@ STATE_FILE = "edge-state"
 PUBLIC = "_public"
 FLOOR = "_floor:"
 """Begins the name of a backend's floor: see ``render.text``."""
-FORMAT = 16
+FORMAT = 17
 """Of the text that ``render.text`` makes of one value: another one needs a reload too."""
 RETIRED_LIST = "edge-retired.acl"
 """Holds ``on`` in workers that a reload has replaced, and in no file."""
@@ -78,6 +78,8 @@ class Backend:
     """Bytes of a request's body at most; None: any number."""
     tunnel: float | None = None
     """Seconds that a WebSocket may be silent; None: a day."""
+    wait: awaiting.Await = field(default_factory=awaiting.Await)
+    """Requests that wait while all its replicas are gone."""
     guard: privacy.Guard | None = None
     """Who may ask it from outside; None: everybody."""
 
@@ -311,6 +313,7 @@ def _backend(stack: Stack, name: str, private_bind: str | None) -> Backend:
         queue=queueing.of_service(service),
         body=stack.edge.body if service.body is None else service.body,
         tunnel=service.tunnel,
+        wait=awaiting.of_service(service),
         guard=privacy.guard_of(service.private),
     )
 

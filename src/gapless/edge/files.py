@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gapless import errors
-from gapless.edge import bodies, lowports, render, tls, words
+from gapless.edge import awaiting, bodies, lowports, render, tls, words
 from gapless.edge import config as conf
 
 TEXT = "edge.cfg"
@@ -71,7 +71,8 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
             f"edge: {config.run_dir} cannot be its run directory",
             hint="use a path without commas",
         )
-    for name in (conf.MAINTENANCE_LIST, conf.RETIRED_LIST, conf.HOLD_MAP, conf.FILES_MAP):
+    lists = (conf.MAINTENANCE_LIST, conf.RETIRED_LIST, conf.HOLD_MAP, conf.FILES_MAP, awaiting.MAP)
+    for name in lists:
         if not (run / name).exists():
             write(run / name, "", config.reader)
     if config.tls is not None:
@@ -81,6 +82,7 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
             write(run / tls.CHALLENGES, "", config.reader)
         _lend_certificates(config.tls, config.reader)
     write(run / conf.HOLD_SCRIPT, script("hold.lua"), config.reader)
+    write(run / awaiting.SCRIPT, script("await.lua"), config.reader)
     write(run / bodies.SCRIPT, script("body.lua"), config.reader)
     if config.maintenance_page is not None:
         if len(config.maintenance_page.encode()) > conf.PAGE_LIMIT:

@@ -33,6 +33,9 @@ FIRST = 10
 of these, and the sooner it comes, the sooner it is in."""
 QUICKEST = 0.1
 """Seconds between two checks at least."""
+FLOOR_LIMIT = 2
+"""So many refused connections in a row and a server on the floor is taken for dead, until its next
+good check."""
 FLOOR_ROUNDS = 5
 """A server on the floor is checked once in so many rounds of the others."""
 RETRY_ON: tuple[str, ...] = ("conn-failure", "empty-response")
@@ -58,6 +61,7 @@ def server_words(backend: Backend, server: Server, *, floor: bool = False) -> tu
     if floor:
         found += ["inter", words.milliseconds(every * FLOOR_ROUNDS)]
         found += ["downinter", words.milliseconds(every), "fall", "1", "rise", "1"]
+        found += ["observe", "layer4", "error-limit", str(FLOOR_LIMIT), "on-error", "mark-down"]
     else:
         found += ["inter", words.milliseconds(every)]
         found += ["downinter", words.milliseconds(max(QUICKEST, every / FIRST))]

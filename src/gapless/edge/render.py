@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from gapless.edge import (
     accesslog,
     answers,
+    awaiting,
     bodies,
     cors,
     forwarded,
@@ -55,6 +56,9 @@ def text(config: Config, servers: Sequence[Server] = ()) -> str:
         if backend.private_bind is not None:
             blocks.append(_private(config, backend, backend.private_bind))
             blocks.append(_successor(config, f"_to-{words.identifier(backend.name)}"))
+        blocks.append(_steered(config, *_alone(config, backend)))
+        again = awaiting.again(backend.wait, backend.name, config.run_dir, h2=backend.h2)
+        blocks.append(_steered(config, *again))
         own = [server for server in servers if server.backend == backend.name]
         blocks.append(_servers(config, backend, own))
         blocks.append(_servers(config, backend, own, floor=True))
@@ -81,6 +85,7 @@ def _global(config: Config) -> list[str]:
         *_steered(config, f"nbthread {int(config.threads)}"),
         *([f"maxconn {int(config.maxconn)}"] if config.maxconn else ()),
         *_steered(config, *hold.script(config)),
+        *_steered(config, *awaiting.for_global(config.run_dir, config.maxconn)),
         f"stats socket {_path(config, conf.STATS_SOCKET)} mode 600 level admin expose-fd listeners",
         "stats timeout 60s",
         *_steered(
@@ -420,4 +425,20 @@ def _servers(
         quoted = (words.quote(word, what="a server") for word in keywords)
         state = "" if server.enabled else " disabled"
         lines.append(f"server {words.identifier(server.name)} {' '.join(quoted)}{state}")
+    if floor:
+        way = awaiting.server(backend.wait, backend.name, config.run_dir, h2=backend.h2)
+        lines += _steered(config, *way)
     return lines
+
+
+def _alone(config: Config, backend: Backend) -> list[str]:
+    """Where requests wait while it has no server left, on the floor neither."""
+    return awaiting.frontend(
+        backend.wait,
+        words.identifier(backend.name),
+        config.run_dir,
+        ready=backend.check,
+        floor=conf.floor(backend.name),
+        h2=backend.h2,
+        owner=_owner(config),
+    )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 
 from gapless import errors, observed
-from gapless.edge import base, static, wire, words
+from gapless.edge import awaiting, base, static, wire, words
 from gapless.edge import config as conf
 
 
@@ -87,16 +87,20 @@ def counters(rows: Sequence[wire.Row], name: str) -> base.Counters:
     if name:
         both = (name, conf.floor(name))
         own = [row for row in rows if not row.frontend and row.name in both]
+        again = [row for row in rows if row.name == f"{awaiting.SECTION}{name}"]
         cut = sum(row.cut for row in own)
     else:
         own = [row for row in rows if row.frontend and row.name == conf.PUBLIC]
+        again = []
         cut = sum(row.cut for row in rows if not row.frontend)
+    # Who has waited, and not in vain, is counted a second time.
     bad = sum(row.responses_5xx for row in own)
+    bad -= sum(row.responses_5xx - row.denied for row in again)
     return base.Counters(
-        requests=sum(row.requests for row in own),
+        requests=sum(row.requests for row in own) - sum(row.requests - row.denied for row in again),
         failed=bad + cut,
         responses_5xx=bad,
-        sessions=sum(row.sessions for row in own),
+        sessions=sum(row.sessions for row in own) - sum(row.sessions for row in again),
     )
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from gapless import errors, observed
+from gapless.edge import awaiting, judging, words
 from gapless.edge import config as conf
-from gapless.edge import judging, words
 
 Admin = Literal["ready", "maint"]
 
@@ -83,6 +83,8 @@ class Row:
     responses_5xx: int
     cut: int
     """Answers that a server broke off."""
+    denied: int = 0
+    """Requests that a rule refused without an answer of its own."""
 
 
 def escape(word: str) -> str:
@@ -284,6 +286,8 @@ def servers(answer: str) -> list[Seen]:
     found: dict[tuple[str, str], Seen] = {}
     floors = []
     for row in _table(answer):
+        if row["svname"] == awaiting.SERVER:
+            continue
         if row["pxname"].startswith(conf.FLOOR):
             floors.append(row)
         elif not row["pxname"].startswith("_"):
@@ -351,6 +355,7 @@ def totals(answer: str) -> list[Row]:
             sessions=_number(row, "scur"),
             responses_5xx=_number(row, "hrsp_5xx"),
             cut=_number(row, "srv_abrt"),
+            denied=_number(row, "dreq"),
         )
         for row in _table(answer)
     ]
@@ -373,7 +378,7 @@ _CHECK = ("check_status", "check_code", "check_desc", "last_chk")
 _PLACE = ("pxname", "svname", "sid", "status", "qcur", "scur", "slim")
 _TIMES = ("qtime", "ctime", "rtime")
 """Means over the last 1024 requests, in ms: in the queue, to connect, until the answer begins."""
-_READ = frozenset((*_PLACE, *_CHECK, *_ANSWERS, *_TIMES, "hanafail", "req_tot", "srv_abrt"))
+_READ = frozenset((*_PLACE, *_CHECK, *_ANSWERS, *_TIMES, "hanafail", "req_tot", "srv_abrt", "dreq"))
 _GOOD = ("L7OK", "L6OK", "L4OK", "L7OKC")
 
 

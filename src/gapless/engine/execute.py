@@ -34,6 +34,8 @@ class Executor:
         """The edge configuration wanted at present; set by the loop before each round."""
         self.files = staticconf.Files()
         """What is to be served as files at present; set by the loop likewise."""
+        self.empty: frozenset[str] = frozenset()
+        """Services that are to have no replicas at present; set by the loop likewise."""
         self.gentle = False
         """Whether what starts now gives way to what serves; set by the loop likewise."""
 
@@ -116,7 +118,7 @@ class Executor:
         self.site.notebook.save()
 
     async def _leave(self, id: ReplicaId) -> None:
-        await self.site.edge.leave(id.service, id.server)
+        await self.site.edge.leave(id.service, id.server, wanted=id.service not in self.empty)
         self._left(id)
         self.site.notebook.save()
 

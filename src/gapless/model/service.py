@@ -203,6 +203,8 @@ class Service(Program):
     """Who waits longer than this for a replica gets 503 and Retry-After."""
     queue_length: Annotated[int, Field(ge=1, le=100_000)] = 1_000
     """So many wait, for all replicas together; who comes then gets 503 and Retry-After at once."""
+    wait: Annotated[Seconds, Field(le=60)] = 20.0
+    """While all its replicas are gone requests wait at the edge for one, so long at most."""
     reserve: Reserve = Reserve()
     """Guaranteed cpu and memory of one replica."""
     limits: Limits = Limits()
@@ -279,7 +281,7 @@ class Service(Program):
     def _edge_faults(self) -> list[str]:
         """What is asked of the edge for a service that it does not know."""
         needs = "needs an HTTP service (one whose run uses ${socket} or ${port})"
-        asked = ("private", "tunnel", "body", "concurrency", "queue", "queue_length")
+        asked = ("private", "tunnel", "body", "concurrency", "wait", "queue", "queue_length")
         given = [key for key in asked if key in self.model_fields_set]
         if not self.http:
             return [f"{key} {needs}" for key in given]

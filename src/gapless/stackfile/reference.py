@@ -77,6 +77,7 @@ EXAMPLES: dict[str, str] = {
     "service.NAME.concurrency": "100",
     "service.NAME.queue": '"5s"',
     "service.NAME.queue_length": "500",
+    "service.NAME.wait": '"20s"',
     "service.NAME.reserve": '{ cpu = 1, memory = "512M" }',
     "service.NAME.reserve.cpu": "1",
     "service.NAME.reserve.memory": '"512M"',

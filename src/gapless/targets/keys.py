@@ -67,6 +67,7 @@ NO_HSTS = _refused("say it in that balancer: what proves that it may be sent is 
 FILES = _refused("the folders are those of releases, which gapless keeps: requests go to services")
 SIZED = _emulated("of bodies that say their length; others are not counted")
 NO_NGINX = _refused("written for HAProxy alone: nginx counts and waits otherwise")
+NOBODY = _emulated("503 at once: the replicas are fixed, and nobody starts others")
 ADDRESSES = _kept("addresses; passwords are told below, where there are any")
 CLIENTS = _kept("by the edge behind it; clients are what trusted balancers say they are")
 UNKNOWN = _refused("gapless render does not know this key yet")
@@ -148,6 +149,7 @@ KEYS: dict[str, Row] = {
     "service.NAME.concurrency": Row(_kept(), NO_NGINX, BEHIND),
     "service.NAME.queue": Row(_kept(), NO_NGINX, BEHIND),
     "service.NAME.queue_length": Row(_kept(), NO_NGINX, BEHIND),
+    "service.NAME.wait": Row(NOBODY, NOBODY, BEHIND),
     "service.NAME.scale": Row(FIXED, FIXED, BEHIND),
 }
 """A key stands for all below it."""

@@ -136,7 +136,7 @@ class FakeEdge:
             self._set(key, "maint")
             raise _refused("enter", f"{key[0]}/{key[1]} did not come up ({why})")
 
-    async def leave(self, backend: str, name: str) -> None:
+    async def leave(self, backend: str, name: str, *, wanted: bool = True) -> None:
         """At once."""
         self._config()
         key = (backend, words.identifier(name))

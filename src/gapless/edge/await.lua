@@ -1,0 +1,133 @@
+-- Requests wait here for a service that has lost all its replicas (docs/decisions/0034): until one
+-- of them, or of their successors, is up. A map names the services that were ready once and are to
+-- have replicas. While somebody waits for a service one task looks for all of them.
+--
+-- Variables are left: where a request goes no further, where servers are there that are judged by
+-- their answers, and where this worker is on its way out, so that the next one is asked.
+
+local path, longest, most = ...
+longest, most = tonumber(longest), tonumber(most)
+
+local TICK = 0.02
+local PACE = 20 -- requests that go on in a tick: a replica that is just up is not run over
+local FLOOR = "_floor:"
+local REFUSED = "txn.gapless_alone"
+local JUDGED = "txn.gapless_judged"
+local MOVED = "txn.gapless_moved"
+local WAITED = "gapless-waited"
+local UNREADY = "L7STS"
+
+local map = Map.new(path, Map._str)
+local lines = {}
+local waiting = 0
+
+local function now()
+    local at = core.now()
+    return at.sec + at.usec / 1000000
+end
+
+local function judged(name)
+    return core.backends[name]:get_srv_act() > 0
+end
+
+-- A worker on its way out checks nobody any more.
+local function leaving()
+    return tonumber(core.get_info()["Stopping"]) ~= 0
+end
+
+local function up(name)
+    return judged(name) or core.backends[FLOOR .. name]:get_srv_act() > 0
+end
+
+-- One that answers that it is not ready lives, and nobody puts another one in its place.
+local function lives(name)
+    for _, server in pairs(core.backends[name].servers) do
+        local seen = server:get_stats()
+        local out = seen.status:sub(1, 5) == "MAINT"
+        if not out and (seen.check_status or ""):find(UNREADY, 1, true) then
+            return true
+        end
+    end
+    return false
+end
+
+-- Who came first goes first. By number: HAProxy may stop us anywhere and let others in.
+local function release(own)
+    local open, time = up(own.name) or leaving(), now()
+    for _ = 1, PACE do
+        local mine = own.line[own.first]
+        if mine == nil or not (open or mine.till <= time or mine.ticks <= 0) then
+            break
+        end
+        mine.free, mine.over = open, true
+        own.line[own.first] = nil
+        own.first = own.first + 1
+        mine.queue:push(true)
+    end
+    local eldest = own.line[own.first]
+    if eldest ~= nil then
+        eldest.ticks = eldest.ticks - 1 -- a clock that is set back makes nobody wait for ever
+    end
+end
+
+local function watch(own)
+    repeat
+        own.watched = true
+        while own.first <= own.last do
+            core.msleep(TICK * 1000)
+            release(own)
+        end
+        own.watched = false
+    until own.first > own.last or own.watched
+end
+
+local function await(name, seconds)
+    local own = lines[name]
+    if own == nil then
+        own = { name = name, first = 1, last = 0, line = {}, watched = false }
+        lines[name] = own
+    end
+    local mine = { queue = core.queue(), till = now() + seconds, ticks = 2 * seconds / TICK }
+    own.last = own.last + 1
+    own.line[own.last] = mine
+    if not own.watched then
+        own.watched = true
+        core.register_task(function() watch(own) end)
+    end
+    while not mine.over do
+        mine.queue:pop_wait()
+    end
+    return mine.free
+end
+
+-- Once, for so many seconds at most. ``length``: so many wait for this service; ``ready``: the path
+-- at which replicas are asked whether they are, to which the truth is told at once.
+core.register_action("gapless_await", { "http-req" }, function(txn, name, seconds, length, ready)
+    if not up(name) then
+        txn:set_var(REFUSED, true)
+        local own = lines[name]
+        local few = waiting < most
+            and (own == nil or own.last - own.first + 1 < tonumber(length))
+        local small = (tonumber(txn.sf:req_hdr("content-length")) or 0) <= longest
+        local other = txn.sf:req_fhdr(WAITED) ~= "" or txn.sf:path() == ready
+        if other or not (few and small) or map:lookup(name) == nil or lives(name) then
+            return
+        end
+        waiting = waiting + 1
+        local free = await(name, tonumber(seconds))
+        waiting = waiting - 1
+        if not free then
+            return
+        end
+        core.yield() -- one that HAProxy knows to have left ends here
+        txn:unset_var(REFUSED)
+        if leaving() then
+            txn:set_var(MOVED, true)
+            return
+        end
+        txn.http:req_set_header(WAITED, "1")
+    end
+    if judged(name) then
+        txn:set_var(JUDGED, true)
+    end
+end, 4)

@@ -1,0 +1,281 @@
+"""Requests that come while a service has lost all its replicas, at a real edge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import aiohttp
+import pytest
+from tests.edge import stand
+
+from gapless.drills import ports, spec
+from gapless.edge import awaiting, config, wire
+
+LONG = 60.0
+"""Seconds that requests may wait where nobody is to wait in vain."""
+SHORT = 0.6
+
+
+def backends(seconds: float = LONG, **other: object) -> tuple[config.Backend, ...]:
+    wait = awaiting.Await(seconds, **other)  # type: ignore[arg-type]
+    api = {"sticky": False, "private_bind": f"127.0.0.1:{ports.reserve()}"}
+    return (stand.backend("web", wait=wait), stand.backend("api", wait=wait, **api))
+
+
+@pytest.fixture
+async def place() -> AsyncIterator[stand.Stand]:
+    async with stand.standing(backends=backends()) as made:
+        yield made
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    timeout = aiohttp.ClientTimeout(total=2 * LONG)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as made:
+        yield made
+
+
+async def ask(
+    client: aiohttp.ClientSession, url: str, body: bytes | None = None
+) -> tuple[int, str]:
+    async with client.request("GET" if body is None else "POST", url, data=body) as answer:
+        return answer.status, await answer.text()
+
+
+async def waiting(place: stand.Stand, count: int, name: str = "web") -> None:
+    """Until so many requests wait."""
+
+    async def here() -> bool:
+        rows = wire.totals(await place.edge._answer([wire.TOTALS]))
+        return any(r.name == f"_alone:{name}" and r.sessions >= count for r in rows)
+
+    await stand.until(here, f"{count} requests wait")
+
+
+async def none_left(place: stand.Stand, *apps: stand.App) -> None:
+    """They die, and HAProxy finds out by itself: nobody tells it."""
+    for app in apps:
+        await app.stop()
+
+    async def out() -> bool:
+        servers = (await place.edge.look()).servers
+        return not any(servers[name].up for name in servers if name.rpartition(".")[2] in names)
+
+    names = [app.name for app in apps]
+
+    await stand.until(out, "the edge has seen it")
+
+
+async def test_requests_wait_for_the_replica_to_come_back(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+    await none_left(place, app)
+    small = [asyncio.create_task(ask(client, place.url)) for _ in range(20)]
+    posts = [asyncio.create_task(ask(client, place.url, b"x" * 300_000)) for _ in range(20)]
+    await waiting(place, 40)
+    app.served = 0
+    await app.start()
+    assert {await task for task in (*small, *posts)} == {(200, "a")}
+    assert app.served == 40
+    counters = await place.edge.counters()
+    assert counters["web"].requests == counters[""].requests == 40
+
+
+async def test_or_for_the_one_that_comes_after_it(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    """The controller has taken the dead one out and forgotten it."""
+    apps = [await place.app("a"), await place.app("b")]
+    await place.enter(apps[0])
+    await none_left(place, apps[0])
+    await place.leave(apps[0])
+    assert await place.edge.remove("web", place.member(apps[0]).name)
+    task = asyncio.create_task(ask(client, place.url, b"once"))
+    await waiting(place, 1)
+    await place.enter(apps[1])
+    assert await task == (200, "b")
+
+
+async def test_each_service_by_itself(place: stand.Stand, client: aiohttp.ClientSession) -> None:
+    web, api = await place.app("a"), await place.app("b")
+    await place.enter(web)
+    await place.edge.enter(place.member(api, "api"))
+    await none_left(place, web)
+    task = asyncio.create_task(ask(client, place.url))
+    await waiting(place, 1)
+    assert await ask(client, f"{place.url}/api") == (200, "b")
+    assert not task.done()
+    await web.start()
+    assert (await task)[0] == 200
+
+
+async def test_a_private_service_is_waited_for_as_well(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    app = await place.app("a")
+    await place.edge.enter(place.member(app, "api"))
+    await none_left(place, app)
+    task = asyncio.create_task(ask(client, f"http://{place.config.backends[1].private_bind}/"))
+    await waiting(place, 1, "api")
+    await app.start()
+    assert await task == (200, "a")
+
+
+async def refused(client: aiohttp.ClientSession, url: str, within: float) -> None:
+    started = time.monotonic()
+    async with client.get(url) as answer:
+        assert answer.status == 503
+        assert int(answer.headers["Retry-After"]) > 0
+        assert answer.headers["Cache-Control"] == "no-store"
+    assert time.monotonic() - started < within
+
+
+async def test_in_vain_for_so_long_at_most(client: aiohttp.ClientSession) -> None:
+    async with stand.standing(backends=backends(SHORT)) as place:
+        app = await place.app("a")
+        await place.enter(app)
+        await none_left(place, app)
+        started = time.monotonic()
+        await refused(client, place.url, LONG)
+        assert time.monotonic() - started >= SHORT
+        counters = await place.edge.counters()
+        assert (counters["web"].requests, counters["web"].responses_5xx) == (1, 1)
+
+
+async def test_nobody_waits_where_none_has_been_ready(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    await refused(client, place.url, LONG)
+
+
+async def test_nor_where_none_is_wanted(place: stand.Stand, client: aiohttp.ClientSession) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+    await place.edge.leave("web", place.member(app).name, wanted=False)
+    await refused(client, place.url, LONG)
+    await place.enter(app)
+    await none_left(place, app)
+    task = asyncio.create_task(ask(client, place.url))
+    await waiting(place, 1)
+    await app.start()
+    assert (await task)[0] == 200
+
+
+async def test_nor_where_all_live_and_say_that_they_are_not_ready(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    """A store is away, say: nobody puts others in their place."""
+    app = await place.app("a")
+    await place.enter(app)
+    app.ready = False
+
+    async def down() -> bool:
+        found = await place.server(app)
+        return found is not None and not found.up
+
+    await stand.until(down, "it is out")
+    # The floor asks seldom, and serves until it knows.
+    answered = [200]
+    while answered[-1] == 200:
+        answered.append((await ask(client, place.url))[0])
+    await refused(client, place.url, LONG)
+
+
+async def test_who_asks_whether_it_is_ready_is_told_at_once(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+    await none_left(place, app)
+    await refused(client, f"{place.url}/ready", LONG)
+
+
+async def test_a_long_body_is_refused(place: stand.Stand) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+    await none_left(place, app)
+    reader, writer = await asyncio.open_connection(*spec.own_address(place.url))
+    length = awaiting.LONGEST_BODY + 1
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n"
+    writer.write(head.encode() + b"x" * 20_000)
+    assert b" 503 " in await reader.readline()
+    writer.close()
+
+
+async def test_only_so_many_wait(client: aiohttp.ClientSession) -> None:
+    async with stand.standing(backends=backends(length=5)) as place:
+        app = await place.app("a")
+        await place.enter(app)
+        await none_left(place, app)
+        tasks = [asyncio.create_task(ask(client, place.url)) for _ in range(6)]
+        done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result()[0] for task in done] == [503]
+        await app.start()
+        assert {await task for task in others} == {(200, "a")}
+
+
+async def test_one_that_dies_again_is_not_waited_for_twice(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    """A request that kills whoever gets it goes round once."""
+    app = await place.app("a")
+    await place.enter(app)
+    await none_left(place, app)
+    task = asyncio.create_task(ask(client, f"{place.url}/held"))
+    await waiting(place, 1)
+    app.release.clear()
+    await app.start()
+
+    async def at_work() -> bool:
+        return app.held == 1
+
+    await stand.until(at_work, "it is at work")
+    app.abort()
+    await app.stop()
+    assert (await task)[0] in (502, 503)
+
+
+async def test_it_outlasts_a_killed_edge(place: stand.Stand, client: aiohttp.ClientSession) -> None:
+    """With its engine a container takes the edge along: the next one knows who was ready."""
+    app = await place.app("a")
+    await place.enter(app)
+    await none_left(place, app)
+    await place.kill()
+    await place.start()
+    task = asyncio.create_task(ask(client, place.url))
+    await waiting(place, 1)
+    await app.start()
+    await place.enter(app)
+    assert await task == (200, "a")
+
+
+async def test_it_outlasts_a_reload(place: stand.Stand, client: aiohttp.ClientSession) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+    await none_left(place, app)
+    before = asyncio.create_task(ask(client, place.url))
+    await waiting(place, 1)
+    await place.edge.reload(replace(place.config, maxconn=400), (place.member(app),))
+    after = asyncio.create_task(ask(client, place.url))
+    await waiting(place, 1)
+    await app.start()
+    assert (await before, await after) == ((200, "a"), (200, "a"))
+
+
+async def test_a_socket_waits_too(place: stand.Stand, client: aiohttp.ClientSession) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+    await none_left(place, app)
+    task = asyncio.create_task(client.ws_connect(f"{place.url}/ws"))
+    await waiting(place, 1)
+    await app.start()
+    channel = await task
+    await channel.send_str("hello")
+    assert await channel.receive_str() == "a hello"
+    await channel.close()
