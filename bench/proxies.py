@@ -202,9 +202,9 @@ class Nginx(Program):
     name = "nginx"
 
     def _files(self, folder: machine.Folder, replicas: Replicas) -> list[str | Path]:
-        home = folder.path / f"nginx-{replicas.name}"
+        home = folder.path / f"{self.name}-{replicas.name}".replace(" ", "-")
         home.mkdir()
-        servers = "".join(f"server unix:{path};" for path in replicas.sockets)
+        servers = "".join(f"server {address};" for address in self._addresses(replicas))
         headers = (
             "Host $http_host",
             "X-Forwarded-For $remote_addr",
@@ -241,6 +241,18 @@ class Nginx(Program):
             "add_header Referrer-Policy strict-origin-when-cross-origin; } } }\n"
         )
         return [nginx_program(), "-p", home, "-c", home / "nginx.conf"]
+
+    def _addresses(self, replicas: Replicas) -> list[str]:
+        return [f"unix:{path}" for path in replicas.sockets]
+
+
+class NginxByPorts(Nginx):
+    """As deployment guides write it."""
+
+    name = "nginx by ports"
+
+    def _addresses(self, replicas: Replicas) -> list[str]:
+        return [f"127.0.0.1:{port}" for port in replicas.ports]
 
 
 class Caddy(Program):
@@ -356,7 +368,7 @@ def wheel(program: str) -> Path:
 
 
 JOBS: dict[bool, tuple[type[Program], ...]] = {
-    True: (HandTuned, Nginx, Caddy, Traefik),
-    False: (HandTuned, Nginx),
+    True: (HandTuned, Nginx, NginxByPorts, Caddy, Traefik),
+    False: (HandTuned, Nginx, NginxByPorts),
 }
 """Who is told which job, by ``sticky``. What is slower by far with one is so with the other."""

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+from tests.edge import stand
+
 Answer = Callable[[int, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 """Answers request number n (from 0) of one connection; its head has been read."""
 
@@ -40,11 +42,13 @@ async def serving(answer: Answer) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
-        server.close()
+        await stand.close(
+            server
+        )  # before a task is cancelled that has not begun: it closes nothing
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # transports close on the loop's next turn
+        await stand.handed_over()
 
 
 def always(data: bytes, *, then_close: bool = False) -> Answer:

@@ -17,6 +17,7 @@ from gapless.runtimes.machine import proc
 from gapless.runtimes.process import priority
 from tests.drills import servers
 from tests.drills.servers import OK, always, serving
+from tests.edge import stand
 
 
 async def run(url: str, *, requests: int = 20, **stream: Any) -> figures.Measured:
@@ -268,6 +269,6 @@ async def test_long_lived_clients_leave_once_all_requests_are_sent() -> None:
         seconds=300,
     )
     measured = await asyncio.to_thread(generator.measure, spec)
-    await runner.cleanup()
+    await stand.clean_up(runner)
     assert (measured.total().requests, measured.total().failed) == (50, 0)
     assert (measured.sockets.clients, measured.sockets.dropped) == (3, 0)

@@ -10,6 +10,7 @@ from aiohttp import WSCloseCode, web
 
 from gapless.drills import figures, load, sockets
 from gapless.drills import spec as specs
+from tests.edge import stand
 
 
 @contextlib.asynccontextmanager
@@ -22,7 +23,7 @@ async def listening(app: web.Application) -> AsyncIterator[str]:
     try:
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
-        await runner.cleanup()
+        await stand.clean_up(runner)
 
 
 async def crowd(url: str, kind: str, clients: int) -> load.Run:

@@ -15,6 +15,7 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from gapless.drills import ports
+from tests.edge import stand
 
 DAY = datetime.timedelta(days=1)
 
@@ -109,4 +110,4 @@ async def issuing() -> AsyncIterator[Issuer]:
     try:
         yield made
     finally:
-        await runner.cleanup()
+        await stand.clean_up(runner)

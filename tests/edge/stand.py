@@ -35,19 +35,28 @@ async def until(true: Callable[[], Awaitable[bool]], what: str, patience: float 
 
 
 async def handed_over() -> None:
-    """Whom a server has accepted before it was closed comes within these turns of the loop."""
+    """Whom a server has accepted comes within these turns of the loop, and goes within them."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-async def clean_up(runner: web.AppRunner) -> None:
-    """Also of those, a check of the edge maybe, whom the server did not know when it was closed."""
-    server = runner.server
-    await runner.cleanup()
+async def close(server: asyncio.Server) -> None:
+    """Nobody is accepted any more, and its program knows whoever was: a check of the edge maybe.
+
+    Python 3.11 accepts once more while it closes, and then leaves what it has accepted open.
+    """
+    for listener in server.sockets:
+        asyncio.get_running_loop().remove_reader(listener)
     await handed_over()
-    for connection in list(server.connections if server is not None else ()):
-        if connection.transport is not None:
-            connection.transport.abort()
+    server.close()
+
+
+async def clean_up(runner: web.AppRunner) -> None:
+    """The end of an application and of all its connections."""
+    for site in runner.sites:
+        if isinstance(site._server, asyncio.Server):
+            await close(site._server)
+    await runner.cleanup()
     await handed_over()
 
 

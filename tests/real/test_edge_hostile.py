@@ -29,8 +29,7 @@ class Recorder(stand.App):
 
     async def stop(self) -> None:
         if self.server is not None:
-            self.server.close()
-            await stand.handed_over()
+            await stand.close(self.server)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = bytearray()

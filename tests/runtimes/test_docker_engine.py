@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from tests.edge.stand import clean_up
 from tests.runtimes import docker_bench
 from tests.runtimes.process_bench import dead, until
 
@@ -434,7 +435,7 @@ async def test_what_an_engine_cuts_off_or_leaves_open_is_copied_to_its_end(tmp_p
     await asyncio.wait_for(copying, 90)
     assert (log.read_text(), asked) == ("one\ntwo\n", ["1", "0"])
     await client.close()
-    await runner.cleanup()
+    await clean_up(runner)
 
 
 async def test_an_engine_is_spoken_to_over_tcp_too(stand: Stand) -> None:
