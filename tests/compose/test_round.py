@@ -118,6 +118,9 @@ def services(draw: st.DrawFn, common: dict[str, Any]) -> dict[str, Any]:
             {},
             optional={
                 "replicas": st.integers(0, 9),
+                "aliases": st.lists(
+                    st.sampled_from(["a_b", "W.x"]), min_size=1, unique=True
+                ),
                 "surge": st.one_of(st.integers(1, 9), st.just("all")),
                 "watch": milliseconds(0, 60_000),
                 "limits": st.fixed_dictionaries(
@@ -163,15 +166,17 @@ def stacks(draw: st.DrawFn) -> dict[str, Any]:
 
 
 def _data(draw: st.DrawFn, store: str, tree: dict[str, Any]) -> dict[str, Any] | None:
+    table: dict[str, Any]
     if store == "files":
         # A store of files that nobody mounts is nothing to Compose.
         return {"type": "files"} if "${files.path}" in str(tree) else None
     if store == "cache":
         settings_ = draw(st.sampled_from([{}, {"maxmemory": "100mb"}]))
         image = draw(st.sampled_from(["redis:7", "valkey/valkey", "me:5000/valkey/valkey:8.1"]))
-        return {"type": "redis", "image": image} | ({"settings": settings_} if settings_ else {})
+        table = {"type": "redis", "image": image, "port": 6379}
+        return table | ({"settings": settings_} if settings_ else {})
     images = ["postgres", "postgres:16.4-alpine", "me:5000/postgres@sha256:" + "0" * 64]
-    table: dict[str, Any] = {"type": "postgres", "image": draw(st.sampled_from(images))}
+    table = {"type": "postgres", "image": draw(st.sampled_from(images)), "port": 5432}
     if draw(st.booleans()):
         table["settings"] = {"max_connections": "200", "work_mem": "8MB"}
     return table
@@ -233,6 +238,7 @@ route = false
 [data.cache]
 type = "redis"
 image = "redis:7"
+port = 6379
 """
 
 
@@ -322,7 +328,7 @@ volumes = { "/a" = "${certificates.path}", "/b" = "${db-data.path}" }
 [data]
 certificates.type = "files"
 db-data.type = "files"
-db = { type = "postgres", image = "postgres:16" }
+db = { type = "postgres", image = "postgres:16", port = 5432 }
 """
     stack = stackfile.parse(text).stack
     services = outgoing.tree(stack)["services"]

@@ -37,14 +37,20 @@ services:
     <<: *program
     command: python3 -m http.server 8000 --directory /site/below
     deploy: {{<<: *update, replicas: 1}}
-    environment: {{DB: "postgresql://app:s3cret@db/app", CACHE: "redis://cache:6379"}}
+    environment:
+      DB: "postgresql://app:s3cret@db/app"
+      CACHE: "redis://the_cache:6379"
+      SECOND_URL: "redis://second:6379"
+      SECOND_HOST: second
   db:
     image: {stores[0]}
     environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD: s3cret}}
     volumes: ["kept:/var/lib/postgresql/data"]
-  cache: {{image: "{stores[1]}"}}
+  cache: {{image: "{stores[1]}", container_name: the_cache}}
+  second: {{image: "{stores[1]}"}}
   queue:
     image: {image}
+    container_name: the_queue
     command: [python3, -c, "{queue}"]
     healthcheck: {{test: [CMD, python3, -c, "open('/ready')"], interval: 1s}}
   migrate:
@@ -76,9 +82,15 @@ server {
   location /api { proxy_pass http://api:8000; }
 }
 """
+USUAL = """
+with socket.create_connection((os.environ["SECOND_HOST"], 6379), 5) as line:
+    line.sendall(b"PING\\r\\n")
+    print(line.recv(7))
+"""
+"""Whoever is told no port takes the usual one."""
 SAID = 'print(*(f"{name}:{found[name]}" for name in ("db", "cache")))'
-NAMED = "print(socket.create_connection(('queue', 7000), 5).recv(9))"
-ASK = f"{boxed.ASK}\n{SAID}\n{NAMED}"
+NAMED = "print(socket.create_connection(('the_queue', 7000), 5).recv(9))"
+ASK = f"{boxed.ASK}\n{SAID}\n{NAMED}\n{USUAL}"
 
 
 async def tagged() -> tuple[str, str]:
@@ -120,14 +132,15 @@ async def test_an_imported_stack_comes_up_and_answers(
     await gapless(folder, "check", "--target", "docker", well=True)
     await gapless(folder, "up", "-d", "--target", "docker", well=True)
     assert set(await living("imported")) == {
-        "web.1@r1", "web.2@r1", "api.1@r1", "queue.1@r1", "data.db", "data.cache",
+        "web.1@r1", "web.2@r1", "api.1@r1", "queue.1@r1", "data.db", "data.cache", "data.second",
     }  # fmt: skip
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         for path, name in (("/", "/site/index.html"), ("/api/", "/site/below/api/index.html")):
             async with session.get(path) as got:
                 assert await got.text() == f"{name} $ hello hunter2-abc"
     _, said = await gapless(folder, "run", "api", "--", "python3", "-c", ASK, well=True)
-    assert {"db:R cache:+OK", "b'queued'"} <= set(said.splitlines())  # a slow run tells more
+    told = set(said.splitlines())  # a slow run tells more
+    assert {"db:R cache:+OK", "b'queued'", "b'-NOAUTH'"} <= told
     await gapless(folder, "down", well=True)
     client = Client()
     assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left

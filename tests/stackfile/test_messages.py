@@ -30,6 +30,15 @@ ADDED: list[tuple[str, list[str]]] = [
         "image = 'X Y'",
         ['6: [service.web] image: must be an image such as "ghcr.io/me/web:1", got "X Y"'],
     ),
+    ("aliases = ['x']", ["6: [service.web] aliases needs image or build"]),
+    (
+        "image = 'x'\naliases = ['a b', 'c']",
+        ['7: [service.web] aliases[0]: must be a name such as "my_app", got "a b"'],
+    ),
+    (
+        "image = 'x'\naliases = ['db']\n[data.db]\ntype = 'postgres'",
+        ['7: [service.web] aliases[0]: "db" is the name of a data already'],
+    ),
     (
         "image = 'x'\nvolumes = { '/a' = '../b' }",
         [
@@ -451,7 +460,7 @@ ADDED: list[tuple[str, list[str]]] = [
     ("[for]\na = 2", ["7: [for] a: must be a table"]),
 ]
 UNLISTED = {
-    "x-mine = 1": r'6: \[service\.web\] unknown key "x-mine" \(have: body, build, .*\)',
+    "x-mine = 1": r'6: \[service\.web\] unknown key "x-mine" \(have: aliases, body, build, .*\)',
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 import urllib.parse
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -294,8 +294,8 @@ def url(plain: str) -> urllib.parse.SplitResult | None:
         return None
 
 
-def users(draft: Draft, name: str) -> list[str]:
-    """Services that are told of another one, or start after it."""
+def users(draft: Draft, name: str, called: Collection[str]) -> list[str]:
+    """Services that are told of another one, or start after it. ``called``: its names."""
     found = []
     for other in draft.project.services:
         if other == name:
@@ -306,18 +306,18 @@ def users(draft: Draft, name: str) -> list[str]:
         linked = isinstance(links, Seq) and any(
             text(item).partition(":")[0] == name for item in links.items
         )
-        if starts or linked or any(speaks_of(told, name) for told in draft.told[other].values()):
+        if starts or linked or any(speaks_of(told, called) for told in draft.told[other].values()):
             found.append(other)
     return found
 
 
-def speaks_of(told: Told, name: str) -> bool:
-    """Whether a variable holds the address of a service."""
+def speaks_of(told: Told, names: Collection[str]) -> bool:
+    """Whether a variable holds the address of a service of these names."""
     plain = told.text or ""
     found = url(plain)
     if found is not None:
-        return found.hostname == name
-    return plain == name or plain.startswith(f"{name}:")
+        return found.hostname in {name.lower() for name in names}
+    return plain.partition(":")[0] in names
 
 
 Tables = Mapping[str, Any]

@@ -20,7 +20,6 @@ SERVICE: dict[str, tuple[Kind, str]] = {
     "cap_drop": ("emulated", "all go but those that an image needs to become somebody"),
     "cgroup": ("refused", _KERNEL),
     "cgroup_parent": ("refused", _KERNEL),
-    "container_name": ("emulated", "replicas are called after the service: web.1@r12"),
     "cpu_count": ("refused", _LIMIT),
     "cpu_percent": ("refused", _LIMIT),
     "cpu_period": ("refused", _LIMIT),
@@ -46,7 +45,6 @@ SERVICE: dict[str, tuple[Kind, str]] = {
     "ipc": ("refused", _KERNEL),
     "isolation": ("refused", _KERNEL),
     "label_file": ("emulated", _OWN),
-    "links": ("emulated", _NETWORK),
     "logging": ("emulated", _LOGS),
     "mac_address": ("refused", _NETWORK),
     "mem_swappiness": ("refused", _LIMIT),
@@ -99,5 +97,5 @@ DEPLOY: dict[str, tuple[Kind, str]] = {
     "placement": ("emulated", "there is one machine"),
     "rollback_config": ("emulated", "undoing is a flip to the old replicas, all at once"),
 }
-NETWORK = _NETWORK
-"""What is said of networks."""
+NETWORK, OWN = _NETWORK, _OWN
+"""What is said of networks, and of names and labels of containers."""

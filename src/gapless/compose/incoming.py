@@ -169,7 +169,7 @@ def _shared_secrets(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
 _SERVICE = (
     "image", "build", "entrypoint", "run", "port", "route", "sticky", "replicas", "singleton",
     "ready", "start", "drain", "grace", "watch", "surge", "reserve", "limits", "user", "cwd",
-    "volumes", "env", "secrets",
+    "aliases", "volumes", "env", "secrets",
 )  # fmt: skip
 _JOB = ("image", "build", "run", "entrypoint", "when", "user", "cwd", "volumes", "env", "secrets")
 

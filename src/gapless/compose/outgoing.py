@@ -98,6 +98,8 @@ def report(stack: Stack, file: Mapping[str, Any]) -> list[Line]:
 
 def _service(stack: Stack, name: str, service: Service) -> Tree:
     made = _program(stack, name, service)
+    if service.aliases:
+        made["networks"] = {"default": {"aliases": list(service.aliases)}}
     port = _port(service)
     if port is not None:
         made["expose"] = [str(port)]

@@ -11,7 +11,17 @@ from typing import Any
 import pydantic
 
 from gapless.compose import draft as drafts
-from gapless.compose import fates, harmless, health, singles, sizes, stores, variables, volumes
+from gapless.compose import (
+    fates,
+    harmless,
+    health,
+    names,
+    singles,
+    sizes,
+    stores,
+    variables,
+    volumes,
+)
 from gapless.compose.draft import MOUNTED, Draft, Told
 from gapless.compose.forms import text
 from gapless.compose.ledger import Ledger
@@ -41,6 +51,7 @@ def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Tabl
         elif key.startswith("x-"):
             draft.ledger.emulated(node, "gapless reads no extensions of services")
     _environment(draft, service, made, known)
+    names.write(draft, service, made)
     singles.write(draft, service, made)
     return made
 
@@ -232,7 +243,9 @@ def _networks(draft: Draft, service: str, node: Node, made: Table) -> None:
         for key, value in inner.items.items() if isinstance(inner, Map) else ():
             if key != "aliases":
                 draft.ledger.refused(value, "addresses in the stack's network are not yours to set")
-    draft.ledger.emulated(node, fates.NETWORK)
+            elif draft.roles.get(service) == "service":
+                draft.ledger.kept(value)
+    draft.ledger.rest(node, "emulated", fates.NETWORK)
 
 
 def _network_mode(draft: Draft, service: str, node: Node, made: Table) -> None:
@@ -266,6 +279,15 @@ def _profiles(draft: Draft, service: str, node: Node, made: Table) -> None:
 
 def _extends(draft: Draft, service: str, node: Node, made: Table) -> None:
     draft.ledger.kept(node, "what it extends is written out")
+
+
+def _called(draft: Draft, service: str, node: Node, made: Table) -> None:
+    if draft.roles.get(service) != "service":
+        draft.ledger.emulated(node, fates.OWN)
+
+
+def _links(draft: Draft, service: str, node: Node, made: Table) -> None:
+    draft.ledger.rest(node, "emulated", fates.NETWORK)
 
 
 def _labels(draft: Draft, service: str, node: Node, made: Table) -> None:
@@ -357,8 +379,9 @@ def _of_service(draft: Draft, told: Told) -> str | None:
     found = drafts.url(plain)
     if found is None or found.scheme != "http" or found.username or found.query or found.fragment:
         return None
-    other = found.hostname or ""
-    if draft.roles.get(other) != "service" or draft.ports.get(other) != (found.port or 80):
+    port = found.port or 80
+    other = next((n for n in draft.ports if drafts.speaks_of(told, names.of(draft, n))), None)
+    if other is None or draft.ports[other] != port:
         return None
     return f"${{{draft.names[other]}.url}}{drafts.escape(found.path)}"
 
@@ -374,6 +397,8 @@ _WRITERS: dict[str, Writer] = {
     "restart": _restart,
     "stop_signal": _signal,
     "depends_on": _after,
+    "container_name": _called,
+    "links": _links,
     "networks": _networks,
     "network_mode": _network_mode,
     "secrets": _secrets,

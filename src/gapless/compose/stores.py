@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gapless.compose import draft as drafts
+from gapless.compose import names, sizes
 from gapless.compose.draft import Draft, Told
 from gapless.compose.forms import text
 from gapless.compose.ledger import Kind
@@ -40,14 +41,17 @@ _PORTS = {"postgres": 5432, "redis": 6379}
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A recognised image. ``user`` and so on: what the file says of it; "" where nothing."""
+    """A recognised image. ``names``: what others call it. ``user`` and so on: what the file says of
+    it; "" where nothing."""
 
     service: str
+    names: tuple[str, ...]
     kind: str
     version: int | None
     user: str
     password: str
     database: str
+    port: int
 
 
 def image(draft: Draft, service: str) -> tuple[str, str, str]:
@@ -89,7 +93,7 @@ def recognise(draft: Draft) -> dict[str, Store]:
             continue
         strangers = [
             user
-            for user in drafts.users(draft, name)
+            for user in drafts.users(draft, name, store.names)
             if image(draft, user)[1] not in ADMIN and not _told(draft, user, store)
         ]
         if strangers:
@@ -115,25 +119,27 @@ def _store(draft: Draft, name: str) -> Store | None:
         return None
     if stays(draft, name) or not _serves(draft, name):
         return None
-    told = draft.told[name]
+    told, called = draft.told[name], names.of(draft, name)
 
     def first(*names: str) -> str:
         values = (_worth(draft, told[one]) for one in names if one in told)
         return next((value for value in values if value), "")
 
+    flags = dict(_flags(draft, name))
+    port = sizes.whole(flags.get("port", "")) or 0
+    port = port if 0 < port < 65536 else _PORTS[kind]
     number = re.match(r"[0-9]{1,4}", tag)
     version = int(number[0]) if number else None
     if kind == "postgres":
         user = first("POSTGRES_USER", "POSTGRESQL_USERNAME") or "postgres"
         password = first("POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD")
         database = first("POSTGRES_DB", "POSTGRESQL_DATABASE") or user
-        return Store(name, "postgres", version, user, password, database)
-    flags = dict(_flags(draft, name))
+        return Store(name, called, "postgres", version, user, password, database, port)
     password = flags.get("requirepass") or first("REDIS_PASSWORD", "VALKEY_PASSWORD")
     if password.startswith("$"):
         # The shell's own, which asks the environment of the store; or nobody has set it yet.
         password = first(password.strip("${}")) or password
-    return Store(name, "redis", None, "default", password, "0")
+    return Store(name, called, "redis", None, "default", password, "0", port)
 
 
 def _serves(draft: Draft, name: str) -> bool:
@@ -156,7 +162,7 @@ _STARTS = frozenset({"exec", "&&", "||", "-c", "gosu", "su-exec", "-"})
 
 def _told(draft: Draft, user: str, store: Store) -> bool:
     """Whether a user gets address and password by its environment."""
-    found = [told for told in draft.told[user].values() if drafts.speaks_of(told, store.service)]
+    found = [told for told in draft.told[user].values() if drafts.speaks_of(told, store.names)]
     if any(_of_kind(told, store) for told in found):
         return True
     return bool(found) and any(_password(draft, one, store) for one in draft.told[user].values())
@@ -195,19 +201,23 @@ def reference(told: Told, stores: dict[str, Store], draft: Draft, user: str) -> 
 
 def _spoken_of(draft: Draft, user: str, stores: dict[str, Store]) -> list[str]:
     told = draft.told[user].values()
-    return [name for name in stores if any(drafts.speaks_of(one, name) for one in told)]
+    return [
+        name
+        for name, store in stores.items()
+        if any(drafts.speaks_of(one, store.names) for one in told)
+    ]
 
 
 def _address(told: Told, plain: str, store: Store, draft: Draft) -> str | None:
     name = draft.names[store.service]
     found = drafts.url(plain)
     if found is not None:
-        if found.hostname != store.service or not _of_kind(told, store):
+        if not drafts.speaks_of(told, store.names) or not _of_kind(told, store):
             return None
         return _url(found, store, name)
-    if plain == store.service:
+    if plain in store.names:
         return f"${{{name}.host}}"
-    if plain == f"{store.service}:{_PORTS[store.kind]}":
+    if plain in [f"{one}:{store.port}" for one in store.names]:
         return f"${{{name}.host}}:${{{name}.port}}"
     return None
 
@@ -250,7 +260,7 @@ def _part(told: Told, plain: str, store: Store, draft: Draft, user: str) -> str 
         return f"${{{name}.password}}" if not nearer or told.name in nearer else None
     if store.kind == "redis" and not _prefixed(told, store, draft, user):
         return None
-    have = {"user": store.user, "database": store.database, "port": str(_PORTS[store.kind])}
+    have = {"user": store.user, "database": store.database, "port": str(store.port)}
     if store.kind == "redis":
         have = {"port": have["port"]}
     for role, form in _ROLES:
@@ -265,7 +275,7 @@ def _prefixed(told: Told, store: Store, draft: Draft, user: str) -> bool:
     stems = [
         _STEM.sub("", one.name)
         for one in draft.told[user].values()
-        if drafts.speaks_of(one, store.service)
+        if drafts.speaks_of(one, store.names)
     ]
     return any(told.name.startswith(stem) for stem in stems)
 
@@ -278,6 +288,7 @@ def table(draft: Draft, store: Store) -> dict[str, object]:
     named = draft.value(items["image"], "image").strip()
     if re.fullmatch(images.IMAGE_FORM, named):
         made["image"] = named
+        made["port"] = store.port
     elif store.version is not None and store.kind == "postgres":
         made["version"] = store.version
     ledger.kept(items["image"], f"[data.{name}] of type {store.kind}, in a container")

@@ -23,7 +23,8 @@ class Place:
     ``identity``: as root, the account name the runtime maps to an unprivileged uid, else None;
     ``uid`` is that uid (files must belong to it). ``group``: as root, the gid that every program
     of the stack has among its groups, else None; what several services share belongs to it.
-    ``packed``: where servers can run in containers.
+    ``packed``: where servers can run in containers. ``slot``: the number of its part of ``run``;
+    None: the port, which is its alone but where each server has a network of its own.
     """
 
     home: Path
@@ -35,6 +36,12 @@ class Place:
     uid: int | None = None
     group: int | None = None
     packed: Packed | None = None
+    slot: int | None = None
+
+    @property
+    def sockets(self) -> Path:
+        """The store's own directory below ``run``."""
+        return self.run / str(self.slot or self.port)
 
 
 @dataclass(frozen=True, slots=True)

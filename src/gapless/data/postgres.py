@@ -43,7 +43,7 @@ class Postgres:
         self._programs = programs.of("postgres", data, place, path)
         self._pgdata = place.home / "pgdata"
         # One directory a server: several uids may share ``run``. The port keeps the path short.
-        self._run = place.run / str(place.port)
+        self._run = place.sockets
         self._line = pgclient.Line(
             host=str(self._run) if self._programs.contained else _HOST,
             port=place.port,

@@ -165,7 +165,7 @@ class OfImage:
             sealed=True,
             mounts=tuple(mounts),
             nets="stores",
-            alias=process.labels["data"],
+            aliases=(process.labels["data"],),
         )
 
     @property

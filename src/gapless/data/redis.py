@@ -47,7 +47,7 @@ class Redis:
         self._place = place
         self._programs = programs.of("redis", data, place, path)
         self._conf = place.home / "redis.conf"
-        self._run = place.run / str(place.port)
+        self._run = place.sockets
         self._host = str(self._run / "s") if self._programs.contained else _HOST
         self._target = resp.Target(self._host, place.port, place.password)
         self._line = redisline.Line(self._target)

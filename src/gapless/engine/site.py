@@ -196,6 +196,7 @@ class Site:
         place = data_base.Place(
             home=self.paths.data / name,
             run=self.paths.run / "d",
+            slot=self.port(f"data.{name}") if table.port and table.contained else None,
             engines=self.paths.engines,
             port=0 if table.type == "files" else table.port or self.port(f"data.{name}"),
             password=self.secrets.ensure(f"data.{name}.password"),
@@ -289,7 +290,7 @@ class Site:
             env=env | {"GAPLESS_NOTICE": str(self.notice(str(id)))},
             cwd=self._cwd(id.release, service.cwd),
             identity=id.service,
-            alias=id.service,
+            aliases=(id.service, *service.aliases),
             address=address,
             labels={"kind": "replica", "epoch": str(generation.epoch)},
             memory_limit=heal.wall(service.limits.memory),

@@ -27,7 +27,7 @@ class Data(Model):
     image: ImageName | None = None
     """The image that its server runs in, say "postgres:18" (needs --target docker)."""
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Port on the loopback interface; absent: a free one, kept."""
+    """Port on the loopback interface, or of its container; absent: a free one, kept."""
     settings: dict[str, str | int | float | bool] = Field(default_factory=dict)
     """Server settings by their own names, say { max_connections = 200 }."""
     url: str | None = None

@@ -6,7 +6,14 @@ import posixpath
 import re
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
 
 from gapless.model.units import Command, EnvName, Model, show
 
@@ -39,6 +46,19 @@ def registry(image: str) -> str:
     return first if known else HUB
 
 
+ALIAS_FORM = r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9_])?$"
+"""What a program may have been told as the name of another one."""
+
+
+def _alias(value: str) -> str:
+    if not re.fullmatch(ALIAS_FORM, value):
+        raise ValueError(f'must be a name such as "my_app", got {show(value)}')
+    return value
+
+
+Alias = Annotated[
+    str, AfterValidator(_alias), WithJsonSchema({"type": "string", "pattern": ALIAS_FORM})
+]
 Inside = Annotated[str, AfterValidator(_inside)]
 ImageName = Annotated[str, Field(pattern=IMAGE_FORM, max_length=400)]
 
@@ -167,7 +187,7 @@ class Program(Model):
             raise ValueError('key "run" is missing')
         foreign, fault = ["entrypoint", "user"], "is of images of others"
         if not self.derived:
-            foreign, fault = [*foreign, "volumes"], "needs image or build"
+            foreign, fault = [*foreign, "volumes", "aliases"], "needs image or build"
         given = [key for key in foreign if key in self.model_fields_set]
         if given:
             raise ValueError("; ".join(f"{key} {fault}" for key in given))

@@ -123,7 +123,7 @@ class Process:
     """Which of the stack's networks its container is in; stores are in one that leads nowhere."""
     shown: float | None = None
     """Seconds that it may take to be ready, where its container is to show whether it is."""
-    alias: str | None = None
+    aliases: tuple[str, ...] = ()
     """What it is called in its network, beside its own name; where it has one of its own."""
     mounts: tuple[Mount, ...] = ()
     """What it finds of the machine, where it would not see that of itself."""

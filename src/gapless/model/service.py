@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from gapless.model import cron
-from gapless.model.image import Program
+from gapless.model.image import Alias, Program
 from gapless.model.private import PrivateField
 from gapless.model.scale import Scale
 from gapless.model.units import (
@@ -157,6 +157,8 @@ class Service(Program):
     """Names of the secrets this service sees; absent: all of the root's."""
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """A fixed port that the program listens on by itself; one replica only, but with an image."""
+    aliases: tuple[Alias, ...] = ()
+    """What containers of the stack call it beside its own name."""
     route: Annotated[
         Route | None,
         BeforeValidator(_route, json_schema_input_type=UrlPath | Literal[False] | Route),

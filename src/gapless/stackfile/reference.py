@@ -35,6 +35,7 @@ EXAMPLES: dict[str, str] = {
     "service.NAME.build.base": '"python:3.12-slim"',
     "service.NAME.entrypoint": '["/entry.sh"]',
     "service.NAME.user": '"1000:1000"',
+    "service.NAME.aliases": '["my_app"]',
     "service.NAME.volumes": '{ "/media" = "${media.path}" }',
     "service.NAME.volumes.NAME.source": '"${media.path}"',
     "service.NAME.volumes.NAME.read_only": "true",

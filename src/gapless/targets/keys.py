@@ -160,7 +160,7 @@ ELSEWHERE = (
     *(
         f"service.NAME.{key}"
         for key in (
-            "run", "image", "build", "entrypoint", "user", "volumes",
+            "run", "image", "build", "entrypoint", "user", "aliases", "volumes",
             "replicas", "singleton", "cwd", "env", "secrets", "port", "live", "start",
             "drain", "goodbye", "grace", "watch", "surge", "switch", "reserve", "limits",
             "recycle",

@@ -195,9 +195,10 @@ def _health(process: Process, place: Place) -> dict[str, Any]:
 
 
 def _called(process: Process, network: str) -> dict[str, Any]:
-    if process.alias is None:
+    if not process.aliases:
         return {}
-    return {"NetworkingConfig": {"EndpointsConfig": {network: {"Aliases": [process.alias]}}}}
+    called = {"Aliases": list(process.aliases)}
+    return {"NetworkingConfig": {"EndpointsConfig": {network: called}}}
 
 
 def network(labels: Mapping[str, str], *, inner: bool) -> dict[str, Any]:

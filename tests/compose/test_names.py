@@ -1,0 +1,58 @@
+"""What others call a service stays a name of it."""
+
+from __future__ import annotations
+
+from .made import imported
+
+FILE = """\
+services:
+  task_worker:
+    image: worker
+    container_name: Shop-Worker
+    networks: {back: {aliases: [jobs, web]}, front: }
+  web:
+    image: web
+    container_name: web
+    ports: ["80:8000"]
+    links: ["task_worker:queue", "db:postgres"]
+    environment:
+      WORKER: task_worker:9000
+      SELF: http://web:8000/x
+      DB: postgresql://shop:hidden@shop_db/shop
+  db:
+    image: postgres:16
+    container_name: shop_db
+    environment: {POSTGRES_USER: shop, POSTGRES_PASSWORD: hidden}
+  api_v1:
+    image: api
+    expose: [9000]
+    environment: {OTHER: "http://api_v1:9000/a"}
+networks: {back: , front: }
+"""
+
+
+def test_names_of_a_service_are_aliases() -> None:
+    made = imported(FILE)
+    services = made.stack.services
+    assert services["task-worker"].aliases == ("task_worker", "Shop-Worker", "jobs", "queue")
+    assert services["web"].aliases == ()
+    assert services["api-v1"].aliases == ("api_v1",)
+    name = made.line("services.task_worker.container_name")
+    assert (name.kind, name.text) == ("kept", "others find it as Shop-Worker")
+    assert made.kind("services.task_worker.networks.back.aliases[0]") == "kept"
+    assert made.kind("services.web.container_name") == "kept"
+
+
+def test_a_name_that_another_one_has_is_refused() -> None:
+    line = imported(FILE).line("services.task_worker.networks.back.aliases[1]")
+    assert (line.kind, line.text) == ("refused", '"web" is another one here')
+    made = imported(FILE.replace("Shop-Worker", "no name"))
+    assert made.kind("services.task_worker.container_name") == "refused"
+
+
+def test_addresses_are_known_by_each_name() -> None:
+    made = imported(FILE)
+    assert set(made.stack.data) == {"db"}  # its user speaks of its container
+    assert made.stack.services["web"].env["DB"] == "${db.url}"
+    assert made.stack.services["web"].env["SELF"] == "${web.url}/x"
+    assert made.stack.services["api-v1"].env["OTHER"] == "${api-v1.url}/a"
