@@ -290,7 +290,7 @@ def test_profiles() -> None:
     assert list(imported(PROFILES, profiles=["ci"]).stack.services) == ["web", "test"]
     assert len(imported(PROFILES, profiles=["*"]).stack.services) == 3
     named = imported(PROFILES, environ={"COMPOSE_PROFILES": "debug"})
-    assert list(named.stack.services) == ["web", "debug"]
+    assert list(named.stack.services) == ["debug", "web"]
 
 
 @pytest.mark.parametrize(("text", "line"), [("# a\nservices:\n", 2), ("\nservices: {}\n", 2)])

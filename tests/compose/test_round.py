@@ -118,9 +118,7 @@ def services(draw: st.DrawFn, common: dict[str, Any]) -> dict[str, Any]:
             {},
             optional={
                 "replicas": st.integers(0, 9),
-                "aliases": st.lists(
-                    st.sampled_from(["a_b", "W.x"]), min_size=1, unique=True
-                ),
+                "aliases": st.lists(st.sampled_from(["a_b", "W.x"]), min_size=1, unique=True),
                 "surge": st.one_of(st.integers(1, 9), st.just("all")),
                 "watch": milliseconds(0, 60_000),
                 "limits": st.fixed_dictionaries(

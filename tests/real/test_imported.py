@@ -35,13 +35,14 @@ services:
     stop_grace_period: 2s
   api:
     <<: *program
-    command: python3 -m http.server 8000 --directory /site/below
+    command: [python3, -c, "{needy}"]
     deploy: {{<<: *update, replicas: 1}}
     environment:
       DB: "postgresql://app:s3cret@db/app"
       CACHE: "redis://the_cache:6379"
       SECOND_URL: "redis://second:6379"
       SECOND_HOST: second
+      QUEUE: the_queue:7000
   db:
     image: {stores[0]}
     environment: {{POSTGRES_USER: app, POSTGRES_PASSWORD: s3cret}}
@@ -74,6 +75,11 @@ QUEUE = (
     "while True: c = s.accept()[0]; c.sendall(b'queued'); c.close()"
 )
 """No HTTP: others reach it by its name alone."""
+NEEDY = (
+    "import os, socket; socket.create_connection(('the_queue', 7000), 5).close()\\n"
+    "os.execlp('python3', 'python3', '-m', 'http.server', '8000', '--directory', '/site/below')"
+)
+"""It ends at once where the queue is not there, though the edge is to send it requests."""
 CONF = """\
 upstream web { server web:8000; }
 server {
@@ -116,7 +122,7 @@ async def test_an_imported_stack_comes_up_and_answers(
     image = await asyncio.to_thread(docker_bench.python_image)
     stores = await tagged()
     port = ports.reserve()
-    text = FILE.format(image=image, port=port, stores=stores, queue=QUEUE)
+    text = FILE.format(image=image, port=port, stores=stores, queue=QUEUE, needy=NEEDY)
     (folder / "compose.yaml").write_text(text)
     (folder / "nginx.conf").write_text(CONF)
     _, said = await gapless(folder, "import", "compose.yaml", well=True)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gapless.compose import booting, hidden, ports, proxies, services, stores, volumes
 from gapless.compose import draft as drafts
-from gapless.compose import hidden, ports, proxies, services, stores, volumes
 from gapless.compose.draft import Draft, Secret
 from gapless.compose.forms import rebased, text
 from gapless.compose.ledger import Ledger, Line
@@ -111,9 +111,11 @@ def _tree(
         tree["domains"] = domains
     if secrets := _shared_secrets(made):
         tree["secrets"] = secrets
+    written = (draft.names[name] for name in booting.order(draft))
     made["service"] = {
         name: {key: table[key] for key in _SERVICE if key in table}
-        for name, table in made["service"].items()
+        for name in written
+        if (table := made["service"].get(name)) is not None
     }
     tree |= {kind: tables for kind, tables in made.items() if tables}
     if edge:
@@ -175,12 +177,7 @@ _JOB = ("image", "build", "run", "entrypoint", "when", "user", "cwd", "volumes",
 
 
 def _job(draft: Draft, name: str, table: dict[str, Any]) -> dict[str, Any]:
-    after = draft.items(name).get("depends_on")
-    waits = [
-        other for other in (after.items if isinstance(after, Map) else ())
-        if draft.roles.get(other) == "service"
-    ]  # fmt: skip
-    table["when"] = "after-release" if waits else "release"
+    table["when"] = "after-release" if services.late(draft, name) else "release"
     for port in ports.of(draft, name):
         draft.ledger.refused(port.node, "a job has no address")
     return {key: table[key] for key in _JOB if key in table}

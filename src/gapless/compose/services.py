@@ -220,19 +220,26 @@ def _signal(draft: Draft, service: str, node: Node, made: Table) -> None:
         draft.ledger.refused(node, "programs are stopped with TERM")
 
 
+def late(draft: Draft, job: str) -> bool:
+    """Whether a job waits for services, and runs once they are there."""
+    after = draft.items(job).get("depends_on")
+    waits = after.items if isinstance(after, Map) else ()
+    return any(draft.roles.get(other) == "service" for other in waits)
+
+
 def _after(draft: Draft, service: str, node: Node, made: Table) -> None:
     for other, inner in node.items.items() if isinstance(node, Map) else ():
         role = draft.roles.get(other)
         if role == "data":
             draft.ledger.kept(inner, "stores are ready first")
+        elif role == "job" and draft.roles.get(service) == "service" and late(draft, other):
+            draft.ledger.emulated(inner, "it waits for services itself, so it runs after them all")
         elif role == "job":
             draft.ledger.kept(inner, "jobs of a release end before its services start")
         elif role == "edge":
             draft.ledger.kept(inner, "the edge is always there")
         elif other in draft.project.services:
-            draft.ledger.emulated(
-                inner, f"no order among services: at first boot {other} may come later"
-            )
+            draft.ledger.kept(inner, f"at first boot {other} is ready first")
         else:
             draft.ledger.emulated(inner, f"{other} is not among these services")
     draft.ledger.rest(node, "kept", "")

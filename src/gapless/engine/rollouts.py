@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 from gapless import errors
@@ -29,7 +29,7 @@ def deploy(
         kind=kind,
         base=dict(desired.vector),
         target=target,
-        order=order(stack, target),
+        order=order(stack, target, first=not desired.vector),
         phase="release-jobs",
         stack=release,
         removed=() if services else tuple(n for n in desired.vector if n not in stack.services),
@@ -98,9 +98,14 @@ def restart(desired: Desired, stack: Stack, services: tuple[str, ...], *, park: 
     )
 
 
-def order(stack: Stack, names: Mapping[str, Generation]) -> tuple[str, ...]:
-    """HTTP services first, then workers, singletons last; what is referred to goes before."""
+def order(stack: Stack, names: Mapping[str, Generation], *, first: bool = False) -> tuple[str, ...]:
+    """HTTP services first, then workers, singletons last; what is referred to goes before.
+
+    ``first``: nothing serves yet that could wait for another one, so it is the file's own order.
+    """
     needs = references.dependencies(stack)
+    if first:
+        return tuple(_booted(names, needs))
 
     def rank(name: str) -> tuple[int, int]:
         service = stack.services.get(name)
@@ -110,3 +115,16 @@ def order(stack: Stack, names: Mapping[str, Generation]) -> tuple[str, ...]:
         return (kind, len(needs.get(name, ())) if service.http and service.route else 0)
 
     return tuple(sorted(names, key=rank))
+
+
+def _booted(names: Collection[str], needs: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Each after those that it refers to (never in a circle: the file would have been refused)."""
+    found: dict[str, None] = {}
+    todo = list(names)[::-1]
+    while todo:
+        waits = [one for one in needs.get(todo[-1], ()) if one in names and one not in found]
+        if waits:
+            todo += waits
+        else:
+            found[todo.pop()] = None
+    return list(found)
