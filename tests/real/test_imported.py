@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -151,3 +153,113 @@ async def test_an_imported_stack_comes_up_and_answers(
     client = Client()
     assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left
     await client.close()
+
+
+PAGES = """
+import http.server, os
+class Pages(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{os.environ['NAME']} {self.path}".encode())
+http.server.ThreadingHTTPServer(("", 8000), Pages).serve_forever()
+"""
+TRAEFIK = {
+    "web": "Host(`shop.localhost`)",
+    "api": "Host(`shop.localhost`) && PathPrefix(`/api`)",
+    "admin": "Host(`admin.localhost`)",
+}
+CADDYFILE = """\
+shop.localhost {
+    handle /api/* {
+        reverse_proxy api:8000
+    }
+    handle {
+        reverse_proxy web:8000
+    }
+}
+admin.localhost {
+    encode gzip
+    reverse_proxy admin:8000
+}
+"""
+HAPROXYCFG = """\
+defaults
+    mode http
+    timeout client 30s
+frontend public
+    bind :80
+    acl shop hdr(host) -i shop.localhost
+    use_backend api if shop { path_beg /api }
+    use_backend web if shop
+    use_backend admin if { hdr(host) -i admin.localhost }
+backend web
+    server-template web 2 web:8000 check
+backend api
+    server api api:8000 check
+backend admin
+    server admin admin:8000
+"""
+
+
+def traefik(services: dict[str, Any]) -> None:
+    services["lb"] |= {"image": "traefik:v3", "command": "--providers.docker"}
+    for name, rule in TRAEFIK.items():
+        services[name]["labels"] = [
+            f"traefik.http.routers.{name}.rule={rule}",
+            f"traefik.http.services.{name}.loadbalancer.server.port=8000",
+        ]
+
+
+def caddy(services: dict[str, Any]) -> None:
+    services["lb"] |= {"image": "caddy:2", "volumes": ["./Caddyfile:/etc/caddy/Caddyfile:ro"]}
+
+
+def haproxy(services: dict[str, Any]) -> None:
+    services["lb"] |= {"image": "haproxy", "volumes": ["./haproxy:/usr/local/etc/haproxy"]}
+
+
+def nginx_proxy(services: dict[str, Any]) -> None:
+    services["lb"]["image"] = "nginxproxy/nginx-proxy"
+    for name, host in (("web", "shop"), ("api", "shop"), ("admin", "admin")):
+        services[name]["environment"] |= {
+            "VIRTUAL_HOST": f"{host}.localhost", "VIRTUAL_PORT": 8000,
+        }  # fmt: skip
+    services["api"]["environment"]["VIRTUAL_PATH"] = "/api"
+
+
+@pytest.mark.parametrize("front", [traefik, caddy, haproxy, nginx_proxy])
+async def test_what_stood_in_front_leads_where_it_led(
+    folder: Path, front: Callable[[dict[str, Any]], None]
+) -> None:
+    image = await asyncio.to_thread(docker_bench.python_image)
+    port = ports.reserve()
+    services: dict[str, Any] = {
+        name: {
+            "image": image,
+            "command": ["python3", "-c", PAGES],
+            "environment": {"NAME": name},
+            "healthcheck": {"test": "curl -f http://localhost:8000/", "interval": "1s"},
+            "deploy": {"update_config": {"monitor": "200ms"}},
+        }
+        for name in ("web", "api", "admin")
+    }
+    services["lb"] = {"ports": [f"127.0.0.1:{port}:80"], "depends_on": ["web", "api"]}
+    front(services)
+    (folder / "compose.yaml").write_text(json.dumps({"name": "imported", "services": services}))
+    (folder / "Caddyfile").write_text(CADDYFILE)
+    (folder / "haproxy").mkdir()
+    (folder / "haproxy" / "haproxy.cfg").write_text(HAPROXYCFG)
+    _, said = await gapless(folder, "import", "compose.yaml", well=True)
+    assert "refused" not in said
+    await gapless(folder, "up", "-d", "--target", "docker", well=True)
+    assert set(await living("imported")) == {"web.1@r1", "api.1@r1", "admin.1@r1"}
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        for host, path, told in (
+            ("shop", "/", "web /"),
+            ("shop", "/api/x", "api /api/x"),
+            ("admin", "/api/x", "admin /api/x"),
+            ("nobody", "/api/x", None),
+        ):
+            async with session.get(path, headers={"Host": f"{host}.localhost"}) as got:
+                assert (await got.text() if got.status == 200 else None) == told

@@ -90,6 +90,12 @@ def test_who_is_somebody_from_the_beginning_needs_no_rights_for_becoming_it() ->
         assert (body["HostConfig"]["CapAdd"] == []) == few
 
 
+def test_others_find_it_by_each_of_its_names() -> None:
+    body = told(image="sha256:2", alias="web", aliases=("my_app",))
+    called = {"net": {"Aliases": ["web", "my_app"]}}
+    assert body["NetworkingConfig"] == {"EndpointsConfig": called}
+
+
 def test_limits_are_the_engine_s_and_without_them_none_are_set() -> None:
     host = told(memory_limit=1 << 20, cpu_limit=0.25)["HostConfig"]
     assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (1 << 20, 1 << 20, 250_000_000)

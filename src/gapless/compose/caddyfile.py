@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from gapless.compose.nginxconf import Rule
+from gapless.compose.front import Rule
 
 _TARGET = re.compile(r"(?:http://)?([A-Za-z0-9_.-]+):([0-9]{1,5})")
 _PATH = re.compile(r"(/[A-Za-z0-9._~/-]*)\*")
@@ -29,28 +29,28 @@ def read(text: str) -> list[Rule] | None:
             path = "/"
         elif line.endswith("{") and not inside:
             inside.append("site" if words else "options")
-            hosts = _hosts(words)
+            hosts = named(words)
         elif line.endswith("{") and inside == ["site"] and words[:1] == ["handle"]:
             inside.append("handle")
-            path = _below(words[1:])
+            path = below(words[1:])
         elif words[:1] == ["reverse_proxy"] and "site" in inside and hosts is not None:
             rule = _rule(hosts, path, words[1:])
             if rule is None:
                 return None
             rules.append(rule)
-        elif not inside or line.endswith("{") or not _same(words):
+        elif not inside or line.endswith("{") or not same(words):
             return None
         if hosts is None or path is None:
             return None
     return None if inside else rules
 
 
-def _same(words: list[str]) -> bool:
+def same(words: list[str]) -> bool:
     # "tls you@example.com" names the account; any other word there is another certificate.
     return words[0] in _SAME or (words[0] == "tls" and len(words) == 2 and "@" in words[1])
 
 
-def _hosts(words: list[str]) -> tuple[str, ...] | None:
+def named(words: list[str]) -> tuple[str, ...] | None:
     """Names of a site; None where there is one that has no certificate, or cannot be read."""
     found = []
     for word in (word.strip(",") for word in words):
@@ -63,7 +63,7 @@ def _hosts(words: list[str]) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def _below(words: list[str]) -> str | None:
+def below(words: list[str]) -> str | None:
     """A path with all below it: "/api/*". None: a matcher of another kind, or one page alone."""
     if words in ([], ["*"]):
         return "/"
@@ -73,7 +73,7 @@ def _below(words: list[str]) -> str | None:
 
 def _rule(hosts: tuple[str, ...], path: str | None, words: list[str]) -> Rule | None:
     if len(words) == 2 and path == "/":
-        path, words = _below(words[:1]), words[1:]
+        path, words = below(words[:1]), words[1:]
     found = _TARGET.fullmatch(words[0]) if len(words) == 1 else None
     if found is None or path is None:
         return None

@@ -11,9 +11,9 @@ from gapless.compose import booting, hidden, ports, proxies, services, stores, v
 from gapless.compose import draft as drafts
 from gapless.compose.draft import Draft, Secret
 from gapless.compose.forms import rebased, text
+from gapless.compose.front import Front, Place
 from gapless.compose.ledger import Ledger, Line
 from gapless.compose.project import Project, Reader
-from gapless.compose.proxies import Front, Place
 from gapless.compose.tree import Map, Node, Scalar
 from gapless.stackfile import init, write
 

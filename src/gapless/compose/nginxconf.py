@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from gapless.compose.front import Rule
+
 _TOKEN = re.compile(r"#[^\n]*|\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[{};]|[^\s{};\"'#]+")
 _PASS = re.compile(r"http://([A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?/?")
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?")
@@ -24,16 +26,6 @@ What is not among them is something that would be lost."""
 _INSIDE = frozenset({"events", "map", "types"})
 _UPSTREAM = frozenset({"server", "keepalive", "least_conn", "zone", "random"})
 _HEADERS = frozenset({"host", "x-real-ip", "upgrade", "connection", "x-nginx-proxy"})
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Requests for ``path`` at ``hosts`` (none: any) go to a service's port."""
-
-    hosts: tuple[str, ...]
-    path: str
-    service: str
-    port: int
 
 
 @dataclass(slots=True)

@@ -6,11 +6,11 @@ import itertools
 import posixpath
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from gapless.compose import caddyfile, nginxconf, ports, stores
+from gapless.compose import caddyfile, haproxycfg, nginxconf, ports, stores, virtualhosts
 from gapless.compose.draft import Draft
 from gapless.compose.forms import rebased, text
+from gapless.compose.front import Front, Place, Rule
 from gapless.compose.tree import Map, Node, Seq, scalars
 
 KINDS = ("traefik", "nginx", "haproxy", "caddy")
@@ -32,29 +32,6 @@ _OURS = frozenset(
 _QUOTED = re.compile(r"[`\"']([^`\"']+)[`\"']")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a service is published: host (None: each) and path."""
-
-    host: str | None
-    path: str = "/"
-
-
-@dataclass(slots=True)
-class Front:
-    """What balancers say. ``places`` and ``ports`` by service; ``tls``: certificates are got."""
-
-    services: list[str] = field(default_factory=list)
-    places: dict[str, list[Place]] = field(default_factory=dict)
-    ports: dict[str, int] = field(default_factory=dict)
-    sticky: set[str] = field(default_factory=set)
-    domains: list[str] = field(default_factory=list)
-    tls: bool = False
-    redirected: bool = False
-    closed: set[str] = field(default_factory=set)
-    """Services that Traefik is told to leave alone; it is only known which port they have."""
-
-
 def find(draft: Draft) -> Front:
     """The balancers of a project; ``draft.roles`` says which services the edge replaces."""
     front = Front()
@@ -64,11 +41,17 @@ def find(draft: Draft) -> Front:
             _traefik(draft, name, front)
         elif kind in ("nginx", "caddy", "haproxy"):
             _written(draft, name, kind, front)
+        elif virtualhosts.balances(draft, name):
+            virtualhosts.replace(draft, name, front)
     labelled = [name for name in draft.project.services if _labels(draft, name)]
     front.closed = {name for name in labelled if _closed(draft, name)}
     if set(labelled) - front.closed and not front.services:
         # The balancer is in a file that was not named; what its labels say is known all the same.
         draft.warned.append("labels for traefik are read, although no traefik is in these files")
+    others = list(front.services)
+    if virtualhosts.read(draft, front) and not others:
+        said = "read what services say of themselves, although no proxy is in these files"
+        draft.warned.append(said)
     for name in labelled:
         _read_labels(draft, name, front)
     return front
@@ -150,7 +133,7 @@ def _words(node: Node | None) -> list[str]:
 def _labels(draft: Draft, name: str) -> list[tuple[str, str, str, Node]]:
     """(routers or services, its name, the rest, the node) of each label for traefik."""
     found = []
-    for key, node in _pairs(draft, name):
+    for key, node in virtualhosts.pairs(draft, name):
         match = _LABEL.fullmatch(key)
         if match:
             found.append((match[1].lower(), match[2], match[3].lower(), node))
@@ -159,18 +142,10 @@ def _labels(draft: Draft, name: str) -> list[tuple[str, str, str, Node]]:
     return found
 
 
-def _pairs(draft: Draft, name: str) -> list[tuple[str, Node]]:
-    """Labels of its containers, and of the service itself, where a swarm looks."""
-    items = draft.items(name)
-    deploy = items.get("deploy")
-    tables = (items.get("labels"), deploy.items.get("labels") if isinstance(deploy, Map) else None)
-    return [pair for one in tables if isinstance(one, Map) for pair in one.items.items()]
-
-
 def _closed(draft: Draft, name: str) -> bool:
     return any(
         key.lower() == "traefik.enable" and text(node).strip().lower() == "false"
-        for key, node in _pairs(draft, name)
+        for key, node in virtualhosts.pairs(draft, name)
     )
 
 
@@ -205,7 +180,7 @@ def unreached(draft: Draft, name: str) -> None:
 
 
 def _others(draft: Draft, name: str) -> None:
-    for key, node in _pairs(draft, name):
+    for key, node in virtualhosts.pairs(draft, name):
         if key.lower() in _OURS:
             draft.ledger.rest(node, "kept", "the edge is there instead of traefik")
         elif key.lower().startswith("traefik."):
@@ -228,31 +203,13 @@ def _rule(draft: Draft, name: str, rule: str, node: Node, front: Front) -> None:
     found = [(m[1].lower(), _QUOTED.findall(m[2])) for m in _RULE.finditer(rule)]
     left = _RULE.sub("", rule)
     known = not re.sub(r"&&|\|\||[()\s]", "", left)
-    hosts = [host.lower() for kind, words in found if kind == "host" for host in words]
+    hosts = [host for kind, words in found if kind == "host" for host in words]
     paths = [path for kind, words in found if kind.startswith("path") for path in words]
-    hosts = [host for host in hosts if re.fullmatch(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", host)]
-    paths = [path for path in paths if re.fullmatch(r"/[A-Za-z0-9._~/-]*", path)]
-    if not (hosts or paths) or not known:
-        draft.ledger.refused(node, "a route is a host and a path: say route")
-        return
-    if len(hosts) > 1:
-        front.domains += [host for host in hosts if host not in front.domains]
-        hosts = []
-    made = [Place(host, path) for host in hosts or [None] for path in paths or ["/"]]
-    places = front.places.setdefault(name, [])
-    fresh = [place for place in made if place not in places]
-    places += fresh
-    if len(places) > 1 and fresh:
-        draft.ledger.refused(node, f"a service has one route, {_said(places[0])}")
-        del places[1:]
-    elif any(kind == "path" for kind, _ in found):
-        draft.ledger.emulated(node, f"route = {_said(made[0])}: paths below it too")
+    exact = any(kind == "path" for kind, _ in found)
+    if known:
+        front.put(draft, name, hosts, paths, node, exact=exact)
     else:
-        draft.ledger.kept(node, f"route = {_said(made[0])}")
-
-
-def _said(place: Place) -> str:
-    return f"{place.host or ''}{place.path}"
+        draft.ledger.refused(node, "a route is a host and a path: say route")
 
 
 def _written(draft: Draft, name: str, kind: str, front: Front) -> None:
@@ -264,11 +221,7 @@ def _written(draft: Draft, name: str, kind: str, front: Front) -> None:
                 f"{name} is {kind}, and stays: its configuration is not here to be read"
             )
         return
-    if kind == "haproxy":
-        draft.warned.append(f"{name} is {kind}, and stays: its rules are not read in this version")
-        return
-    reader = nginxconf.read if kind == "nginx" else caddyfile.read
-    read = [reader(content or "") for _, content in files]
+    read = [_READERS[kind](content or "") for _, content in files]
     rules = [rule for found in read for rule in found or ()]
     known = set(draft.project.services)
     if None in read or not rules or not _settled(front, rules, known):
@@ -287,13 +240,16 @@ def _written(draft: Draft, name: str, kind: str, front: Front) -> None:
         draft.ledger.rest(volumes, "emulated", f"the edge is there instead of {kind}")
 
 
-def _settled(front: Front, rules: list[nginxconf.Rule], known: set[str]) -> bool:
+_READERS = {"nginx": nginxconf.read, "caddy": caddyfile.read, "haproxy": haproxycfg.read}
+
+
+def _settled(front: Front, rules: list[Rule], known: set[str]) -> bool:
     """Put rules into the front; False, and nothing is put, where routes cannot say the same.
 
     A service has one route: the rule of it that the others lie below. What each rule passes on
     must then reach its service by the longest path, as it does there.
     """
-    first: dict[str, nginxconf.Rule] = {}
+    first: dict[str, Rule] = {}
     for rule in sorted(rules, key=lambda rule: len(rule.path)):
         held = first.setdefault(rule.service, rule)
         if rule.service not in known or (held.hosts, held.port) != (rule.hosts, rule.port):
@@ -310,6 +266,7 @@ def _settled(front: Front, rules: list[nginxconf.Rule], known: set[str]) -> bool
         named = [one for one in named if len(one.hosts) == 1] or named
         if [one.service for one in named] != [rule.service]:
             return False
+    front.sticky |= {rule.service for rule in rules if rule.sticky}
     for service, rule in first.items():
         front.ports.setdefault(service, rule.port)
         host = rule.hosts[0] if len(rule.hosts) == 1 else None
@@ -321,8 +278,8 @@ def _settled(front: Front, rules: list[nginxconf.Rule], known: set[str]) -> bool
 
 _CONFIGS = {
     "nginx": ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d/", "/etc/nginx/templates/"),
-    "caddy": ("/etc/caddy/Caddyfile",),
-    "haproxy": ("/usr/local/etc/haproxy/", "/etc/haproxy/"),
+    "caddy": ("/etc/caddy",),
+    "haproxy": ("/usr/local/etc/haproxy", "/etc/haproxy"),
 }
 
 
@@ -332,8 +289,9 @@ def _files(draft: Draft, name: str, kind: str) -> Iterator[tuple[Node, str | Non
     for item in volumes.items if isinstance(volumes, Seq) else []:
         target = text(item.items.get("target")) if isinstance(item, Map) else ""
         if isinstance(item, Map) and _is_config(target, kind):
-            path = draft.value(item.items.get("source"), "volumes")
-            yield item, draft.read(path.removeprefix("./"))
+            path = draft.value(item.items.get("source"), "volumes").removeprefix("./")
+            inside = f"{path}/{_NAMES[kind]}"
+            yield item, draft.read(path) or (draft.read(inside) if _is_folder(target) else None)
     for item in configs.items if isinstance(configs, Seq) else []:
         if isinstance(item, Map) and _is_config(text(item.items.get("target")), kind):
             source = text(item.items.get("source"))
@@ -343,6 +301,14 @@ def _files(draft: Draft, name: str, kind: str) -> Iterator[tuple[Node, str | Non
                 file = rebased(text(config.items.get("file")), base)
                 content = text(config.items.get("content"))
                 yield item, content or (draft.read(file.removeprefix("./")) if file else None)
+
+
+_NAMES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
+
+
+def _is_folder(target: str) -> bool:
+    """Whether all that it reads is mounted as a whole: a folder with that file alone, mostly."""
+    return target.rstrip("/") in ("/etc/caddy", "/usr/local/etc/haproxy", "/etc/haproxy")
 
 
 def _is_config(target: str, kind: str) -> bool:

@@ -165,7 +165,7 @@ class OfImage:
             sealed=True,
             mounts=tuple(mounts),
             nets="stores",
-            aliases=(process.labels["data"],),
+            alias=process.labels["data"],
         )
 
     @property

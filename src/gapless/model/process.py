@@ -123,8 +123,10 @@ class Process:
     """Which of the stack's networks its container is in; stores are in one that leads nowhere."""
     shown: float | None = None
     """Seconds that it may take to be ready, where its container is to show whether it is."""
-    aliases: tuple[str, ...] = ()
+    alias: str | None = None
     """What it is called in its network, beside its own name; where it has one of its own."""
+    aliases: tuple[str, ...] = ()
+    """What else it is called there."""
     mounts: tuple[Mount, ...] = ()
     """What it finds of the machine, where it would not see that of itself."""
 

@@ -195,9 +195,9 @@ def _health(process: Process, place: Place) -> dict[str, Any]:
 
 
 def _called(process: Process, network: str) -> dict[str, Any]:
-    if not process.aliases:
+    if process.alias is None:
         return {}
-    called = {"Aliases": list(process.aliases)}
+    called = {"Aliases": [process.alias, *process.aliases]}
     return {"NetworkingConfig": {"EndpointsConfig": {network: called}}}
 
 
