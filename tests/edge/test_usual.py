@@ -7,7 +7,17 @@ from dataclasses import replace
 
 import pytest
 
-from gapless.edge import config, forwarded, hostile, limits, private, queueing, render, tls
+from gapless.edge import (
+    awaiting,
+    config,
+    forwarded,
+    hostile,
+    limits,
+    private,
+    queueing,
+    render,
+    tls,
+)
 from gapless.edge.cors import Cors
 from gapless.edge.redirects import Redirect
 from gapless.edge.shared import Shared
@@ -120,6 +130,29 @@ def test_who_is_ordinary_may_be_repeated_and_has_no_body() -> None:
         assert time in tests
     assert " or " not in rule
     assert "||" not in rule
+
+
+def test_waiting_for_a_service_that_has_nobody_is_no_rule_of_other_requests() -> None:
+    """But for the last line of servers, all that an ordinary request passes is the same text."""
+    for name, wanted in RICH.items():
+        never = awaiting.Await(0.0)
+        without = replace(wanted, backends=tuple(replace(b, wait=never) for b in wanted.backends))
+        other = [
+            block
+            for block in blocks(wanted)
+            if not block[0].startswith(
+                (f"frontend {awaiting.SECTION}", f"backend {awaiting.AGAIN}")
+            )
+        ]
+        way = f"    server {awaiting.SERVER} "
+        cut = [[line for line in block if not line.startswith(way)] for block in other]
+        assert cut[1:] == blocks(without)[1:], name
+        ends = [block[-1].startswith(way) for block in other if len(block) > 1]
+        assert any(ends) == (not wanted.standalone), name
+
+
+def blocks(wanted: config.Config) -> list[list[str]]:
+    return [block.splitlines() for block in render.text(wanted).strip().split("\n\n")]
 
 
 def test_headers_are_told_once_to_whom_the_list_goes_on_for() -> None:

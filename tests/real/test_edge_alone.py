@@ -279,3 +279,82 @@ async def test_a_socket_waits_too(place: stand.Stand, client: aiohttp.ClientSess
     await channel.send_str("hello")
     assert await channel.receive_str() == "a hello"
     await channel.close()
+
+
+async def test_without_the_controller_all_are_killed_under_load(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    """Two at once, and back after a while: of what is safe to repeat nothing is lost."""
+    apps = [await place.app("a"), await place.app("b")]
+    for app in apps:
+        await place.enter(app)
+    found: list[int] = []
+    over = asyncio.Event()
+
+    async def visitor() -> None:
+        while not over.is_set():
+            found.append((await ask(client, place.url))[0])
+
+    visits = [asyncio.create_task(visitor()) for _ in range(8)]
+
+    async def moves(count: int) -> bool:
+        return len(found) >= count
+
+    await stand.until(lambda: moves(100), "requests are served")
+    for app in apps:
+        await app.stop()
+    await waiting(place, 1)
+    for app in apps:
+        await app.start()
+    count = len(found)
+    await stand.until(lambda: moves(count + 100), "requests are served again")
+    over.set()
+    await asyncio.gather(*visits)
+    assert set(found) == {200}
+
+
+async def test_a_lonely_request_finds_out_that_all_three_are_dead(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    """None of them is known to be, and nothing but this request asks them."""
+    apps = [await place.app(name) for name in "abc"]
+    for app in apps:
+        await place.enter(app)
+    for app in apps:
+        await app.stop()
+    post = asyncio.create_task(ask(client, place.url, b"once"))
+    await waiting(place, 1)
+    await apps[0].start()
+    assert await post == (200, "a")
+
+
+async def test_planted_a_backend_without_the_way_back(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    """The one of the floor alone: whom the last server leaves behind is refused."""
+    app = await place.app("a")
+    await place.enter(app)
+    await place.edge._order([wire.state("web", awaiting.SERVER, "maint")])
+    await app.stop()
+    await refused(client, place.url, LONG)
+
+
+async def test_once_they_are_settled_the_frontends_see_that_none_is_left(
+    place: stand.Stand,
+) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+
+    async def out() -> bool:
+        rows = (await place.edge._answer([wire.SERVERS])).splitlines()
+        return any(row.startswith(f"web,{awaiting.SERVER},") and "MAINT" in row for row in rows)
+
+    assert not await out()
+    await none_left(place, app)
+    await stand.until(out, "it is out of the backend")
+    await app.start()
+
+    async def back() -> bool:
+        return not await out()
+
+    await stand.until(back, "it is in again")

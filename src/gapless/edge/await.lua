@@ -16,6 +16,8 @@ local JUDGED = "txn.gapless_judged"
 local MOVED = "txn.gapless_moved"
 local WAITED = "gapless-waited"
 local UNREADY = "L7STS"
+local SERVER = "waited"
+local SETTLED = 2 -- seconds in which whoever was on its way to a server has found that it is gone
 
 local map = Map.new(path, Map._str)
 local lines = {}
@@ -131,3 +133,51 @@ core.register_action("gapless_await", { "http-req" }, function(txn, name, second
         txn:set_var(JUDGED, true)
     end
 end, 4)
+
+-- The way back stands in a backend while it has servers, and where these are gone a moment longer:
+-- for whom the last of them left behind. After that the frontends are to see that none is left, and
+-- choose the floor, where clients stay with their servers.
+local function keep(name, waits)
+    local way = core.backends[name].servers[SERVER]
+    if judged(name) then
+        way:set_ready()
+        return
+    end
+    core.register_task(function()
+        core.sleep(waits)
+        if not judged(name) then
+            way:set_maint()
+        end
+    end)
+end
+
+local function keeps(name)
+    local known = core.backends[name]
+    return known ~= nil and name:sub(1, 1) ~= "_" and known.servers[SERVER] ~= nil
+end
+
+core.register_init(function()
+    for name in pairs(core.backends) do
+        if keeps(name) then
+            keep(name, 0)
+        end
+    end
+end)
+
+-- Whether it is out for what it has answered: then nobody is on the way to one that is gone.
+local function answers(name, server)
+    local one = core.backends[name].servers[server]
+    local seen = one ~= nil and one:get_stats() or {}
+    local why = seen.check_status
+    if (seen.status or ""):sub(1, 4) ~= "DOWN" then
+        return false
+    end
+    return why == "L7OK" or why == "HANA" and not (seen.last_chk or ""):find(" L4 ", 1, true)
+end
+
+core.event_sub({ "SERVER_UP", "SERVER_DOWN" }, function(_, server)
+    local name = server.proxy_name
+    if server.name ~= SERVER and keeps(name) then
+        keep(name, answers(name, server.name) and 0 or SETTLED)
+    end
+end)

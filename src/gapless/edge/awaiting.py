@@ -53,7 +53,7 @@ def for_global(run_dir: str, maxconn: int) -> list[str]:
 
 
 def server(wanted: Await, name: str, run_dir: str, *, h2: bool) -> list[str]:
-    """The line of a floor: whom requests go to while it has nobody."""
+    """The last line of a backend and of its floor: whom requests go to while it has nobody."""
     if not wanted.seconds:
         return []
     proto = " proto h2" if h2 else ""

@@ -425,10 +425,8 @@ def _servers(
         quoted = (words.quote(word, what="a server") for word in keywords)
         state = "" if server.enabled else " disabled"
         lines.append(f"server {words.identifier(server.name)} {' '.join(quoted)}{state}")
-    if floor:
-        way = awaiting.server(backend.wait, backend.name, config.run_dir, h2=backend.h2)
-        lines += _steered(config, *way)
-    return lines
+    way = awaiting.server(backend.wait, backend.name, config.run_dir, h2=backend.h2)
+    return [*lines, *_steered(config, *way)]
 
 
 def _alone(config: Config, backend: Backend) -> list[str]:
