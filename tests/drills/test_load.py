@@ -213,12 +213,17 @@ def test_the_process_refuses_strangers_too() -> None:
         generator.Load(spec)
 
 
+def children() -> set[int]:
+    return {one.pid for one in proc.scan() if one.parent == os.getpid()}
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may put a process ahead of others")
 async def test_it_is_put_ahead_of_what_it_measures() -> None:
     stream = specs.Stream(name="s", path="/", clients=1)
     async with serving(always(OK)) as url:
+        before = children()
         with generator.Load(specs.Spec(url=url, streams=(stream,), seconds=20)):
-            (child,) = [one.pid for one in proc.scan() if one.parent == os.getpid()]
+            (child,) = children() - before
             assert os.getpriority(os.PRIO_PROCESS, child) == priority.AHEAD
 
 

@@ -183,16 +183,25 @@ def test_memory_is_told_without_what_is_only_cached() -> None:
     assert not seen.sampled({"memory_stats": {}})
 
 
-def test_a_mark_comes_back_and_knows_where_to_go_on() -> None:
-    mark = follow.Mark()
-    assert (str(mark), mark.since()) == ("- 0 0", "0")
-    mark.add("2026-11-29T02:03:50.065541164Z", 5)
-    mark.add("2026-11-29T02:03:50.065541164Z", 5)
-    mark.add("2026-11-29T02:03:50.000000001Z", 5)  # the other stream, told a little late
+def test_a_mark_comes_back_and_counts_from_a_moment_before_the_last_piece() -> None:
+    mark, second = follow.Mark(), follow.SECOND
+    past = follow.PAST
+    mark.add(100 * second, 5)
+    assert (mark.since, mark.told, mark.size) == (100 * second - past, 1, 5)
+    mark.add(100 * second - past // 2, 5)  # the other stream, told late
+    mark.add(100 * second + past, 5)
+    assert (mark.since, mark.told, mark.size) == (100 * second - past, 3, 15)
     assert follow.Mark.parse(str(mark)) == mark
-    assert (mark.same, mark.size) == (2, 15)
-    assert mark.since() == "1795917830.065541164"
-    assert follow.Mark.parse("damaged") == follow.Mark()
+    mark.add(101 * second + past, 5)  # and from a later moment on, when that is long ago
+    assert (mark.since, mark.told, mark.size) == (101 * second, 2, 20)
+    for damaged in ("", "damaged", "1 2 3 4", "1764381830.5 1 1"):
+        assert follow.Mark.parse(damaged) == follow.Mark()
+
+
+def test_times_of_engines_have_nine_digits_or_none() -> None:
+    stamps = (b"1970-01-01T00:01:00.065541164Z", b"1970-01-01T00:01:00.5Z", b"1970-01-01T00:01:00Z")
+    told = [follow._nanoseconds(stamp) for stamp in stamps]
+    assert told == [60_065_541_164, 60_500_000_000, 60_000_000_000]
 
 
 def test_a_network_without_an_address_of_the_machine_is_no_bridge() -> None:

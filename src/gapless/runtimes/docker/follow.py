@@ -1,18 +1,24 @@
 """Output of containers into the log files that every reader knows, each line once.
 
 The engine keeps what a program writes; from there it is copied as it comes. Beside the copy stands
-how far it is: the time of the last piece, how many of that time, and the size of the file then. A
+how far it is: a time, how many pieces since that time were copied, and the size of the file then. A
 controller that is killed between the two writes leaves a file that is longer than that; so many
 bytes are passed over when the copying goes on.
+
+The time is not that of the last piece: the two streams of a program reach the engine's record in
+each other's past, by as much as the engine is held up between the two. The record has an order that
+stays, so pieces are counted from some moment back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
+from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gapless.errors import GaplessError
@@ -26,41 +32,48 @@ LAST = 2.0
 """Seconds that an output may go on after its program's end, before what is left is asked for."""
 WIDTH = 96
 """Bytes of a mark in its file."""
+SECOND = 1_000_000_000
+PAST = 5 * SECOND
+"""Nanoseconds that a piece may be older than one that the engine has told before it."""
 
 
 @dataclass(slots=True)
 class Mark:
-    """How far a copy is. ``same``: pieces of that very time; ``size``: of the file, in bytes."""
+    """How far a copy is. ``since``: nanoseconds since 1970; ``told``: pieces of that time or later;
+    ``size``: of the file, in bytes. ``times``: of those pieces, as far as they were told to this
+    object, in nanoseconds.
+    """
 
-    stamp: str = ""
-    same: int = 0
+    since: int = 0
+    told: int = 0
     size: int = 0
+    times: array[int] = field(default_factory=lambda: array("q"), compare=False, repr=False)
 
     def __str__(self) -> str:
-        return f"{self.stamp or '-'} {self.same} {self.size}"
+        return f"{self.since} {self.told} {self.size}"
 
     @classmethod
     def parse(cls, text: str) -> Mark:
         """The inverse; of what cannot be read, the beginning."""
         try:
-            stamp, same, size = text.split()
-            return cls("" if stamp == "-" else stamp, int(same), int(size))
+            since, told, size = map(int, text.split())
+            return cls(since, told, size)
         except ValueError:
             return cls()
 
-    def add(self, stamp: str, size: int) -> None:
-        """One more piece. The two streams of a program may be told in each other's past."""
-        self.size += size
-        if stamp == self.stamp:
-            self.same += 1
-        elif stamp > self.stamp:
-            self.stamp, self.same = stamp, 1
+    def saw(self, time: int) -> None:
+        """One of those that were told already is told again."""
+        self.times.append(time)
 
-    def since(self) -> str:
-        """For the engine: seconds since 1970 with nine digits."""
-        if not self.stamp:
-            return "0"
-        return f"{int(seen.moment(self.stamp[:19]))}.{self.stamp[20:29]:0<9}"
+    def add(self, time: int, size: int) -> None:
+        """One more piece, of ``size`` bytes."""
+        self.times.append(time)
+        self.told += 1
+        self.size += size
+        if time - self.since > 2 * PAST:
+            self.since = time - PAST
+            self.times = array("q", (each for each in self.times if each >= self.since))
+            self.told = len(self.times)
 
 
 class Copy:
@@ -108,17 +121,18 @@ class Copy:
             over = max(0, size - mark.size)
             mark.size = size - over
             _note(place, mark)
-            passed, skip = mark.stamp, mark.same
-            async for piece in self._client.output(self._key, mark.since(), follow=follow):
-                # Docker's has nine digits of a second, Podman's none.
-                told, _, line = piece.partition(b" ")
-                stamp = told.decode("ascii", "replace")
-                if stamp == passed and skip > 0:
-                    skip -= 1
+            again = mark.told
+            since = f"{mark.since // SECOND}.{mark.since % SECOND:09}"
+            async for piece in self._client.output(self._key, since, follow=follow):
+                stamp, _, line = piece.partition(b" ")
+                time = _nanoseconds(stamp)
+                if again > 0:
+                    again -= 1
+                    mark.saw(time)
                     continue
                 _write(log, line[over:])
                 over = max(0, over - len(line))
-                mark.add(stamp, len(line))
+                mark.add(time, len(line))
                 _note(place, mark)
 
     def forget(self) -> None:
@@ -129,6 +143,16 @@ class Copy:
 def place(folder: Path, key: str) -> Path:
     """Where the mark of a container is."""
     return folder / files.file_name(key[:32])
+
+
+def _nanoseconds(stamp: bytes) -> int:
+    """Of the engine's time: Docker's has nine digits of a second, Podman's none."""
+    return _seconds(stamp[:19]) * SECOND + int(stamp[20:29].rstrip(b"Z").ljust(9, b"0"))
+
+
+@functools.lru_cache(8)
+def _seconds(stamp: bytes) -> int:
+    return int(seen.moment(stamp.decode("ascii", "replace")))
 
 
 def _open(held: contextlib.ExitStack, path: Path, flags: int) -> int:
