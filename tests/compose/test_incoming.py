@@ -329,3 +329,23 @@ services:
     said = made.line("services.web.extra_hosts[1]").text
     assert "10.0.0.5" in said
     assert "old" in said
+
+
+def test_what_a_database_keeps_beside_its_file_becomes_a_store() -> None:
+    text = """\
+services:
+  db: {image: "mysql:8", volumes: ["./data/mysql:/var/lib/mysql", "./my.cnf:/etc/my.cnf"]}
+  web: {image: web, volumes: ["./code:/code", "./conf:/conf:ro", "./data/mysql:/old"]}
+"""
+    made = imported(text, {"my.cnf": "[mysqld]"})
+    db, web = made.stack.services["db"], made.stack.services["web"]
+    assert {place: one.source for place, one in db.volumes.items()} == {
+        "/var/lib/mysql": "${db-mysql.path}", "/etc/my.cnf": "my.cnf",
+    }  # fmt: skip
+    assert made.stack.data["db-mysql"].type == "files"
+    assert web.volumes["/code"].source == "code"
+    kinds = {key: made.kind(f"services.{key}") for key in ("db.volumes[0]", "db.volumes[1]")}
+    assert kinds == {"db.volumes[0]": "emulated", "db.volumes[1]": "kept"}
+    line = made.line("services.web.volumes[0]")
+    assert (line.kind, "goes with it" in line.text) == ("emulated", True)
+    assert made.kind("services.web.volumes[1]") == "kept"

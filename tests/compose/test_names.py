@@ -56,3 +56,18 @@ def test_addresses_are_known_by_each_name() -> None:
     assert made.stack.services["web"].env["DB"] == "${db.url}"
     assert made.stack.services["web"].env["SELF"] == "${web.url}/x"
     assert made.stack.services["api-v1"].env["OTHER"] == "${api-v1.url}/a"
+
+
+def test_a_store_that_nobody_is_told_of_stays_where_it_is_looked_for() -> None:
+    text = """\
+services:
+  web: {image: web, ports: ["80:8000"], environment: {POSTGRES_DB: shop}}
+  db: {image: "postgres:16", environment: {POSTGRES_PASSWORD: hidden}}
+"""
+    made = imported(text)
+    assert set(made.stack.services) == {"web", "db"}
+    assert "db is postgres, and stays an image: nobody is told" in " ".join(made.result.warned)
+    text = text.replace('"postgres:16"', '"postgres:16", x-gapless: store')
+    assert set(imported(text).stack.data) == {"db"}
+    text = text.replace('"postgres:16"', '"mysql:8"')
+    assert imported(text).kind("services.db.x-gapless") == "refused"

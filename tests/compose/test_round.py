@@ -246,7 +246,7 @@ def test_each_word_that_tells_what_a_service_is_counts() -> None:
     text = outgoing.text(stack, [])
     assert imported(text).stack.model_dump() == stack.model_dump()
     for word, other in [
-        ("x-gapless: image", "x-other: image"),
+        ("x-gapless: image", "x-gapless: store"),
         ("order: start-first", "order: stop-first"),
         ("traefik.http.services.db.loadbalancer.server.port", "another"),
         ("traefik.enable: 'false'", "traefik.enable: 'true'"),

@@ -24,8 +24,8 @@ def roof() -> Iterator[Path]:
     yield from stores.roof()
 
 
-def place(roof: Path, *, uid: int | None, group: int | None = None) -> base.Place:
-    return stores.place(roof, "media", uid=uid, group=group)
+def place(roof: Path, *, uid: int | None, group: int | None = None, **other: Any) -> base.Place:
+    return stores.place(roof, "media", uid=uid, group=group, **other)
 
 
 def as_user(uid: int, group: int | None, *argv: str) -> int:
@@ -85,3 +85,18 @@ async def test_a_group_that_comes_later_keeps_the_files(roof: Path) -> None:
     assert (path / "kept").exists()
     assert path.stat().st_gid == SHARED
     assert stat.S_IMODE(path.stat().st_mode) == 0o2770
+
+
+class Containers:
+    """That there are some is all that counts here."""
+
+
+@needs_root
+async def test_who_became_somebody_in_a_container_reads_what_another_one_made(roof: Path) -> None:
+    store = files.Files("media", place(roof, uid=WEB, group=SHARED, packed=Containers()))
+    await store.create()
+    path = store.attributes()["path"]
+    write = ("/bin/sh", "-c", 'umask 022; echo one > "$0"', f"{path}/a.txt")
+    assert as_user(WEB, SHARED, *write) == 0
+    assert as_user(STRANGER, None, "/bin/cat", f"{path}/a.txt") == 0
+    assert as_user(STRANGER, None, "/bin/ls", str(Path(path).parent)) != 0

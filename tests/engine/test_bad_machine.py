@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from gapless import stackfile
 from gapless.engine import durable, listeners, lock, preflight
 from gapless.engine.journal import Journal
 from gapless.engine.paths import Paths
-from gapless.errors import Damaged, EnvironmentFault, Locked, WorkFailed
+from gapless.errors import Damaged, EnvironmentFault, Locked, UsageError, WorkFailed
 from gapless.model.desired import Generation
 from gapless.model.process import Address, ReplicaId
 from gapless.observed import Observed, Replica
@@ -130,6 +131,29 @@ def test_a_socket_that_was_removed_is_told(tmp_path: Path) -> None:
     preflight.reachable(replica(place, alive=False), ("web",))
     place.touch()
     preflight.reachable(replica(place), ("web",))
+
+
+def test_what_a_container_is_given_must_be_there(tmp_path: Path) -> None:
+    text = """\
+gapless = 1
+name = "shop"
+source = "code"
+[service.web]
+image = "web"
+volumes = { "/a" = "conf", "/b" = "${kept.path}", "/c" = "%s/out" }
+[data.kept]
+type = "files"
+"""
+    stack = stackfile.parse(text % tmp_path).stack
+    (tmp_path / "code" / "conf").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"\[service.web\] volumes./c: /.* is not there") as fault:
+        preflight.mounted(tmp_path, stack)
+    assert "mkdir -p /" in str(fault.value.hint)
+    (tmp_path / "out").mkdir()
+    preflight.mounted(tmp_path, stack)
+    (tmp_path / "code" / "conf").rmdir()
+    with pytest.raises(UsageError, match="volumes./a: conf is not there"):
+        preflight.mounted(tmp_path, stack)
 
 
 MOUNT, UMOUNT = "/bin/mount", "/bin/umount"

@@ -41,12 +41,16 @@ def tree(stack: Stack) -> Tree:
     for name, job in stack.jobs.items():
         services[name] = _job(stack, name, job)
     volumes: Tree = {}
+    owners: list[Service | Job] = [*stack.services.values(), *stack.jobs.values()]
+    asked = {one.name for o in owners for one in references.of(references.texts(stack, o))}
     for name, store in stack.data.items():
         if store.type == "files":
             volumes[name] = {}
         elif store.runs:
             held = _held(stack, f"{name}-data")
             services[name] = store_tree(name, store, held)
+            if name not in asked:
+                services[name][stores.STAYS] = stores.STORE
             volumes[held] = {}
     if any(service.http and service.route for service in stack.services.values()):
         services[EDGE] = _edge(stack)
@@ -160,7 +164,7 @@ def _image(stack: Stack, owner: Service | Job) -> Tree:
         return {"build": _build(stack, owner.build)}
     if owner.image is not None:
         named = owner.image
-        special = stores.kind_of(named) or proxies.kind_of(named)
+        special = stores.kind_of(named) or proxies.kind_of(named) or singles.keeper(named)
         return {"image": named} | ({stores.STAYS: stores.STAYS_IMAGE} if special else {})
     base = PYTHON if owner.build is None else owner.build.base
     lines = [f"FROM {base}", "WORKDIR /app", "COPY . ."]

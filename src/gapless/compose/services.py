@@ -47,7 +47,8 @@ def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Tabl
         elif key == stores.STAYS and stores.stays(draft, service):
             draft.ledger.kept(node, "stays an image")
         elif key == stores.STAYS:
-            draft.ledger.refused(node, f'must be "{stores.STAYS_IMAGE}": then it stays one')
+            said = f'must be "{stores.STAYS_IMAGE}", or "{stores.STORE}" of what can be one'
+            draft.ledger.refused(node, said)
         elif key.startswith("x-"):
             draft.ledger.emulated(node, "gapless reads no extensions of services")
     _environment(draft, service, made, known)

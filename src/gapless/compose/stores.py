@@ -29,8 +29,9 @@ ADMIN = frozenset(
 )
 """Images whose user says by hand which store they look into."""
 _ROOTS = frozenset({"", "library", "bitnami", "bitnamilegacy", "valkey", "redis"})
-STAYS, STAYS_IMAGE = "x-gapless", "image"
-"""Key and value of a service that stays an image, whatever that is: ``x-gapless: image``."""
+STAYS, STAYS_IMAGE, STORE = "x-gapless", "image", "store"
+"""Key and values of a service that stays an image, whatever that is (``x-gapless: image``), and of
+one that becomes a store, though nobody is told of it."""
 _SERVERS = re.compile(r"(\S*/)?(postgres|(redis|valkey)-server|(docker-)?entrypoint\.sh|run\.sh)")
 _SCHEMES = {
     "postgres": ("postgres", "postgresql", "psql", "pgsql"),
@@ -81,7 +82,11 @@ def kind_of(named: str) -> str | None:
 
 def stays(draft: Draft, service: str) -> bool:
     """Whether the file itself says that nothing is made of a service but its image."""
-    return text(draft.items(service).get(STAYS)) == STAYS_IMAGE
+    return _said(draft, service) == STAYS_IMAGE
+
+
+def _said(draft: Draft, service: str) -> str:
+    return text(draft.items(service).get(STAYS))
 
 
 def recognise(draft: Draft) -> dict[str, Store]:
@@ -91,11 +96,15 @@ def recognise(draft: Draft) -> dict[str, Store]:
         store = _store(draft, name)
         if store is None:
             continue
-        strangers = [
-            user
-            for user in drafts.users(draft, name, store.names)
-            if image(draft, user)[1] not in ADMIN and not _told(draft, user, store)
-        ]
+        users = drafts.users(draft, name, store.names)
+        told = [user for user in users if _told(draft, user, store)]
+        strangers = [u for u in users if u not in told and image(draft, u)[1] not in ADMIN]
+        if not told and not strangers and _said(draft, name) != STORE:
+            draft.warned.append(
+                f"{name} is {store.kind}, and stays an image: nobody is told its address and "
+                f"password by the environment ({STAYS}: {STORE} makes it a store all the same)"
+            )
+            continue
         if strangers:
             draft.warned.append(
                 f"{name} is {store.kind}, and stays an image: {', '.join(strangers)} "
@@ -300,6 +309,9 @@ def table(draft: Draft, store: Store) -> dict[str, object]:
     for key, node in items.items():
         if key in ("image", "command"):
             continue
+        if key == STAYS and _said(draft, store.service) == STORE:
+            ledger.kept(node, "becomes a store")
+            continue
         kind, said = _FATES.get(key, _OTHERS)
         ledger.say(node, kind, said)
     _scripts(draft, items.get("volumes"))
@@ -331,7 +343,7 @@ _FATES: dict[str, tuple[Kind, str]] = {
     "networks": ("emulated", "one network for the stack; nothing but the edge is public"),
     "deploy": ("emulated", "no limits for stores in this version"),
     "user": ("emulated", "it never runs as root"),
-    STAYS: ("refused", f'must be "{STAYS_IMAGE}": then it stays one'),
+    STAYS: ("refused", f'must be "{STAYS_IMAGE}" or "{STORE}"'),
 }
 
 

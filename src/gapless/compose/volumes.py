@@ -9,6 +9,7 @@ from typing import Any
 import pydantic
 
 from gapless.compose import draft as drafts
+from gapless.compose import singles, stores
 from gapless.compose.draft import Draft
 from gapless.compose.forms import rebased, text
 from gapless.compose.tree import Map, Node, Scalar, Seq
@@ -22,11 +23,11 @@ def write(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
         if not isinstance(item, Map):
             draft.ledger.refused(item, "is no volume")
             continue
-        _volume(draft, item, made)
+        _volume(draft, service, item, made)
     draft.ledger.rest(node, "kept", "")
 
 
-def _volume(draft: Draft, item: Map, made: dict[str, Any]) -> None:
+def _volume(draft: Draft, service: str, item: Map, made: dict[str, Any]) -> None:
     kind = text(item.items.get("type")) or "volume"
     target = draft.value(item.items.get("target"), "volumes")
     source = draft.value(item.items.get("source"), "volumes")
@@ -41,8 +42,13 @@ def _volume(draft: Draft, item: Map, made: dict[str, Any]) -> None:
     if not re.fullmatch(PLACE_FORM, place) or place in ("/", "//"):
         ledger.refused(item, f'is no place in a container: "{target}"')
         return
-    if kind == "volume":
-        written = f"${{{_store(draft, source)}.path}}{_below(item)}"
+    read_only = text(item.items.get("read_only")).lower() in ("true", "yes", "on", "y")
+    folder = kind == "bind" and not source.startswith(("/", "~"))
+    folder = folder and draft.read(posixpath.normpath(source)) is None
+    moved = folder and not read_only and _keeps(draft, service)
+    if kind == "volume" or moved:
+        name = f"{service}-{posixpath.basename(source)}" if moved else source
+        written = f"${{{_store(draft, source, name)}.path}}{_below(item)}"
         _options(draft, item, "volume")
     else:
         written = _here(draft, source)
@@ -50,15 +56,26 @@ def _volume(draft: Draft, item: Map, made: dict[str, Any]) -> None:
     if (why := _fault(written)) is not None:
         ledger.refused(item, why)
         return
-    read_only = text(item.items.get("read_only")).lower() in ("true", "yes", "on", "y")
     made.setdefault("volumes", {})[place] = (
         {"source": written, "read_only": True} if read_only else written
     )
     said = f'"{place}" = "{written}"'
-    if kind == "bind" and not written.startswith("/"):
+    if moved:
+        ledger.rest(item, "emulated", f"{said}, a files store: what {source} has is not moved")
+    elif folder and not read_only:
+        ledger.rest(item, "emulated", f"{said}, of the release: what is written there goes with it")
+    elif kind == "bind" and not written.startswith("/"):
         ledger.rest(item, "kept", f"{said}, of the release")
     else:
         ledger.rest(item, "kept", said)
+
+
+def _keeps(draft: Draft, service: str) -> bool:
+    """Whether its image keeps files that must outlive each release."""
+    image = text(draft.items(service).get("image"))
+    if draft.roles.get(service) != "service":
+        return False
+    return singles.keeper(image) and not stores.stays(draft, service)
 
 
 def _options(draft: Draft, item: Map, key: str) -> None:
@@ -103,11 +120,11 @@ def _here(draft: Draft, source: str) -> str:
     return posixpath.normpath(source or ".")
 
 
-def _store(draft: Draft, source: str) -> str:
-    """The files store of a named volume, made when it is first asked for."""
+def _store(draft: Draft, source: str, name: str) -> str:
+    """The files store of a volume, made when it is first asked for."""
     if source not in draft.files:
         taken = {*draft.names.values(), *draft.files.values(), *RESERVED}
-        draft.files[source] = drafts.unique(source, taken)
+        draft.files[source] = drafts.unique(name, taken)
     return draft.files[source]
 
 

@@ -4,8 +4,10 @@ Not as root, all services are one user, and the folder is that user's alone.
 
 As root they run under different uids. Where they share a group, the folder belongs to it and hands
 it on to new files (setgid). Where they do not, the folder is open, but only to those who know its
-name: it is 128 random bits, in a directory that nobody may list. In both cases the default access
-list lets the others write what one of them made, whatever that one's umask is.
+name: it is 128 random bits, in a directory that nobody may list. So it is as
+well where containers run: an image that begins as root and becomes somebody is in no group of ours
+then. In each case the default access list lets the others write what one of them made, whatever
+that one's umask is.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Files:
         self._token = secrets.token_hex(16)
         group = place.group is not None
         alone = place.uid is None and not group
-        self._mode = 0o700 if alone else 0o2770 if group else 0o777
+        shared = 0o2777 if place.packed is not None else 0o2770
+        self._mode = 0o700 if alone else shared if group else 0o777
 
     def attributes(self, host: str | None = None) -> Mapping[str, str]:
         return {"path": str(self._path)}
@@ -52,7 +55,7 @@ class Files:
         owned.check_reachable(place.home, place.uid)
         if self._mode != 0o700:
             owned.folder(path, 0o700, place.uid, place.group)
-            _open_new_files(path, 7 if self._mode == 0o777 else 0)
+            _open_new_files(path, self._mode & 0o7)
         # The mode comes last: it is what says that the folder is made.
         owned.folder(path, self._mode, place.uid, place.group)
 

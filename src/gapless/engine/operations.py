@@ -106,6 +106,7 @@ class Operations:
         preflight.fits(loaded.stack)
         origin.check(self.site.paths, loaded.stack)
         preflight.certificates(self.folder.file.absolute().parent, loaded.stack)
+        preflight.mounted(self.folder.file.absolute().parent, loaded.stack)
         preflight.address_free(self.site, self.c.observed.edge, loaded.stack, None)
         release = await self.folder.build(loaded, body)
         # Not before: a file that cannot be built leaves the release in force as it is.
@@ -198,6 +199,7 @@ class Operations:
             preflight.edge_stays(self._stack(), loaded.stack)
             origin.check(self.site.paths, loaded.stack)
             preflight.certificates(self.folder.file.absolute().parent, loaded.stack)
+            preflight.mounted(self.folder.file.absolute().parent, loaded.stack)
             preflight.address_free(self.site, self.c.observed.edge, loaded.stack, self._stack())
             if not body.get("force"):
                 preflight.dependencies_up(self.c.desired, self.c.observed, self._stack())

@@ -13,6 +13,7 @@ from gapless.engine.certificates import keeper, x509
 from gapless.engine.site import Site
 from gapless.model.data import Data
 from gapless.model.desired import Desired, Rollout
+from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.model.tls import GivenCertificate
 from gapless.observed import Edge, Observed
@@ -57,6 +58,23 @@ def _port_free(address: str, program: str | None) -> None:
         if " of the stack " in holder:
             hint = "with [edge] shared = true in every stack they share it, told apart by host name"
         raise errors.EnvironmentFault(f"{fault.message} by {holder}", hint=hint) from None
+
+
+def mounted(folder: Path, stack: Stack) -> None:
+    """Whether what images are given of the machine and the source folder is there: an engine says
+    so only once all is under way. ``folder``: that of the file. Raises UsageError.
+    """
+    owners: list[tuple[str, str, Service | Job]] = [
+        *(("service", *one) for one in stack.services.items()),
+        *(("job", *one) for one in stack.jobs.items()),
+    ]
+    for kind, name, table in owners:
+        for place, volume in table.volumes.items():
+            if volume.store is None and not (folder / stack.source / volume.source).exists():
+                raise errors.UsageError(
+                    f"[{kind}.{name}] volumes.{place}: {volume.source} is not there",
+                    hint=f"mkdir -p {volume.source}, or say a files store where it keeps data",
+                )
 
 
 def certificates(folder: Path, stack: Stack) -> None:
