@@ -152,7 +152,7 @@ type = "files"
     (tmp_path / "out").mkdir()
     preflight.mounted(tmp_path, stack)
     (tmp_path / "code" / "conf").rmdir()
-    with pytest.raises(UsageError, match="volumes./a: conf is not there"):
+    with pytest.raises(UsageError, match=r"volumes./a: conf is not there"):
         preflight.mounted(tmp_path, stack)
 
 
