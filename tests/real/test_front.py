@@ -108,7 +108,11 @@ async def test_what_one_does_costs_the_other_nothing(machine: tuple[Stack, Stack
         # It loses all that it has, and then its controller too: its host fails, and no other.
         await alpha.drop()
         os.kill(alpha.edge_pid, signal.SIGKILL)
-        assert (await alpha.ask())[0] in (502, 503)  # its worker may be about to go
+
+        async def fails() -> bool:  # its worker may be about to go
+            return (await alpha.ask())[0] in (502, 503)
+
+        await until(fails, "nobody answers for alpha")
         await alpha.begin()
         await alpha.do("up")
         assert await alpha.ask() == (200, "alpha")

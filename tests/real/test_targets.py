@@ -31,7 +31,7 @@ TABLE: dict[str, Any] = {
     "name": "demo",
     "service": {
         "web": {"run": "a ${socket}", "sticky": "cookie", "ready": READY},
-        "api": {"run": "a ${socket}", "route": "/api", "ready": READY},
+        "api": {"run": "a ${socket}", "route": "/api", "ready": READY, "wait": "0s"},
         "adm": {
             "run": "a ${socket}",
             "route": {"host": "*.example.com", "path": "/x"},

@@ -1,0 +1,65 @@
+"""A service that loses all its replicas, on real parts: its requests wait for the next ones."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.real.standing import Load, Standing, open_folder, standing
+
+REFUSED = "503"
+"""What a request was told that did not wait; what was in hand ends otherwise."""
+
+
+@pytest.fixture
+async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
+    with open_folder() as folder:
+        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
+        async with standing(folder / "app") as running:
+            yield running
+
+
+async def strike(stack: Standing) -> Load:
+    """Load under which all replicas are killed at once, until it is served again."""
+    await stack.do("up")
+    async with Load(stack.url) as load:
+        await asyncio.sleep(0.3)
+        before = stack.pids()
+        for pid in before.values():
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+        await stack.until(lambda: not set(before) & set(stack.pids()))
+        await stack.do("wait")
+        count = load.answers["ok"]
+        await stack.until(lambda: load.answers["ok"] > count + 50)
+    return load
+
+
+async def test_all_are_killed_at_once_and_nobody_is_refused(stack: Standing) -> None:
+    load = await strike(stack)
+    assert REFUSED not in load.failed
+    assert sum(load.failed.values()) <= load.clients  # POSTs that were in hand
+
+
+async def test_planted_nobody_waits(stack: Standing) -> None:
+    stack.write(keys='wait = "0s"')
+    assert (await strike(stack)).failed[REFUSED] > 0
+
+
+@pytest.mark.parametrize("way", ["stop", "scale"])
+async def test_a_service_that_is_to_have_none_is_not_waited_for(stack: Standing, way: str) -> None:
+    stack.write(replicas=1, keys='wait = "60s"')
+    await stack.do("up")
+    if way == "stop":
+        await stack.do("stop", services=["web"])
+    else:
+        await stack.do("scale", counts={"web": 0})
+    assert (await asyncio.wait_for(stack.get(), 30))[0] == 503
+    if way == "stop":
+        await stack.do("start", services=["web"])
+    else:
+        await stack.do("scale", counts={"web": 1})
+    assert (await stack.get())[0] == 200
