@@ -59,6 +59,21 @@ async def test_it_is_read_only_and_without_setuid(bench: Bench) -> None:
     assert not (made.tree / "app.py").stat().st_mode & 0o111
 
 
+async def test_what_containers_are_given_is_readable_in_them_alone(bench: Bench) -> None:
+    bench.write({"site/a/b.html": "", "one.txt": "", "secret.txt": ""})
+    (bench.folder / "site" / "link").symlink_to("../secret.txt")
+    volumes = '{ "/a" = "site", "/b" = "./one.txt", "/c" = ".", "/d" = "nowhere" }'
+    made = await bench.build(f'[job.j]\nimage = "x"\nvolumes = {volumes}')
+    others = {
+        path.relative_to(made.tree).as_posix(): path.lstat().st_mode & 0o007
+        for path in (made.tree, *made.tree.rglob("*"))
+        if not path.is_symlink() and "__pycache__" not in path.parts
+    }
+    assert others == {
+        ".": 0, "site": 5, "site/a": 5, "site/a/b.html": 4, "one.txt": 4, "secret.txt": 0,
+    }  # fmt: skip
+
+
 async def test_releases_are_found_again(bench: Bench) -> None:
     bench.write({"app.py": ""})
     made = [await bench.build(), await bench.build('secrets = ["KEY"]')]

@@ -30,7 +30,7 @@ services:
   web: &program
     image: {image}
     command: [python3, -m, http.server, "8000", --directory, /site]
-    volumes: ["site:/site"]
+    volumes: ["site:/site", "./pages:/pages:ro"]
     depends_on: {{migrate: {{condition: service_completed_successfully}}}}
     healthcheck: {{test: "curl -f http://localhost:8000/", interval: 1s}}
     deploy: &update {{replicas: 2, update_config: {{monitor: 200ms}}}}
@@ -96,9 +96,15 @@ with socket.create_connection((os.environ["SECOND_HOST"], 6379), 5) as line:
     print(line.recv(7))
 """
 """Whoever is told no port takes the usual one."""
+NOBODY = """
+os.setgroups([])
+os.setuid(65534)
+print(open("/pages/a.txt").read() + open("/site/index.html").read().split()[0])
+"""
+"""As nginx and its like go on: in no group of the stack's."""
 SAID = 'print(*(f"{name}:{found[name]}" for name in ("db", "cache")))'
 NAMED = "print(socket.create_connection(('the_queue', 7000), 5).recv(9))"
-ASK = f"{boxed.ASK}\n{SAID}\n{NAMED}\n{USUAL}"
+ASK = f"{boxed.ASK}\n{SAID}\n{NAMED}\n{USUAL}\n{NOBODY}"
 
 
 async def tagged() -> tuple[str, str]:
@@ -127,6 +133,8 @@ async def test_an_imported_stack_comes_up_and_answers(
     text = FILE.format(image=image, port=port, stores=stores, queue=QUEUE, needy=NEEDY)
     (folder / "compose.yaml").write_text(text)
     (folder / "nginx.conf").write_text(CONF)
+    (folder / "pages").mkdir()
+    (folder / "pages" / "a.txt").write_text("a page of ")
     _, said = await gapless(folder, "import", "compose.yaml", well=True)
     assert "refused" not in said
     assert "API_TOKEN: its value is at compose.yaml:" in said
@@ -148,7 +156,7 @@ async def test_an_imported_stack_comes_up_and_answers(
                 assert await got.text() == f"{name} $ hello hunter2-abc"
     _, said = await gapless(folder, "run", "api", "--", "python3", "-c", ASK, well=True)
     told = set(said.splitlines())  # a slow run tells more
-    assert {"db:R cache:+OK", "b'queued'", "b'-NOAUTH'"} <= told
+    assert {"db:R cache:+OK", "b'queued'", "b'-NOAUTH'", "a page of /site/index.html"} <= told
     await gapless(folder, "down", well=True)
     client = Client()
     assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left

@@ -87,6 +87,13 @@ class Stack(Model):
         return tuple(sorted(host for host in found if host is not None))
 
     @property
+    def mounted(self) -> tuple[str, ...]:
+        """Parts of the source folder that containers are given as they are."""
+        owners = [*self.services.values(), *self.jobs.values()]
+        every = (volume for one in owners for volume in one.volumes.values())
+        return tuple(v.source for v in every if v.store is None and not v.source.startswith("/"))
+
+    @property
     def passwords(self) -> tuple[str, ...]:
         """Names of the secrets that the edge asks of clients, each once."""
         tables = [*self.edge.private.values(), *(s.private for s in self.services.values())]

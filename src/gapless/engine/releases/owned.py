@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -32,6 +33,21 @@ def seal(folder: Path, group: int | None) -> None:
             if group is None:
                 bits |= bits >> 6
         path.chmod(bits)
+
+
+def lend(folder: Path, parts: Iterable[str]) -> None:
+    """Parts of a sealed folder that containers are given: whoever an image becomes may read them.
+
+    Not the folder itself, which keeps others on the machine out of all that is in it.
+    """
+    for part in parts:
+        place = folder / part
+        found = _everything(place) if place.is_dir() else [place]
+        inside = place != folder and place.exists() and not place.is_symlink()
+        for path in found if inside else ():
+            mode = path.lstat().st_mode
+            if not stat.S_ISLNK(mode):
+                path.chmod(stat.S_IMODE(mode) | (mode & 0o500) >> 6)
 
 
 def remove(folder: Path) -> None:

@@ -201,6 +201,7 @@ class Releases:
         before = max(self.list(), key=lambda release: release.number, default=None)
         await in_thread(lambda: stamps.settle(stack.edge.static, tree, before))
         await in_thread(lambda: owned.seal(tree, self._shared_group()))
+        await in_thread(lambda: owned.lend(tree, stack.mounted))
         return Release(
             number=int(home.name[1:]),
             created_at=time.time(),
