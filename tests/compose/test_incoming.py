@@ -107,7 +107,7 @@ services:
     web, worker = made.stack.services["web"], made.stack.services["worker"]
     assert web.ready is not None
     assert (web.ready.path, web.ready.every, web.ready.after) == ("/healthz?full=1", 60, 5)
-    assert (web.grace, web.start, web.watch, web.surge, web.replicas) == (90, 90, 10, 2, 2)
+    assert (web.grace, web.start, web.watch, web.surge, web.replicas) == (90, 390, 10, 2, 2)
     assert (web.limits.cpu, web.limits.memory) == (0.5, 1536 * 1024**2)
     assert (web.reserve.cpu, web.reserve.memory) == (0.25, 64 * 1024**2)
     assert (web.user, web.cwd, web.entrypoint) == ("1000:1000", "/srv", ("/entry.sh", "--now"))
@@ -349,3 +349,17 @@ services:
     line = made.line("services.web.volumes[0]")
     assert (line.kind, "goes with it" in line.text) == ("emulated", True)
     assert made.kind("services.web.volumes[1]") == "kept"
+
+
+@pytest.mark.parametrize(
+    ("said", "start"),
+    [
+        ("interval: 10s, retries: 6", 60),
+        ("interval: 1s, retries: 3", 30),
+        ("timeout: 1s", 90),
+        ("interval: 5s, retries: 2, start_period: 1m", 70),
+    ],
+)
+def test_a_boot_may_take_as_long_as_until_a_container_is_unhealthy(said: str, start: float) -> None:
+    text = "services: {db: {image: mysql, healthcheck: {test: [CMD, ping], %s}}}"
+    assert imported(text % said).stack.services["db"].start == start

@@ -134,12 +134,12 @@ def services(draw: st.DrawFn, common: dict[str, Any]) -> dict[str, Any]:
         how = {"command": draw(WORDS)}
         if http and draw(st.booleans()):
             how = {"path": draw(st.sampled_from(["/", "/health/ready", "/a?b=c&d=$e;f(g)"]))}
+        every, after = draw(st.integers(1, 240)) * 250, draw(st.integers(1, 100))
         table["ready"] = how | {
-            "every": draw(milliseconds(250, 60_000)),
-            "timeout": draw(milliseconds(250, 60_000)),
-            "after": draw(st.integers(1, 100)),
-        }
-        table["start"] = draw(milliseconds(30_000, 900_000))
+            "every": f"{every}ms", "timeout": draw(milliseconds(250, 60_000)), "after": after,
+        }  # fmt: skip
+        # A container is unhealthy only after so many checks.
+        table["start"] = f"{draw(st.integers(120, 3600)) * 250 + every * after}ms"
     return table
 
 

@@ -14,6 +14,8 @@ from gapless.model.units import format_duration
 
 START = 30.0
 """Seconds that a boot may take anyway."""
+INTERVAL, RETRIES = 30.0, 3
+"""What Compose has where a check says nothing of it."""
 _PATH = re.compile(r"/[A-Za-z0-9._~!$&()*+,;=:@%/?-]*")
 
 
@@ -95,6 +97,7 @@ def _timing(
     draft: Draft, table: dict[str, Node], ready: dict[str, Any], made: dict[str, Any]
 ) -> None:
     ledger = draft.ledger
+    found: dict[str, float] = {}
     for key, name in (("interval", "every"), ("timeout", "timeout")):
         node = table.get(key)
         seconds = sizes.seconds(draft.value(node, key)) if node is not None else None
@@ -102,22 +105,26 @@ def _timing(
             ledger.refused(node, "is no duration")
         elif seconds:
             ready[name] = format_duration(seconds)
+            found[key] = seconds
     retries = table.get("retries")
+    number = None
     if retries is not None:
         number = sizes.whole(draft.value(retries, "retries"))
         if number is None or not 1 <= number <= 100:
             ledger.refused(retries, "must be from 1 to 100")
+            number = None
         else:
             ready["after"] = number
     period = table.get("start_period")
-    if period is not None:
-        seconds = sizes.seconds(draft.value(period, "start_period"))
-        if seconds is None:
-            ledger.refused(period, "is no duration")
-        elif seconds > START:
-            made["start"] = format_duration(seconds)
-            ledger.kept(period, "start: not ready by then, a replica has failed")
-        else:
-            ledger.emulated(period, f"a boot may take {START:g} s anyway")
+    free = sizes.seconds(draft.value(period, "start_period")) if period is not None else 0.0
+    if free is None:
+        ledger.refused(period, "is no duration")
+    # Only then is a container unhealthy, and whoever waits for it has waited in vain.
+    start = (free or 0.0) + (number or RETRIES) * found.get("interval", INTERVAL)
+    if start > START:
+        made["start"] = format_duration(start)
+        ledger.say(period, "kept", "start: not ready by then and its retries, a replica has failed")
+    else:
+        ledger.say(period, "emulated", f"a boot may take {START:g} s anyway")
     if (often := table.get("start_interval")) is not None:
         ledger.emulated(often, "a replica that boots is asked often anyway")

@@ -363,8 +363,9 @@ def _health(stack: Stack, service: Service, port: int | None) -> Tree | None:
         "timeout": seconds(probe.timeout),
         "retries": probe.after,
     }
-    if service.start != 30:
-        made["start_period"] = seconds(service.start)
+    # Compose counts its retries on top of that.
+    if service.start != 30 and (free := service.start - probe.after * probe.every) > 0:
+        made["start_period"] = seconds(free)
     return made
 
 
