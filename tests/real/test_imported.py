@@ -219,6 +219,10 @@ def traefik(services: dict[str, Any]) -> None:
         ]
 
 
+def traefik_by_file(services: dict[str, Any]) -> None:
+    services["lb"] |= {"image": "traefik:v3", "volumes": ["./traefik.yml:/etc/traefik/rules.yml"]}
+
+
 def caddy(services: dict[str, Any]) -> None:
     services["lb"] |= {"image": "caddy:2", "volumes": ["./Caddyfile:/etc/caddy/Caddyfile:ro"]}
 
@@ -236,7 +240,7 @@ def nginx_proxy(services: dict[str, Any]) -> None:
     services["api"]["environment"]["VIRTUAL_PATH"] = "/api"
 
 
-@pytest.mark.parametrize("front", [traefik, caddy, haproxy, nginx_proxy])
+@pytest.mark.parametrize("front", [traefik, traefik_by_file, caddy, haproxy, nginx_proxy])
 async def test_what_stood_in_front_leads_where_it_led(
     folder: Path, front: Callable[[dict[str, Any]], None]
 ) -> None:
@@ -256,6 +260,14 @@ async def test_what_stood_in_front_leads_where_it_led(
     front(services)
     (folder / "compose.yaml").write_text(json.dumps({"name": "imported", "services": services}))
     (folder / "Caddyfile").write_text(CADDYFILE)
+    rules = {
+        "routers": {name: {"rule": rule, "service": name} for name, rule in TRAEFIK.items()},
+        "services": {
+            name: {"loadBalancer": {"servers": [{"url": f"http://{name}:8000"}]}}
+            for name in TRAEFIK
+        },
+    }
+    (folder / "traefik.yml").write_text(json.dumps({"http": rules}))
     (folder / "haproxy").mkdir()
     (folder / "haproxy" / "haproxy.cfg").write_text(HAPROXYCFG)
     _, said = await gapless(folder, "import", "compose.yaml", well=True)

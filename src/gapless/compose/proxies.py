@@ -7,7 +7,15 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from gapless.compose import caddyfile, haproxycfg, nginxconf, ports, stores, virtualhosts
+from gapless.compose import (
+    caddyfile,
+    haproxycfg,
+    nginxconf,
+    ports,
+    stores,
+    traefikfile,
+    virtualhosts,
+)
 from gapless.compose.draft import Draft
 from gapless.compose.forms import rebased, text
 from gapless.compose.front import Front, Place, Rule
@@ -24,12 +32,10 @@ _FIRST = {
 }
 """Labels of Traefik 1, as those of later versions."""
 _OLD_RULE = re.compile(r"(Host|PathPrefix|Path):([^;]+)", re.IGNORECASE)
-_RULE = re.compile(r"(Host|PathPrefix|Path|HostSNI)\(([^()]*)\)", re.IGNORECASE)
 _OURS = frozenset(
     {"traefik.enable", "traefik.docker.network", "traefik.docker.lbswarm", "traefik.swarm.network",
      "traefik.swarm.lbswarm", "traefik.tags", "traefik.constraint-label"}
 )  # fmt: skip
-_QUOTED = re.compile(r"[`\"']([^`\"']+)[`\"']")
 
 
 def find(draft: Draft) -> Front:
@@ -76,7 +82,7 @@ def _traefik(draft: Draft, name: str, front: Front) -> None:
     words = " ".join(_words(items.get("command")))
     front.tls |= ".acme." in words or "--acme" in words
     front.redirected |= "redirections" in words
-    _unread(draft, name)
+    _ruled(draft, name, front)
     for key, node in items.items():
         if key not in ("ports", "labels"):
             draft.ledger.rest(node, "emulated", "the edge is there instead of traefik")
@@ -90,32 +96,49 @@ _ITS_OWN = re.compile(r"(/etc)?/traefik(/[^/]+\.(ya?ml|toml))?|/[^/]+\.(ya?ml|to
 """Where Traefik looks for its own file."""
 
 
-def _unread(draft: Draft, name: str) -> None:
-    """Refuse mounted files of rules, and what names them: they are not read here."""
-    items, ledger = draft.items(name), draft.ledger
-    places = []
-    command = items.get("command")
+def _ruled(draft: Draft, name: str, front: Front) -> None:
+    """Put the rules of mounted files into the front, or refuse these and what names them."""
+    named = list(_named(draft, name))
+    involved, places = [node for _, node in named], [place for place, _ in named]
+    mounts = list(_mounts(draft, name))
+    contents: list[str | None] = []
+    for item, target, content in mounts:
+        found = traefikfile.own(content or "") if _ITS_OWN.fullmatch(target) else None
+        if found is not None:
+            involved.append(item)
+            places += found[0]
+            front.tls |= found[1]
+    for item, target, content in mounts:
+        mine = bool(_ITS_OWN.fullmatch(target)) or any(_within(place, target) for place in places)
+        if mine and item not in involved:
+            involved.append(item)
+            contents.append(content)
+    read = [traefikfile.rules(content or "") for content in contents]
+    rules = [rule for found in read for rule in found or ()]
+    covered = all(any(_within(place, target) for _, target, _ in mounts) for place in places)
+    known = set(draft.project.services)
+    good = covered and None not in read and (not rules or _settled(front, rules, known))
+    for node in involved:
+        if good:
+            draft.ledger.kept(node, "its rules are routes of the services now")
+        else:
+            draft.ledger.refused(node, _UNREAD)
+
+
+def _named(draft: Draft, name: str) -> Iterator[tuple[str, Node | None]]:
+    """Places of files with rules, and what names each."""
+    command = draft.items(name).get("command")
     for one in scalars(command) if command is not None else ():
         for word, after in itertools.pairwise([*stores.split(one.text), ""]):
             flag, equals, value = word.partition("=")
             if _FILE.fullmatch(flag):
-                places.append(value if equals else after)
-                ledger.refused(one, _UNREAD)
+                yield (value if equals else after), one
     for told in draft.told[name].values():
         if _FILE.fullmatch(told.name):
-            places.append(told.text or "")
-            ledger.refused(told.node, _UNREAD)
-    for key in ("volumes", "configs"):
-        mounts = items.get(key)
-        for item in mounts.items if isinstance(mounts, Seq) else []:
-            target = text(item.items.get("target")) if isinstance(item, Map) else ""
-            if _ITS_OWN.fullmatch(target.rstrip("/")) or any(
-                _within(place, target) for place in places
-            ):
-                ledger.refused(item, _UNREAD)
+            yield told.text or "", told.node
 
 
-_UNREAD = "the rules of its file are not read: say route, or labels, and [edge]"
+_UNREAD = "the rules of its file are not understood: say route, or labels, and [edge]"
 
 
 def _within(one: str, other: str) -> bool:
@@ -199,17 +222,11 @@ def _modern(rule: str) -> str:
 
 
 def _rule(draft: Draft, name: str, rule: str, node: Node, front: Front) -> None:
-    rule = _modern(rule)
-    found = [(m[1].lower(), _QUOTED.findall(m[2])) for m in _RULE.finditer(rule)]
-    left = _RULE.sub("", rule)
-    known = not re.sub(r"&&|\|\||[()\s]", "", left)
-    hosts = [host for kind, words in found if kind == "host" for host in words]
-    paths = [path for kind, words in found if kind.startswith("path") for path in words]
-    exact = any(kind == "path" for kind, _ in found)
-    if known:
-        front.put(draft, name, hosts, paths, node, exact=exact)
-    else:
+    found = traefikfile.matched(_modern(rule))
+    if found is None:
         draft.ledger.refused(node, "a route is a host and a path: say route")
+    else:
+        front.put(draft, name, found[0], found[1], node, exact=found[2])
 
 
 def _written(draft: Draft, name: str, kind: str, front: Front) -> None:
@@ -285,22 +302,32 @@ _CONFIGS = {
 
 def _files(draft: Draft, name: str, kind: str) -> Iterator[tuple[Node, str | None]]:
     """The mounted configuration files, with their texts where these can be read."""
+    for item, target, content in _mounts(draft, name):
+        if any(target.startswith(known) for known in _CONFIGS[kind]):
+            source = text(item.items.get("source")).removeprefix("./")
+            if content is None and _is_folder(target):
+                content = draft.read(f"{source}/{_NAMES[kind]}")
+            yield item, content
+
+
+def _mounts(draft: Draft, name: str) -> Iterator[tuple[Map, str, str | None]]:
+    """(node, place, text where it can be read) of what a service finds at a place."""
     volumes, configs = (draft.items(name).get(key) for key in ("volumes", "configs"))
     for item in volumes.items if isinstance(volumes, Seq) else []:
-        target = text(item.items.get("target")) if isinstance(item, Map) else ""
-        if isinstance(item, Map) and _is_config(target, kind):
-            path = draft.value(item.items.get("source"), "volumes").removeprefix("./")
-            inside = f"{path}/{_NAMES[kind]}"
-            yield item, draft.read(path) or (draft.read(inside) if _is_folder(target) else None)
+        if isinstance(item, Map):
+            path = draft.value(item.items.get("source"), "volumes")
+            bound = text(item.items.get("type")) == "bind" and path
+            content = draft.read(posixpath.normpath(path)) if bound else None
+            yield item, text(item.items.get("target")).rstrip("/"), content
     for item in configs.items if isinstance(configs, Seq) else []:
-        if isinstance(item, Map) and _is_config(text(item.items.get("target")), kind):
-            source = text(item.items.get("source"))
-            config = draft.project.resources.get("configs", {}).get(source)
-            if isinstance(config, Map):
-                base = draft.project.folders.get(f"configs.{source}", "")
-                file = rebased(text(config.items.get("file")), base)
-                content = text(config.items.get("content"))
-                yield item, content or (draft.read(file.removeprefix("./")) if file else None)
+        source = text(item.items.get("source")) if isinstance(item, Map) else ""
+        config = draft.project.resources.get("configs", {}).get(source)
+        if isinstance(item, Map) and isinstance(config, Map):
+            base = draft.project.folders.get(f"configs.{source}", "")
+            file = rebased(text(config.items.get("file")), base)
+            content = text(config.items.get("content"))
+            read = content or (draft.read(posixpath.normpath(file)) if file else None)
+            yield item, text(item.items.get("target")), read
 
 
 _NAMES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
@@ -309,10 +336,6 @@ _NAMES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
 def _is_folder(target: str) -> bool:
     """Whether all that it reads is mounted as a whole: a folder with that file alone, mostly."""
     return target.rstrip("/") in ("/etc/caddy", "/usr/local/etc/haproxy", "/etc/haproxy")
-
-
-def _is_config(target: str, kind: str) -> bool:
-    return any(target == known or target.startswith(known) for known in _CONFIGS[kind])
 
 
 def listens(draft: Draft, front: Front) -> tuple[str | None, list[ports.Port]]:
