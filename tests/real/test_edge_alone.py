@@ -85,6 +85,7 @@ async def test_requests_wait_for_the_replica_to_come_back(
     assert app.served == 40
     counters = await place.edge.counters()
     assert counters["web"].requests == counters[""].requests == 40
+    assert counters["web"].sessions == 0
 
 
 async def test_or_for_the_one_that_comes_after_it(
@@ -220,6 +221,29 @@ async def test_only_so_many_wait(client: aiohttp.ClientSession) -> None:
         assert {await task for task in others} == {(200, "a")}
 
 
+async def test_those_that_leave_make_room(client: aiohttp.ClientSession) -> None:
+    """Again and again, for longer than so many may wait."""
+    async with stand.standing(backends=backends(SHORT, length=5)) as place:
+        app = await place.app("a")
+        await place.enter(app)
+        await none_left(place, app)
+        for _ in range(3):
+            tasks = [asyncio.create_task(ask(client, place.url)) for _ in range(5)]
+            await waiting(place, 5)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+            async def left() -> bool:
+                rows = wire.totals(await place.edge._answer([wire.TOTALS]))
+                return all(r.sessions == 0 for r in rows if r.name.startswith("_alone:"))
+
+            await stand.until(left, "nobody waits any more")
+        started = time.monotonic()
+        assert (await ask(client, place.url))[0] == 503
+        assert time.monotonic() - started >= SHORT
+
+
 async def test_one_that_dies_again_is_not_waited_for_twice(
     place: stand.Stand, client: aiohttp.ClientSession
 ) -> None:
@@ -278,6 +302,7 @@ async def test_a_socket_waits_too(place: stand.Stand, client: aiohttp.ClientSess
     channel = await task
     await channel.send_str("hello")
     assert await channel.receive_str() == "a hello"
+    assert (await place.edge.counters())["web"].sessions == 1
     await channel.close()
 
 

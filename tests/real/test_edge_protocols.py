@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from tests.edge import stand
 
-from gapless.edge import base, config
+from gapless.edge import awaiting, base, config, wire
 from gapless.edge.answers import Answers
 from gapless.model.process import Address
 
@@ -81,7 +81,9 @@ async def calling(url: str) -> AsyncIterator[Peer]:
         writer.close()
 
 
-async def test_a_call_both_ways_at_once_with_trailers() -> None:
+@pytest.mark.parametrize("waits", [False, True])
+async def test_a_call_both_ways_at_once_with_trailers(waits: bool) -> None:
+    """Also one that comes while nobody is there to answer, and waits."""
     plain = stand.backend("web", sticky=False, check=None, h2=True)
     async with stand.standing(backends=(plain,), rules=(), started=False) as stood:
         stood.config = replace(stood.config, rules=(config.Rule("/", None, "web"),))
@@ -89,29 +91,46 @@ async def test_a_call_both_ways_at_once_with_trailers() -> None:
         path = str(stood.root / "grpc.sock")
         server = await asyncio.start_unix_server(echo, path)
         await stood.edge.enter(base.Member("web.1", "web", Address(socket=path)))
-        async with server, calling(stood.url) as peer:
-            asked = [
-                (":method", "POST"),
-                (":scheme", "http"),
-                (":authority", "x"),
-                (":path", "/chat.Chat/Say"),
-                ("content-type", "application/grpc"),
-                ("te", "trailers"),
-            ]
-            stream = peer.http.get_next_available_stream_id()
-            peer.http.send_headers(stream, asked)
-            for number in (1, 2, 3):
-                # The next one is sent once the last one has come back: nothing is held up.
-                peer.http.send_data(stream, b"message %d" % number)
-                await peer.flush()
-                event = await peer.until(h2.events.DataReceived, number)
-                assert isinstance(event, h2.events.DataReceived)
-                assert event.data == b"echo message %d" % number
-            peer.http.end_stream(stream)
-            await peer.flush()
-            event = await peer.until(h2.events.TrailersReceived)
-            assert isinstance(event, h2.events.TrailersReceived)
-            assert (b"grpc-status", b"0") in [tuple(pair) for pair in event.headers or ()]
+
+        async def waiting() -> bool:
+            rows = wire.totals(await stood.edge._answer([wire.TOTALS]))
+            return any(r.name == f"{awaiting.SECTION}web" and r.sessions for r in rows)
+
+        async with calling(stood.url) as peer:
+            if waits:
+                server.close()
+                await server.wait_closed()
+            call = asyncio.create_task(converse(peer))
+            if waits:
+                await stand.until(waiting, "the call waits")
+                server = await asyncio.start_unix_server(echo, path)
+            async with server:
+                await call
+
+
+async def converse(peer: Peer) -> None:
+    asked = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "x"),
+        (":path", "/chat.Chat/Say"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ]
+    stream = peer.http.get_next_available_stream_id()
+    peer.http.send_headers(stream, asked)
+    for number in (1, 2, 3):
+        # The next one is sent once the last one has come back: nothing is held up.
+        peer.http.send_data(stream, b"message %d" % number)
+        await peer.flush()
+        event = await peer.until(h2.events.DataReceived, number)
+        assert isinstance(event, h2.events.DataReceived)
+        assert event.data == b"echo message %d" % number
+    peer.http.end_stream(stream)
+    await peer.flush()
+    event = await peer.until(h2.events.TrailersReceived)
+    assert isinstance(event, h2.events.TrailersReceived)
+    assert (b"grpc-status", b"0") in [tuple(pair) for pair in event.headers or ()]
 
 
 async def test_events_come_one_by_one() -> None:

@@ -64,6 +64,7 @@ local function release(own)
         mine.free, mine.over = open, true
         own.line[own.first] = nil
         own.first = own.first + 1
+        waiting = waiting - 1 -- here, since HAProxy may end a request that waits
         mine.queue:push(true)
     end
     local eldest = own.line[own.first]
@@ -90,6 +91,7 @@ local function await(name, seconds)
         lines[name] = own
     end
     local mine = { queue = core.queue(), till = now() + seconds, ticks = 2 * seconds / TICK }
+    waiting = waiting + 1
     own.last = own.last + 1
     own.line[own.last] = mine
     if not own.watched then
@@ -115,10 +117,7 @@ core.register_action("gapless_await", { "http-req" }, function(txn, name, second
         if other or not (few and small) or map:lookup(name) == nil or lives(name) then
             return
         end
-        waiting = waiting + 1
-        local free = await(name, tonumber(seconds))
-        waiting = waiting - 1
-        if not free then
+        if not await(name, tonumber(seconds)) then
             return
         end
         core.yield() -- one that HAProxy knows to have left ends here

@@ -20,7 +20,7 @@ each has two of them."""
 LONGEST_BODY = 1024 * 1024
 """Bytes of a body that one that waits may announce."""
 SHARE = 0.9
-"""Of the time for an answer: who waits longer would be told 504."""
+"""Of the time for an answer: whom the last server left behind would be told 504 after that."""
 SECTION = "_alone:"
 """Begins the name of a service's frontend for it."""
 AGAIN = "_again:"
@@ -57,7 +57,9 @@ def server(wanted: Await, name: str, run_dir: str, *, h2: bool) -> list[str]:
     if not wanted.seconds:
         return []
     proto = " proto h2" if h2 else ""
-    return [f"server {SERVER} {_socket(run_dir, name)} send-proxy-v2 backup{proto}"]
+    # Without kept connections: those that are open are requests that wait, or have waited.
+    way = f"{_socket(run_dir, name)} send-proxy-v2 pool-max-conn 0"
+    return [f"server {SERVER} {way} backup{proto}"]
 
 
 def again(wanted: Await, name: str, run_dir: str, *, h2: bool) -> list[str]:

@@ -387,13 +387,14 @@ def _servers(
     config: Config, backend: Backend, servers: Sequence[Server], *, floor: bool = False
 ) -> list[str]:
     name = words.identifier(backend.name)
+    waits = 0.0 if config.standalone else backend.wait.seconds
     lines = [
         f"backend {conf.FLOOR if floor else ''}{name}",
         # Where clients stay, only new ones are dealt out, and leastconn deals fast answers to the
         # same server again and again: what counts there is that each gets as many clients.
         f"balance {'roundrobin' if backend.sticky else 'leastconn'}",
         f"http-reuse {'always' if backend.reuse == 'always' else 'safe'}",
-        f"timeout server {words.milliseconds(backend.timeout)}",
+        f"timeout server {words.milliseconds(backend.timeout + (waits if floor else 0.0))}",
         f"timeout check {words.milliseconds(backend.check_timeout)}",
         *private.for_backend(
             backend.guard, config.private, config.guards, config.stack, conf.PUBLIC
