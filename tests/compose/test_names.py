@@ -71,3 +71,17 @@ services:
     assert set(imported(text).stack.data) == {"db"}
     text = text.replace('"postgres:16"', '"mysql:8"')
     assert imported(text).kind("services.db.x-gapless") == "refused"
+
+
+def test_who_looks_into_a_store_by_hand_is_in_its_network() -> None:
+    text = """\
+services:
+  web: {image: web, ports: ["80:80"], environment: {DB: "postgresql://a:hidden@db/a"}}
+  db: {image: "postgres:16", environment: {POSTGRES_USER: a, POSTGRES_PASSWORD: hidden}}
+  adminer: {image: adminer, ports: ["8080:8080"], depends_on: [db]}
+  redis-commander: {image: rediscommander/redis-commander}
+"""
+    made = imported(text)
+    assert made.stack.services["adminer"].env == {"DB_URL": "${db.url}"}
+    assert made.stack.services["redis-commander"].env == {}
+    assert "gapless run adminer -- printenv DB_URL" in " ".join(made.result.warned)

@@ -63,6 +63,8 @@ def test_stores_become_data_and_their_addresses_references() -> None:
     assert made.result.warned == (
         "db begins empty: docker compose exec -T db pg_dump --no-owner -U shop shop | "
         "gapless connect db",
+        "pgadmin: user and password of db are made by gapless: "
+        "gapless run pgadmin -- printenv DB_URL",
     )
     assert made.kind("services.db.volumes[1]") == "refused"
     assert made.kind("services.db.ports[0]") == "emulated"

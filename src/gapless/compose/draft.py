@@ -78,7 +78,7 @@ class Draft:
 
     def secret(self, name: str, value: str | None, place: str, service: str = "") -> str:
         """The name of a secret with this value; another one where the name is taken."""
-        wanted = [name, f"{_upper(service)}_{name}", *(f"{name}_{n}" for n in range(2, 1000))]
+        wanted = [name, f"{upper(service)}_{name}", *(f"{name}_{n}" for n in range(2, 1000))]
         for one in wanted:
             have = self.secrets.get(one)
             if have is None or have.value == value or value is None:
@@ -101,7 +101,8 @@ class Draft:
         return text(node)
 
 
-def _upper(name: str) -> str:
+def upper(name: str) -> str:
+    """A name as variables are written."""
     made = re.sub(r"[^A-Za-z0-9]+", "_", name).upper().strip("_")
     return made if made[:1].isalpha() else f"S_{made}"
 

@@ -317,6 +317,7 @@ def _environment(
             env[name] = value
             seen += re.findall(r"(?<!\$)\$\{secret\.([A-Za-z0-9_]+)(?:\|url)?\}", value)
         draft.ledger.say(told.node, kind, said)  # type: ignore[arg-type]
+    env |= stores.shown(draft, service, known.values())
     # A secret that a service sees is a variable of its name already.
     env = {name: value for name, value in env.items() if value != f"${{secret.{name}}}"}
     if env:

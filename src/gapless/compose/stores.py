@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from gapless.compose import draft as drafts
@@ -206,6 +206,27 @@ def reference(told: Told, stores: dict[str, Store], draft: Draft, user: str) -> 
         ):
             return made
     return None
+
+
+def shown(draft: Draft, user: str, known: Collection[Store]) -> dict[str, str]:
+    """What a program that looks into stores is told beside its own variables, which say none: with
+    that it is in their network, and its user can look up the password.
+    """
+    base = image(draft, user)[1]
+    if base not in ADMIN or stays(draft, user):
+        return {}
+    kind = "redis" if "redis" in base else "postgres"
+    made = {}
+    for store in known:
+        name = draft.names[store.service]
+        variable = f"{drafts.upper(name)}_URL"
+        if store.kind == kind and variable not in draft.told[user]:
+            made[variable] = f"${{{name}.url}}"
+            draft.warned.append(
+                f"{user}: user and password of {name} are made by gapless: "
+                f"gapless run {draft.names[user]} -- printenv {variable}"
+            )
+    return made
 
 
 def _spoken_of(draft: Draft, user: str, stores: dict[str, Store]) -> list[str]:
