@@ -10,6 +10,7 @@ services:
     image: worker
     container_name: Shop-Worker
     networks: {back: {aliases: [jobs, web]}, front: }
+    volumes: ["jobs:/jobs"]
   web:
     image: web
     container_name: web
@@ -28,6 +29,7 @@ services:
     expose: [9000]
     environment: {OTHER: "http://api_v1:9000/a"}
 networks: {back: , front: }
+volumes: {jobs: }
 """
 
 
@@ -52,7 +54,7 @@ def test_a_name_that_another_one_has_is_refused() -> None:
 
 def test_addresses_are_known_by_each_name() -> None:
     made = imported(FILE)
-    assert set(made.stack.data) == {"db"}  # its user speaks of its container
+    assert set(made.stack.data) == {"db", "jobs"}  # its user speaks of its container
     assert made.stack.services["web"].env["DB"] == "${db.url}"
     assert made.stack.services["web"].env["SELF"] == "${web.url}/x"
     assert made.stack.services["api-v1"].env["OTHER"] == "${api-v1.url}/a"

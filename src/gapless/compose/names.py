@@ -44,8 +44,6 @@ def _written(draft: Draft) -> Iterator[tuple[str, str]]:
     for name, role in draft.roles.items():
         if role in ("service", "job", "data"):
             yield role, draft.names[name]
-    for store in draft.files.values():
-        yield "data", store
 
 
 def _further(draft: Draft, service: str) -> Iterator[tuple[str, Node]]:

@@ -45,10 +45,12 @@ def _names(tree: Tree, report: Report) -> None:
             elif name in seen:
                 report.add((kind, name), f'"{name}" is the name of a {seen[name]} already')
             seen.setdefault(name, kind)
+    # A job is not called, nor is a folder: those names are free.
+    folders = {n for n, table in mentions.tables(tree, "data") if table.get("type") == "files"}
     for name, table in mentions.tables(tree, "service"):
         aliases = table.get("aliases")
         for at, alias in enumerate(aliases if isinstance(aliases, list) else ()):
-            if isinstance(alias, str) and seen.get(alias, "job") != "job":
+            if isinstance(alias, str) and alias not in folders and seen.get(alias, "job") != "job":
                 fault = f'"{alias}" is the name of a {seen[alias]} already'
                 report.add(("service", name, "aliases", at), fault)
     if not tree.get("service"):
