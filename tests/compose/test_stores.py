@@ -229,3 +229,16 @@ services:
     other = imported(text.replace("x-gapless: image", "x-gapless: {keep: true}"))
     assert "db" in other.stack.data
     assert other.kind("services.db.x-gapless.keep") == "refused"
+
+
+def test_a_store_that_stays_begins_as_its_image_does() -> None:
+    text = """\
+services:
+  web: {image: web, depends_on: [db]}
+  db: {image: postgres, user: USER, volumes: ["data:/var/lib/postgresql/data"]}
+volumes: {data: }
+"""
+    made = imported(text.replace("USER", "postgres"))
+    assert (made.kind("services.db.user"), made.stack.services["db"].user) == ("emulated", None)
+    made = imported(text.replace("USER", '"1000"'))
+    assert (made.kind("services.db.user"), made.stack.services["db"].user) == ("kept", "1000")

@@ -190,7 +190,9 @@ def _entrypoint(draft: Draft, service: str, node: Node, made: Table) -> None:
 
 def _user(draft: Draft, service: str, node: Node, made: Table) -> None:
     value = draft.value(node, "user")
-    if _USER.fullmatch(value):
+    if stores.becomes(draft, service, value):
+        draft.ledger.emulated(node, "the image becomes that by itself, once its files are its own")
+    elif _USER.fullmatch(value):
         made["user"] = value
         draft.ledger.kept(node)
     else:

@@ -89,6 +89,20 @@ def _said(draft: Draft, service: str) -> str:
     return text(draft.items(service).get(STAYS))
 
 
+_ACCOUNTS = frozenset({"postgres", "redis", "valkey", "999", "70"})
+"""What the official images of stores call the user that they become, and its numbers."""
+
+
+def becomes(draft: Draft, service: str, user: str) -> bool:
+    """Whether the image of a store becomes that user by itself: it begins as root and takes over
+    its files, which Docker would have given to it, and a files store is not.
+    """
+    items = draft.items(service)
+    named = kind_of(text(items.get("image")))
+    begins = named is not None and "build" not in items and "entrypoint" not in items
+    return begins and not stays(draft, service) and user.partition(":")[0] in _ACCOUNTS
+
+
 def recognise(draft: Draft) -> dict[str, Store]:
     """The stores, by service; ``draft.roles`` says so. What is only like one is warned of."""
     found = {}
