@@ -100,3 +100,15 @@ async def test_who_became_somebody_in_a_container_reads_what_another_one_made(ro
     assert as_user(WEB, SHARED, *write) == 0
     assert as_user(STRANGER, None, "/bin/cat", f"{path}/a.txt") == 0
     assert as_user(STRANGER, None, "/bin/ls", str(Path(path).parent)) != 0
+
+
+@needs_root
+async def test_a_folder_that_an_image_made_its_own_stays_so(roof: Path) -> None:
+    store = files.Files("media", place(roof, uid=WEB, group=SHARED, packed=Containers()))
+    await store.create()
+    path = Path(store.attributes()["path"])
+    path.chmod(0o700)
+    assert not store.created()  # it is half-made
+    os.chown(path, STRANGER, STRANGER)
+    assert store.created()
+    assert await store.probe() == ""

@@ -45,9 +45,13 @@ class Files:
 
     def created(self) -> bool:
         try:
-            return (self._path.stat().st_mode & 0o7777) == self._mode
+            found = self._path.stat()
         except OSError:
             return False
+        # An image that made the folder its own (PostgreSQL's does) is not to lose it again.
+        ours = (self._place.uid, os.geteuid())
+        taken = self._place.packed is not None and found.st_uid not in ours
+        return taken or (found.st_mode & 0o7777) == self._mode
 
     async def create(self) -> None:
         place, path = self._place, self._path
