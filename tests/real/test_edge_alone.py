@@ -292,6 +292,21 @@ async def test_it_outlasts_a_reload(place: stand.Stand, client: aiohttp.ClientSe
     assert (await before, await after) == ((200, "a"), (200, "a"))
 
 
+async def test_a_reload_knows_who_was_ready_under_an_older_text(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    """Nobody enters again where an edge that knew nothing of waiting is replaced."""
+    app = await place.app("a")
+    await place.enter(app)
+    (place.root / "run" / awaiting.MAP).unlink()
+    await place.edge.reload(replace(place.config, maxconn=400), (place.member(app),))
+    await none_left(place, app)
+    task = asyncio.create_task(ask(client, place.url))
+    await waiting(place, 1)
+    await app.start()
+    assert await task == (200, "a")
+
+
 async def test_a_socket_waits_too(place: stand.Stand, client: aiohttp.ClientSession) -> None:
     app = await place.app("a")
     await place.enter(app)

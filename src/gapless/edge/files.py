@@ -130,8 +130,16 @@ def hand_over(path: Path, uid: int | None) -> None:
 
 
 def draft(home: Path, run: Path, config: conf.Config, servers: Sequence[conf.Server]) -> Path:
-    """The text, written down to be checked; the one in force stays until ``enforce``."""
+    """The text, written down to be checked; the one in force stays until ``enforce``.
+
+    Who is in rotation has been ready, so requests may wait for its like: also where an edge of an
+    older text has told nobody.
+    """
     text = render.text(config, servers)
+    awaited = awaiting.entries((run / awaiting.MAP).read_text())
+    ready = {server.backend for server in servers if server.enabled}
+    if not ready <= awaited:
+        write(run / awaiting.MAP, awaiting.text(awaited | ready), config.reader)
     if not (run / conf.STATE_FILE).exists():
         write(run / conf.STATE_FILE, NO_STATE, config.reader)
     path = home / f"{TEXT}.new"
