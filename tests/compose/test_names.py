@@ -87,3 +87,15 @@ services:
     assert made.stack.services["adminer"].env == {"DB_URL": "${db.url}"}
     assert made.stack.services["redis-commander"].env == {}
     assert "gapless run adminer -- printenv DB_URL" in " ".join(made.result.warned)
+
+
+def test_a_page_about_others_is_not_what_people_find_first() -> None:
+    text = """\
+services:
+  rabbit: {image: "rabbitmq:3-management", ports: ["5672:5672", "15672:15672"]}
+  adminer: {image: adminer, ports: ["8080:8080"]}
+  web: {image: web, ports: ["3000:3000"]}
+"""
+    services = imported(text).stack.services
+    hosts = {name: one.route.host for name, one in services.items() if one.route is not None}
+    assert hosts == {"rabbit": "rabbit.localhost", "adminer": "adminer.localhost", "web": None}

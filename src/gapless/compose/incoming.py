@@ -233,10 +233,16 @@ def _domains(front: Front) -> list[str]:
 
 
 def _main(draft: Draft, http: list[str]) -> str | None:
-    """The service that people find at the edge's own address: port 80, or the first one."""
+    """The service that people find at the edge's own address: port 80, or the first one, and not
+    what only looks into others.
+    """
     published = [name for name in http if _first(draft, name) is not None]
     order = {80: 0, 443: 1, 8080: 2}
-    return min(published, key=lambda name: order.get(_number(_first(draft, name)), 3), default=None)
+
+    def rank(name: str) -> tuple[bool, int]:
+        return stores.aside(draft, name), order.get(_number(_first(draft, name)), 3)
+
+    return min(published, key=rank, default=None)
 
 
 def _number(port: ports.Port | None) -> int:

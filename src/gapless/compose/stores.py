@@ -28,6 +28,7 @@ ADMIN = frozenset(
     {"adminer", "pgadmin4", "pgadmin", "pgweb", "redis-commander", "redisinsight", "pgbackweb"}
 )
 """Images whose user says by hand which store they look into."""
+_TOOLS = ADMIN | {"phpmyadmin", "mongo-express", "mailhog", "mailpit", "maildev", "flower"}
 _ROOTS = frozenset({"", "library", "bitnami", "bitnamilegacy", "valkey", "redis"})
 STAYS, STAYS_IMAGE, STORE = "x-gapless", "image", "store"
 """Key and values of a service that stays an image, whatever that is (``x-gapless: image``), and of
@@ -87,6 +88,12 @@ def stays(draft: Draft, service: str) -> bool:
 
 def _said(draft: Draft, service: str) -> str:
     return text(draft.items(service).get(STAYS))
+
+
+def aside(draft: Draft, service: str) -> bool:
+    """Whether it is a page about others: of a database, of caught mails, of a queue."""
+    base = image(draft, service)[1]
+    return base in _TOOLS or base in LATER
 
 
 _ACCOUNTS = frozenset({"postgres", "redis", "valkey", "999", "70"})
