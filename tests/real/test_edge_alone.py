@@ -244,6 +244,25 @@ async def test_those_that_leave_make_room(client: aiohttp.ClientSession) -> None
         assert time.monotonic() - started >= SHORT
 
 
+async def test_those_whose_client_has_left_are_not_done(
+    place: stand.Stand, client: aiohttp.ClientSession
+) -> None:
+    app = await place.app("a")
+    await place.enter(app)
+    await none_left(place, app)
+    gone = [asyncio.create_task(ask(client, place.url, b"once")) for _ in range(10)]
+    await waiting(place, 10)
+    stay = [asyncio.create_task(ask(client, place.url, b"once")) for _ in range(10)]
+    await waiting(place, 20)
+    for task in gone:
+        task.cancel()
+    await asyncio.gather(*gone, return_exceptions=True)
+    app.served = 0
+    await app.start()
+    assert {await task for task in stay} == {(200, "a")}
+    assert app.served == 10
+
+
 async def test_one_that_dies_again_is_not_waited_for_twice(
     place: stand.Stand, client: aiohttp.ClientSession
 ) -> None:

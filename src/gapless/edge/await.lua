@@ -19,6 +19,9 @@ local UNREADY = "L7STS"
 local SERVER = "waited"
 local SETTLED = 2 -- seconds in which whoever was on its way to a server has found that it is gone
 
+local LOOK = 1.0
+local clients = gapless_clients -- of hold.lua, which is loaded before
+
 local map = Map.new(path, Map._str)
 local lines = {}
 local waiting = 0
@@ -53,15 +56,29 @@ local function lives(name)
     return false
 end
 
+-- Nobody is there any more to be answered, as was seen since it came.
+local function gone(mine, own)
+    local seen = own.living ~= nil and mine.looks < own.looks
+    return seen and clients.parted(mine.peer, own.living)
+end
+
 -- Who came first goes first. By number: HAProxy may stop us anywhere and let others in.
 local function release(own)
     local open, time = up(own.name) or leaving(), now()
+    if open or math.abs(time - own.looked) > LOOK then
+        own.looks, own.looked = own.looks + 1, time -- before: who comes meanwhile is not seen yet
+        own.living = clients.living()
+    end
     for _ = 1, PACE do
         local mine = own.line[own.first]
-        if mine == nil or not (open or mine.till <= time or mine.ticks <= 0) then
+        if mine == nil then
             break
         end
-        mine.free, mine.over = open, true
+        local over = open or mine.till <= time or mine.ticks <= 0
+        if not (over or gone(mine, own)) then
+            break
+        end
+        mine.free, mine.over = open and not gone(mine, own), true
         own.line[own.first] = nil
         own.first = own.first + 1
         waiting = waiting - 1 -- here, since HAProxy may end a request that waits
@@ -84,13 +101,15 @@ local function watch(own)
     until own.first > own.last or own.watched
 end
 
-local function await(name, seconds)
+local function await(name, seconds, peer)
     local own = lines[name]
     if own == nil then
         own = { name = name, first = 1, last = 0, line = {}, watched = false }
+        own.looks, own.looked = 0, now()
         lines[name] = own
     end
     local mine = { queue = core.queue(), till = now() + seconds, ticks = 2 * seconds / TICK }
+    mine.looks, mine.peer = own.looks, peer
     waiting = waiting + 1
     own.last = own.last + 1
     own.line[own.last] = mine
@@ -117,7 +136,11 @@ core.register_action("gapless_await", { "http-req" }, function(txn, name, second
         if other or not (few and small) or map:lookup(name) == nil or lives(name) then
             return
         end
-        if not await(name, tonumber(seconds)) then
+        local address, peer = txn:get_var("txn.gapless_peer"), nil
+        if address ~= nil then
+            peer = clients.peer_of(address, txn.sf:src_port(), txn.sf:dst_port())
+        end
+        if not await(name, tonumber(seconds), peer) then
             return
         end
         core.yield() -- one that HAProxy knows to have left ends here

@@ -74,10 +74,19 @@ def again(wanted: Await, name: str, run_dir: str, *, h2: bool) -> list[str]:
 
 
 def frontend(
-    wanted: Await, name: str, run_dir: str, *, ready: str | None, floor: str, h2: bool, owner: str
+    wanted: Await,
+    name: str,
+    run_dir: str,
+    *,
+    ready: str | None,
+    floor: str,
+    direct: bool,
+    h2: bool,
+    owner: str,
 ) -> list[str]:
     """Where that leads. ``ready``: the path at which replicas are asked whether they are; None:
-    none. ``owner``: whose the socket is."""
+    none. ``direct``: who asks is a client, and this machine knows when its connection is closed.
+    ``owner``: whose the socket is."""
     if not wanted.seconds:
         return []
     proto = " proto h2" if h2 else ""
@@ -86,6 +95,7 @@ def frontend(
     return [
         f"frontend {SECTION}{name}",
         f"bind {_socket(run_dir, name)} accept-proxy mode 600{owner}{proto}",
+        *(["http-request set-var(txn.gapless_peer) src,hex"] if direct else []),
         f"http-request lua.gapless_await {name} {bounds}",
         "http-request deny deny_status 503 if { var(txn.gapless_alone) -m found }",
         f"use_backend {AGAIN}{name} if {{ var(txn.gapless_moved) -m found }}",

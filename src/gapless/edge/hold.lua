@@ -70,6 +70,14 @@ end
 
 local MAPPED = "0000000000000000FFFF0000"
 
+-- Whether a peer is none of the living. Of no known one nothing is said.
+local function parted(peer, peers)
+    return peer ~= nil and not (peers[peer] or peers[MAPPED .. peer])
+end
+
+-- For who waits elsewhere: all scripts of the edge are one program.
+gapless_clients = { living = living, peer_of = peer_of, parted = parted }
+
 -- Wakes those whose client has left. By number: HAProxy may stop us anywhere and let others in.
 local function sweep(own)
     local peers = own.number > 0 and living() or nil
@@ -78,8 +86,7 @@ local function sweep(own)
     end
     for number = 1, #own.line do
         local mine = own.line[number]
-        local known = mine.done or mine.peer == nil
-        if not known and not (peers[mine.peer] or peers[MAPPED .. mine.peer]) then
+        if not mine.done and parted(mine.peer, peers) then
             mine.gone = true
             mine.queue:push(true)
         end

@@ -31,6 +31,7 @@ from gapless.edge import (
 )
 from gapless.edge import config as conf
 from gapless.edge.config import Backend, Config, Server
+from gapless.edge.forwarded import Proxies
 
 
 def text(config: Config, servers: Sequence[Server] = ()) -> str:
@@ -438,6 +439,7 @@ def _alone(config: Config, backend: Backend) -> list[str]:
         config.run_dir,
         ready=backend.check,
         floor=conf.floor(backend.name),
+        direct=config.proxies == Proxies() and config.shared is None,
         h2=backend.h2,
         owner=_owner(config),
     )
