@@ -73,6 +73,9 @@ class Engine:
         for key in self.docker("ps", "-aq", well=False).split():
             self.docker("rm", "-f", key, well=False)
         self.end()
+        for left in ("x/netns/default", "data"):  # which it mounts, and leaves
+            argv = ["umount", str(self._folder / left)]
+            subprocess.run(argv, check=False, capture_output=True)
 
 
 class Stand:
