@@ -124,6 +124,7 @@ env = { DATABASE_URL = "${db.url}" }
 [data.db]
 type = "postgres"
 image = "postgres:18"
+port = 5432
 """
 
 
