@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from tests.edge import stand
 
-from gapless.edge import accesslog, config, limits, private, render, spelling
+from gapless.edge import accesslog, awaiting, config, limits, private, render, spelling
 from gapless.edge.forwarded import Proxies
 
 PASSWORDS = {"OPS": "correct horse €", "EVE": "battery staple!"}
@@ -81,12 +81,18 @@ class Asked:
 
 @contextlib.asynccontextmanager
 async def asking(
-    table: private.Private = TABLE, guard: private.Guard | None = None, **other: Any
+    table: private.Private = TABLE,
+    guard: private.Guard | None = None,
+    *,
+    wait: float = 20,
+    **other: Any,
 ) -> AsyncIterator[Asked]:
-    """``guard``: of the service ``api``."""
+    """``guard``, ``wait``: of the service ``api``."""
     async with stand.standing(started=False, private=table, **other) as place:
         web, api = place.config.backends
-        wanted = replace(place.config, backends=(web, replace(api, guard=guard)))
+        wanted = replace(
+            place.config, backends=(web, replace(api, guard=guard, wait=awaiting.Await(wait)))
+        )
         place.config = config.knowing(wanted, PASSWORDS)
         await place.start()
         apps = {}
@@ -258,7 +264,9 @@ async def test_planted_a_way_that_forgets_the_guard(
     floor: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(render, "_servers", forgetful(render._servers, floor))
-    async with asking(private.Private(), private.Guard(("192.0.2.1",))) as asked:
+    guard = private.Guard(("192.0.2.1",))
+    # Who waits for a replica asks the service itself first, and is refused there.
+    async with asking(private.Private(), guard, wait=0) as asked:
         if floor:
             api = asked.apps["api"]
             await asked.place.edge.leave("api", asked.place.member(api, "api").name)
