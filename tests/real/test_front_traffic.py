@@ -184,6 +184,13 @@ class Load:
                 self.done += 1
                 await asyncio.sleep(0.005)
 
+    async def more(self) -> None:
+        """Until each client has asked again, at least once from its beginning."""
+        enough = self.done + 2 * len(self._tasks)
+        async with asyncio.timeout(30):
+            while self.done < enough:  # noqa: ASYNC110  # the count is a plain number
+                await asyncio.sleep(0.005)
+
     async def stop(self) -> None:
         self._over.set()
         await asyncio.gather(*self._tasks)
@@ -204,6 +211,7 @@ async def test_stacks_come_and_go_and_addresses_change_and_nothing_fails() -> No
             assert await house.ask("two.test") == (200, "two")
             await house.front.drop("two")
             assert (await house.ask("two.test"))[0] == 404
+            await load.more()
         # A long connection outlasts that its stack has left, and a reload.
         await house.front.put(two)
         async with aiohttp.ClientSession() as client:
@@ -215,6 +223,7 @@ async def test_stacks_come_and_go_and_addresses_change_and_nothing_fails() -> No
             )
             house.write("one", "two")
             await house.front.reload(front.digest(house.claims.values()))
+            await load.more()
             await channel.send_str("still")
             assert await channel.receive_str() == "two still"
             await channel.close()
@@ -225,7 +234,6 @@ async def test_stacks_come_and_go_and_addresses_change_and_nothing_fails() -> No
         assert (await house.ask("two.test"))[0] == 404  # it is not on that address
         await load.stop()
         assert load.failed == []
-        assert load.done > 20
 
 
 async def test_a_stack_without_an_edge_is_answered_for_by_nobody_else(house: House) -> None:
