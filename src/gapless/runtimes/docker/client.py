@@ -62,6 +62,9 @@ class Client:
             raise EnvironmentFault(f"docker: {reason}", hint=_HINT) from None
         # Each program's output is a connection that stays: the usual limit of 100 would be one.
         docker.connector._limit = 0
+        # An engine that is told to end takes no new connections, but answers on those that it has:
+        # what is started by one would live on unseen, until the next engine ends it.
+        docker.connector._force_close = isinstance(docker.connector, aiohttp.UnixConnector)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 about = await docker.version()
