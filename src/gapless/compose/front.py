@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from gapless.compose.draft import Draft
 from gapless.compose.tree import Node
 
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
+HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class Front:
         """Publish a service at each of these hosts and paths, and say at ``node`` what became of
         that. ``exact``: the paths alone, and nothing below them.
         """
-        named = [host.lower() for host in hosts if _HOST.fullmatch(host.lower())]
-        paths = [path for path in paths if _PATH.fullmatch(path)]
+        named = [host.lower() for host in hosts if HOST.fullmatch(host.lower())]
+        paths = [path for path in paths if PATH.fullmatch(path)]
         if not (named or paths):
             draft.ledger.refused(node, "a route is a host and a path: say route")
             return

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from gapless.compose.front import Rule
+from gapless.compose.front import HOST, PATH, Rule
 
 _ADDRESS = re.compile(r"([A-Za-z0-9_.-]+):([0-9]{1,5})")
 _BIND = re.compile(r"(\*|[0-9.]+|\[::\]|:::?)?:[0-9]{1,5}")
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_PATH = re.compile(r"/[A-Za-z0-9._~/-]*")
 _SAME = frozenset(
     {"accepted_payload_size", "chroot", "compression", "daemon", "default-server", "description",
      "fullconn", "group", "hold", "http-check", "http-reuse", "id", "log", "log-format", "log-tag",
@@ -33,7 +31,7 @@ _SECTIONS = frozenset({"global", "defaults", "frontend", "backend", "listen", "r
 
 @dataclass(slots=True)
 class _Section:
-    """``lines``: words of each. ``sticky``: a cookie keeps clients where they are."""
+    """``lines``: the words of each."""
 
     kind: str
     name: str
@@ -169,9 +167,9 @@ def _all(words: list[str], lists: dict[str, _Match]) -> _Match | None:
 
 def _test(words: list[str]) -> _Match | None:
     method, values = "".join(words[:1]), [word for word in words[1:] if word not in ("-i", "--")]
-    if method in ("hdr(host)", "req.hdr(host)") and all(_HOST.fullmatch(v.lower()) for v in values):
+    if method in ("hdr(host)", "req.hdr(host)") and all(HOST.fullmatch(v.lower()) for v in values):
         return (tuple(value.lower() for value in values), ()) if values else None
-    if method in ("path_beg", "path_dir") and all(_PATH.fullmatch(value) for value in values):
+    if method in ("path_beg", "path_dir") and all(PATH.fullmatch(value) for value in values):
         return ((), tuple(value.rstrip("/") or "/" for value in values)) if values else None
     return None
 
