@@ -453,6 +453,20 @@ async def test_what_an_engine_cuts_off_or_leaves_open_is_copied_to_its_end(tmp_p
     assert (log.read_text(), asked) == ("one\ntwo\n", ["1", "0"])
 
 
+async def test_each_question_to_a_local_engine_has_a_connection_of_its_own(tmp_path: Path) -> None:
+    """One that is on its way out answers on those that it has, and takes no new ones."""
+    asked = []
+
+    async def output(request: web.Request) -> web.StreamResponse:
+        asked.append(request.transport)
+        return web.Response()
+
+    async with recorded(tmp_path, output) as client:
+        for _ in range(2):
+            assert [piece async for piece in client.output("key", "0", follow=False)] == []
+    assert asked[0] is not asked[1]
+
+
 async def test_a_line_that_the_engine_records_late_is_copied_after_all(tmp_path: Path) -> None:
     """The controller ends between two lines whose order in the record is not that of their times:
     each of a program's two streams is stamped before it waits for its turn to be recorded."""
