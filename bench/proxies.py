@@ -1,9 +1,9 @@
 """The edge and what else there is, before the same replicas: how each is told the same job.
 
 Every one of them sends a request to another replica where that is safe, tells the replicas who
-asks, writes a line of JSON for each request into a file, and uses Unix sockets where it can. There
-are two jobs. ``sticky``: new clients get a cookie and stay with a replica by it. Else each request
-goes where the fewest are.
+asks, writes a line of JSON for each request into a file, and uses Unix sockets where it can (nginx
+once more without, as guides have it). There are two jobs. ``sticky``: new clients get a cookie and
+stay with a replica by it. Else each request goes where the fewest are.
 """
 
 from __future__ import annotations
