@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import aiohttp
 from aiohttp import web
 
 from gapless import observed
@@ -58,6 +59,14 @@ async def clean_up(runner: web.AppRunner) -> None:
             await close(site._server)
     await runner.cleanup()
     await handed_over()
+
+
+async def ask(
+    client: aiohttp.ClientSession, url: str, body: bytes | None = None
+) -> tuple[int, str]:
+    """Status and text; with a body by POST."""
+    async with client.request("GET" if body is None else "POST", url, data=body) as answer:
+        return answer.status, await answer.text()
 
 
 @dataclass

@@ -39,13 +39,6 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
-async def ask(
-    client: aiohttp.ClientSession, url: str, body: bytes | None = None
-) -> tuple[int, str]:
-    async with client.request("GET" if body is None else "POST", url, data=body) as answer:
-        return answer.status, await answer.text()
-
-
 async def waiting(place: stand.Stand, count: int, name: str = "web") -> None:
     """Until so many requests wait."""
 
@@ -76,8 +69,8 @@ async def test_requests_wait_for_the_replica_to_come_back(
     app = await place.app("a")
     await place.enter(app)
     await none_left(place, app)
-    small = [asyncio.create_task(ask(client, place.url)) for _ in range(20)]
-    posts = [asyncio.create_task(ask(client, place.url, b"x" * 300_000)) for _ in range(20)]
+    small = [asyncio.create_task(stand.ask(client, place.url)) for _ in range(20)]
+    posts = [asyncio.create_task(stand.ask(client, place.url, b"x" * 300_000)) for _ in range(20)]
     await waiting(place, 40)
     app.served = 0
     await app.start()
@@ -97,7 +90,7 @@ async def test_or_for_the_one_that_comes_after_it(
     await none_left(place, apps[0])
     await place.leave(apps[0])
     assert await place.edge.remove("web", place.member(apps[0]).name)
-    task = asyncio.create_task(ask(client, place.url, b"once"))
+    task = asyncio.create_task(stand.ask(client, place.url, b"once"))
     await waiting(place, 1)
     await place.enter(apps[1])
     assert await task == (200, "b")
@@ -108,9 +101,9 @@ async def test_each_service_by_itself(place: stand.Stand, client: aiohttp.Client
     await place.enter(web)
     await place.edge.enter(place.member(api, "api"))
     await none_left(place, web)
-    task = asyncio.create_task(ask(client, place.url))
+    task = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 1)
-    assert await ask(client, f"{place.url}/api") == (200, "b")
+    assert await stand.ask(client, f"{place.url}/api") == (200, "b")
     assert not task.done()
     await web.start()
     assert (await task)[0] == 200
@@ -122,7 +115,9 @@ async def test_a_private_service_is_waited_for_as_well(
     app = await place.app("a")
     await place.edge.enter(place.member(app, "api"))
     await none_left(place, app)
-    task = asyncio.create_task(ask(client, f"http://{place.config.backends[1].private_bind}/"))
+    task = asyncio.create_task(
+        stand.ask(client, f"http://{place.config.backends[1].private_bind}/")
+    )
     await waiting(place, 1, "api")
     await app.start()
     assert await task == (200, "a")
@@ -162,7 +157,7 @@ async def test_nor_where_none_is_wanted(place: stand.Stand, client: aiohttp.Clie
     await refused(client, place.url, LONG)
     await place.enter(app)
     await none_left(place, app)
-    task = asyncio.create_task(ask(client, place.url))
+    task = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 1)
     await app.start()
     assert (await task)[0] == 200
@@ -184,7 +179,7 @@ async def test_nor_where_all_live_and_say_that_they_are_not_ready(
     # The floor asks seldom, and serves until it knows.
     answered = [200]
     while answered[-1] == 200:
-        answered.append((await ask(client, place.url))[0])
+        answered.append((await stand.ask(client, place.url))[0])
     await refused(client, place.url, LONG)
 
 
@@ -214,7 +209,7 @@ async def test_only_so_many_wait(client: aiohttp.ClientSession) -> None:
         app = await place.app("a")
         await place.enter(app)
         await none_left(place, app)
-        tasks = [asyncio.create_task(ask(client, place.url)) for _ in range(6)]
+        tasks = [asyncio.create_task(stand.ask(client, place.url)) for _ in range(6)]
         done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         assert [task.result()[0] for task in done] == [503]
         await app.start()
@@ -228,7 +223,7 @@ async def test_those_that_leave_make_room(client: aiohttp.ClientSession) -> None
         await place.enter(app)
         await none_left(place, app)
         for _ in range(3):
-            tasks = [asyncio.create_task(ask(client, place.url)) for _ in range(5)]
+            tasks = [asyncio.create_task(stand.ask(client, place.url)) for _ in range(5)]
             await waiting(place, 5)
             for task in tasks:
                 task.cancel()
@@ -240,7 +235,7 @@ async def test_those_that_leave_make_room(client: aiohttp.ClientSession) -> None
 
             await stand.until(left, "nobody waits any more")
         started = time.monotonic()
-        assert (await ask(client, place.url))[0] == 503
+        assert (await stand.ask(client, place.url))[0] == 503
         assert time.monotonic() - started >= SHORT
 
 
@@ -250,9 +245,9 @@ async def test_those_whose_client_has_left_are_not_done(
     app = await place.app("a")
     await place.enter(app)
     await none_left(place, app)
-    gone = [asyncio.create_task(ask(client, place.url, b"once")) for _ in range(10)]
+    gone = [asyncio.create_task(stand.ask(client, place.url, b"once")) for _ in range(10)]
     await waiting(place, 10)
-    stay = [asyncio.create_task(ask(client, place.url, b"once")) for _ in range(10)]
+    stay = [asyncio.create_task(stand.ask(client, place.url, b"once")) for _ in range(10)]
     await waiting(place, 20)
     for task in gone:
         task.cancel()
@@ -270,7 +265,7 @@ async def test_one_that_dies_again_is_not_waited_for_twice(
     app = await place.app("a")
     await place.enter(app)
     await none_left(place, app)
-    task = asyncio.create_task(ask(client, f"{place.url}/held"))
+    task = asyncio.create_task(stand.ask(client, f"{place.url}/held"))
     await waiting(place, 1)
     app.release.clear()
     await app.start()
@@ -291,7 +286,7 @@ async def test_it_outlasts_a_killed_edge(place: stand.Stand, client: aiohttp.Cli
     await none_left(place, app)
     await place.kill()
     await place.start()
-    task = asyncio.create_task(ask(client, place.url))
+    task = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 1)
     await app.start()
     await place.enter(app)
@@ -302,10 +297,10 @@ async def test_it_outlasts_a_reload(place: stand.Stand, client: aiohttp.ClientSe
     app = await place.app("a")
     await place.enter(app)
     await none_left(place, app)
-    before = asyncio.create_task(ask(client, place.url))
+    before = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 1)
     await place.edge.reload(replace(place.config, maxconn=400), (place.member(app),))
-    after = asyncio.create_task(ask(client, place.url))
+    after = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 1)
     await app.start()
     assert (await before, await after) == ((200, "a"), (200, "a"))
@@ -320,7 +315,7 @@ async def test_a_reload_knows_who_was_ready_under_an_older_text(
     (place.root / "run" / awaiting.MAP).unlink()
     await place.edge.reload(replace(place.config, maxconn=400), (place.member(app),))
     await none_left(place, app)
-    task = asyncio.create_task(ask(client, place.url))
+    task = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 1)
     await app.start()
     assert await task == (200, "a")
@@ -352,7 +347,7 @@ async def test_without_the_controller_all_are_killed_under_load(
 
     async def visitor() -> None:
         while not over.is_set():
-            found.append((await ask(client, place.url))[0])
+            found.append((await stand.ask(client, place.url))[0])
 
     visits = [asyncio.create_task(visitor()) for _ in range(8)]
 
@@ -381,7 +376,7 @@ async def test_a_lonely_request_finds_out_that_all_three_are_dead(
         await place.enter(app)
     for app in apps:
         await app.stop()
-    post = asyncio.create_task(ask(client, place.url, b"once"))
+    post = asyncio.create_task(stand.ask(client, place.url, b"once"))
     await waiting(place, 1)
     await apps[0].start()
     assert await post == (200, "a")

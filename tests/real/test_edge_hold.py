@@ -38,13 +38,6 @@ async def client() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
-async def ask(
-    client: aiohttp.ClientSession, url: str, body: bytes | None = None
-) -> tuple[int, str]:
-    async with client.request("GET" if body is None else "POST", url, data=body) as answer:
-        return answer.status, await answer.text()
-
-
 async def waiting(place: stand.Stand, count: int) -> None:
     """Until so many clients are at the edge (aiohttp opens a connection for each that waits)."""
 
@@ -58,17 +51,19 @@ async def test_held_requests_are_served_once_they_may_go(
     place: stand.Stand, client: aiohttp.ClientSession
 ) -> None:
     await place.edge.hold(lasting(LONG))
-    small = [asyncio.create_task(ask(client, place.url)) for _ in range(20)]
-    posts = [asyncio.create_task(ask(client, place.url, b"x" * 300_000)) for _ in range(20)]
+    small = [asyncio.create_task(stand.ask(client, place.url)) for _ in range(20)]
+    posts = [asyncio.create_task(stand.ask(client, place.url, b"x" * 300_000)) for _ in range(20)]
     await waiting(place, 40)
     assert place.apps[0].served == 0
     assert not any(task.done() for task in (*small, *posts))
     private = place.config.backends[1].private_bind
-    assert (await ask(client, f"http://{private}/"))[0] == 503  # nobody is in there, and no hold
+    assert (await stand.ask(client, f"http://{private}/"))[
+        0
+    ] == 503  # nobody is in there, and no hold
     await place.edge.hold(None)
     assert {await task for task in (*small, *posts)} == {(200, "a")}
     assert place.apps[0].served == 40
-    assert await ask(client, place.url) == (200, "a")
+    assert await stand.ask(client, place.url) == (200, "a")
 
 
 async def test_it_ends_by_itself_and_is_not_seen_any_more(
@@ -78,7 +73,7 @@ async def test_it_ends_by_itself_and_is_not_seen_any_more(
     await place.edge.hold(wanted)
     seen = (await place.edge.look()).held_until
     assert seen == wanted.until or time.time() >= wanted.until
-    assert await ask(client, place.url) == (200, "a")
+    assert await stand.ask(client, place.url) == (200, "a")
     assert time.time() >= wanted.until
     assert (await place.edge.look()).held_until is None
 
@@ -87,14 +82,14 @@ async def test_a_clock_that_is_wrong_holds_nobody_longer(
     place: stand.Stand, client: aiohttp.ClientSession
 ) -> None:
     await place.edge.hold(Hold(round(time.time() + 3600, 3), 0.3))
-    assert await ask(client, place.url) == (200, "a")
+    assert await stand.ask(client, place.url) == (200, "a")
 
 
 async def test_nobody_is_held_twice(place: stand.Stand, client: aiohttp.ClientSession) -> None:
     """A second hold has nothing of the first: neither who waited nor who was called."""
     for _ in range(3):
         await place.edge.hold(lasting(LONG))
-        tasks = [asyncio.create_task(ask(client, place.url)) for _ in range(5)]
+        tasks = [asyncio.create_task(stand.ask(client, place.url)) for _ in range(5)]
         await waiting(place, 5)
         await place.edge.hold(None)
         assert {await task for task in tasks} == {(200, "a")}
@@ -133,7 +128,7 @@ async def test_those_whose_client_has_left_are_dropped_and_make_room(
     async with stand.standing(maxconn=40) as place:
         await place.enter(await place.app("a"))
         await place.edge.hold(lasting(LONG))
-        gone = [asyncio.create_task(ask(client, place.url, b"once")) for _ in range(20)]
+        gone = [asyncio.create_task(stand.ask(client, place.url, b"once")) for _ in range(20)]
         await waiting(place, 20)
         for task in gone:
             task.cancel()
@@ -143,7 +138,7 @@ async def test_those_whose_client_has_left_are_dropped_and_make_room(
             return (await place.edge.counters())[""].sessions == 0
 
         await stand.until(left, "the edge sees that they are gone")
-        tasks = [asyncio.create_task(ask(client, place.url, b"once")) for _ in range(10)]
+        tasks = [asyncio.create_task(stand.ask(client, place.url, b"once")) for _ in range(10)]
         await waiting(place, 10)
         await place.edge.hold(None)
         assert {await task for task in tasks} == {(200, "a")}
@@ -154,16 +149,16 @@ async def test_who_may_pass_is_not_held(client: aiohttp.ClientSession) -> None:
     async with stand.standing(allow=("127.0.0.0/8",)) as place:
         await place.enter(await place.app("a"))
         await place.edge.hold(lasting(LONG))
-        assert await ask(client, place.url) == (200, "a")
+        assert await stand.ask(client, place.url) == (200, "a")
 
 
 async def test_it_outlasts_a_reload(place: stand.Stand, client: aiohttp.ClientSession) -> None:
     """Requests on the worker that was replaced wait as long as those on its successor."""
     await place.edge.hold(lasting(LONG))
-    before = asyncio.create_task(ask(client, place.url))
+    before = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 1)
     await place.edge.reload(replace(place.config, maxconn=400), (place.member(place.apps[0]),))
-    after = asyncio.create_task(ask(client, place.url))
+    after = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 2)
     assert place.apps[0].served == 0
     await place.edge.hold(None)
@@ -176,7 +171,7 @@ async def test_it_outlasts_a_killed_edge(place: stand.Stand, client: aiohttp.Cli
     await place.kill()
     await place.start((place.member(place.apps[0]),))
     assert (await place.edge.look()).held_until == wanted.until
-    task = asyncio.create_task(ask(client, place.url))
+    task = asyncio.create_task(stand.ask(client, place.url))
     await waiting(place, 1)
     assert place.apps[0].served == 0
     await place.edge.hold(None)
@@ -193,7 +188,7 @@ async def test_everything_restarts_behind_it(
     async def clients(body: bytes | None) -> int:
         count = 0
         while not stop.is_set():
-            found = await ask(client, place.url, body)
+            found = await stand.ask(client, place.url, body)
             count += 1
             if found != (200, "a"):
                 failed.append(found)
