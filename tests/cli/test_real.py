@@ -258,7 +258,7 @@ def test_a_killed_controller_is_seen_through_and_taken_over(stack: Stack) -> Non
 
     assert facts(dead) == facts(running)
     assert stack.get()[0] == 200
-    assert stack("deploy").code == 3
+    assert (stack("deploy").code, stack("prune").code) == (3, 3)
     assert json.dumps(stack("releases", "--json").json)
     assert stack("up", "-d").code == 0
     assert facts(stack("ps", "--json").json) == facts(running)
@@ -273,7 +273,23 @@ def test_down_finds_what_a_dead_controller_left(stack: Stack) -> None:
         found = proc.stat(pid)
         assert found is None or found.dead
     assert stack("down").code == 3
+    # Whatever else is kept, it comes up again as it was.
+    assert stack("prune").code == 0
+    assert "r1" in {entry["release"] for entry in stack("releases", "--json").json}
     assert stack("up", "-d").code == 0
+    assert stack.get()[0] == 200
+
+
+def test_prune_removes_what_nothing_needs(stack: Stack) -> None:
+    needed = {entry["release"] for entry in stack("releases", "--json").json}
+    built = [f"r{stack('build', '--json').json['release']}" for _ in range(2)]
+    answer = stack("prune", "--keep", "1")
+    assert answer.code == 0
+    assert answer.out.startswith(f"removed {built[0]}; kept ")
+    kept = {entry["release"] for entry in stack("releases", "--json").json}
+    assert kept == {*needed, built[1]}
+    assert f"removed {built[1]}; kept" in stack("prune").out
+    assert stack("prune").out.startswith("removed nothing; kept ")
     assert stack.get()[0] == 200
 
 

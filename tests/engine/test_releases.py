@@ -355,3 +355,5 @@ async def test_the_newest_and_the_protected_are_kept(bench: Bench) -> None:
         assert [made.number for made in known.list()] == [1, 3, 5, 6]
     assert sorted(path.name for path in bench.paths.releases.iterdir()) == ["r1", "r3", "r5", "r6"]
     assert list(bench.releases.prune(2, {1, 3})) == []
+    assert list(bench.releases.prune(0, {3})) == [1, 5, 6]
+    assert bench.releases.kept == {3}

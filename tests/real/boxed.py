@@ -71,6 +71,15 @@ def owner(stack: str) -> spec.Owner:
     return spec.Owner(stack, files.home(Paths.of(stack).state))
 
 
+async def tags(stack: str) -> set[str]:
+    """Of the images that its releases need."""
+    client = Client()
+    try:
+        return set(await client.tags(owner(stack).repository))
+    finally:
+        await client.close()
+
+
 async def sweep(client: Client, repository: str) -> None:
     """Images go with their last name."""
     for tag in await client.tags(repository):

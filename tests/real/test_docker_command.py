@@ -76,6 +76,7 @@ listen = "127.0.0.1:{port}"
 """
 STORES = {"data.kept", "data.quick"}
 IDS = STORES | {"web.1@r1", "api.1@r1"}
+NAMED = {"web-r1", "api-r1", "ask-r1", "inside-r1"}
 
 
 @dataclass(frozen=True)
@@ -137,13 +138,34 @@ async def test_the_command_runs_images_and_stores_and_down_takes_what_is_ours_al
     system = identity(place.folder)
     after = await killed(place, before)
     await taken_up(place, after)
+    await pruned(place)
     await place.command("down")
+    await pruned(place)
     own = boxed.owner("bare").labels
     assert await place.client.containers(own) == []
     assert await place.client.networks(own) == []
     foreign = await place.client.inspect(place.foreign)
     assert foreign is not None and foreign["State"]["Running"]
     assert identity(place.folder) == system
+
+
+async def pruned(place: Place) -> None:
+    """Images of a release that nothing needs go; those of what runs, and of others, stay."""
+    if await living("bare"):
+        await place.command("build")
+    else:
+        # As a build that was cut short leaves it.
+        await place.client.tag(place.image, boxed.owner("bare").repository, "web-r7")
+    others = "gapless/bare-other"
+    await place.client.tag(place.image, others, "web-r2")
+    try:
+        before = await boxed.tags("bare")
+        assert before > NAMED
+        said = json.loads(await place.command("prune", "--json"))
+        assert (said["kept"], await boxed.tags("bare")) == ([1], NAMED)
+        assert await place.client.tags(others) == ["web-r2"]
+    finally:
+        await place.client.untag(f"{others}:web-r2")
 
 
 async def killed(place: Place, before: dict[str, str]) -> dict[str, str]:

@@ -287,6 +287,29 @@ def _last_word(session: Session, take: Callable[[], TextIO]) -> TextIO:
 
 
 @click.command()
+@click.option("--keep", type=click.IntRange(0), default=0, help="Also keep the newest N of them.")
+@click.pass_obj
+def prune(session: Session, keep: int) -> int:
+    """Remove releases that nothing needs, with their files, environments and images.
+
+    What runs (or up would start) and what rollback goes back to stays, and everything that is not
+    this stack's. A deploy does the same, down to what keep in the file says.
+    """
+    if session.client.alive():
+        end = follow.follow(session, "/v1/prune", {"keep": keep})
+    else:
+        from gapless.engine import idle
+
+        gone, kept = idle.prune(session.paths, keep) if session.paths.state.exists() else ([], [])
+        end = follow.End(0, result={"removed": list(gone), "kept": list(kept)})
+    removed, left = (
+        ", ".join(f"r{number}" for number in end.result.get(which, ())) or "nothing"
+        for which in ("removed", "kept")
+    )
+    return follow.finish(session, end, f"removed {removed}; kept {left}")
+
+
+@click.command()
 @click.argument("services", nargs=-1, metavar="[SERVICE]...")
 @click.pass_obj
 def wait(session: Session, services: tuple[str, ...]) -> int:

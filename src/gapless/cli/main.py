@@ -47,6 +47,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "rollback": ("change", "Back to an earlier release."),
         "abort": ("change", "Undo the deploy under way."),
         "releases": ("look", "What is kept."),
+        "prune": ("lifecycle", "Remove releases that nothing needs."),
     },
     "Look": {
         "ps": ("look", "State of each replica, store and the edge."),

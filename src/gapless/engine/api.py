@@ -116,6 +116,7 @@ class Api:
             "/v1/build": ops.build,
             "/v1/deploy": ops.deploy,
             "/v1/rollback": ops.rollback,
+            "/v1/prune": ops.prune,
             "/v1/abort": ops.abort,
             "/v1/scale": ops.scale,
             "/v1/restart": ops.restart,

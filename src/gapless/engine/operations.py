@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -265,6 +265,17 @@ class Operations:
             raise errors.WorkFailed(f"restart edge: {fault}")
         return self._serving()
 
+    async def prune(self, body: Body) -> dict[str, Any]:
+        """Remove what releases have that nothing needs: all but the newest ``keep`` of them."""
+        async with self.changing("prune"):
+            gone = await self._prune(int(body.get("keep") or 0))
+            if self.site.releases.images is not None:
+                await self.site.releases.images.release(self.site.releases.kept)
+            if gone:
+                named = ", ".join(f"r{number}" for number in gone)
+                self.site.journal.add("prune", outcome=f"removed {named}", actor=_actor(body))
+            return {"removed": list(gone), "kept": sorted(self.site.releases.kept)}
+
     async def abort(self, body: Body) -> dict[str, Any]:
         """Undo the rollout under way."""
         rollout = self.c.desired.rollout
@@ -416,7 +427,7 @@ class Operations:
             self._failed(rollout, reason, counted)
         if body.get("wait"):
             await self._until(lambda: self.c.idle)
-        await self._prune()
+        await self._prune(self._stack().keep)
         return {
             "drill": None,
             "held": True,
@@ -462,21 +473,16 @@ class Operations:
                 return {"requests": total.requests, "failed": total.failed}
         return {"requests": 0, "failed": 0}
 
-    async def _prune(self) -> None:
-        stack = self._stack()
-        protected = {gen.release for gen in self.c.desired.vector.values()}
+    async def _prune(self, keep: int) -> Sequence[int]:
+        """All releases go that nothing needs but the newest ``keep``; their numbers."""
+        protected = self.c.desired.needed
         protected |= {r.generation.release for r in self.c.observed.replicas}
         protected |= {run.release for run in self.c.observed.jobs}
-        protected.add(self.c.desired.stack or 0)
-        if self.c.desired.previous is not None:
-            protected |= {gen.release for gen in self.c.desired.previous.vector.values()}
-            protected.add(self.c.desired.previous.stack)
-        gone = set(self.site.releases.surplus(stack.keep, protected))
-        if gone & set(self.c.desired.shown):
-            shown = tuple(number for number in self.c.desired.shown if number not in gone)
-            self.c.want(replace(self.c.desired, shown=shown))
+        gone = self.site.releases.surplus(keep, protected)
+        if set(gone) & set(self.c.desired.shown):
+            self.c.want(wishes.unshown(self.c.desired, gone))
             await self._until(self._files_settled)
-        await asyncio.to_thread(self.site.releases.prune, stack.keep, protected)
+        return await asyncio.to_thread(self.site.releases.prune, keep, protected)
 
     def _files_settled(self) -> bool:
         """Whether the files of exactly those releases are served; or nobody serves any."""

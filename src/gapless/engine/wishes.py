@@ -109,6 +109,11 @@ def proven(desired: Desired, drill: str) -> Desired:
     return replace(desired, proven=tuple(sorted({*desired.proven, drill})))
 
 
+def unshown(desired: Desired, gone: Collection[int]) -> Desired:
+    """Pages of these releases are served no more."""
+    return replace(desired, shown=tuple(n for n in desired.shown if n not in gone))
+
+
 def anew(desired: Desired) -> Desired:
     """What is down begins as at the first ``up``: with no release that it would go back to."""
     return replace(desired, vector={}, stack=None, rollout=None, previous=None, shown=())

@@ -137,3 +137,11 @@ class Desired:
     """Releases whose pages clients may have, the last one first: their files are still served."""
     counter: int = 0
     """Source of rollout ids and epochs; only grows."""
+
+    @property
+    def needed(self) -> set[int]:
+        """Releases that run or would start again, and those that ``rollback`` goes back to."""
+        found = {self.stack, *(gen.release for gen in self.vector.values())}
+        if self.previous is not None:
+            found |= {self.previous.stack, *(g.release for g in self.previous.vector.values())}
+        return {number for number in found if number is not None}

@@ -171,8 +171,8 @@ class Images:
         await _let_go(self._client, self._repository, kept)
 
 
-async def forget(paths: Paths) -> None:
-    """Let go of all that releases of a state had, which is to be removed itself.
+async def forget(paths: Paths, kept: Collection[int] = ()) -> None:
+    """``Images.release`` of a stack that is down: all but ``kept``, releases of its state.
 
     Raises RuntimeFault, EnvironmentFault.
     """
@@ -184,7 +184,7 @@ async def forget(paths: Paths) -> None:
     client = Client()
     try:
         owner = Owner(paths.stack, files.home(paths.state))
-        await _let_go(client, owner.repository, kept=())
+        await _let_go(client, owner.repository, kept)
     finally:
         await client.close()
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,6 +92,11 @@ class Releases:
             else:
                 if release is not None:
                     yield release.number, release
+
+    @property
+    def kept(self) -> Set[int]:
+        """Numbers of all that are here, also of those that cannot be read."""
+        return {release.number for release in self.list()} | set(self._damaged)
 
     def get(self, number: int) -> Release:
         """Raises UsageError, naming those that are kept; Damaged when it is there, unreadable."""
@@ -192,7 +197,7 @@ class Releases:
         )
         taken = Taken({}, {})
         if self.images is not None:
-            await self.images.release({one.number for one in self.list()} | set(self._damaged))
+            await self.images.release(self.kept)
             source = Source(int(home.name[1:]), tree, digests.keys())
             taken = await self.images.take(stack, source, progress)
         venv, env = await self.environments.prepare(
@@ -234,7 +239,8 @@ class Releases:
 
         Those that drills made count for nothing and go as soon as they are not protected.
         """
-        wanted = [release.number for release in self.list() if release.note != DRILL][-keep:]
+        made = [release.number for release in self.list() if release.note != DRILL]
+        wanted = made[max(0, len(made) - keep) :]
         numbers = [release.number for release in self.list()]
         return [number for number in numbers if number not in {*protected, *wanted}]
 
@@ -256,9 +262,8 @@ class Releases:
         """Clear away what is no release, and environments that serve none. Raises GaplessError."""
         kept = self.list()
         serving = {release.venv.parent.name for release in kept if release.venv is not None}
-        numbers = {release.number for release in kept} | set(self._damaged)
         places = [
-            *self._others(self.paths.releases, {f"r{number}" for number in numbers}),
+            *self._others(self.paths.releases, {f"r{number}" for number in self.kept}),
             # Which environment a damaged one needs cannot be told.
             *([] if self._damaged else self._others(self.environments.folder, serving)),
         ]
@@ -268,7 +273,7 @@ class Releases:
             except OSError as error:
                 raise EnvironmentFault(f"{place}: cannot be removed: {error.strerror}") from None
 
-    def _others(self, folder: Path, kept: set[str]) -> Sequence[Path]:
+    def _others(self, folder: Path, kept: Set[str]) -> Sequence[Path]:
         try:
             folder.mkdir(mode=0o711, parents=True, exist_ok=True)
             folder.chmod(0o711)
