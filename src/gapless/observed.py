@@ -117,6 +117,8 @@ class Edge:
     maintenance: bool = False
     held_until: float | None = None
     """Requests wait there until then (seconds since 1970); None: they pass."""
+    awaited: frozenset[str] = frozenset()
+    """Services for whose replicas requests wait while all are gone."""
     files: str = ""
     """Digest of the files that it may keep in memory, as it was told last; "": none."""
     stopping_at: float | None = None

@@ -255,6 +255,21 @@ async def test_hold_is_seen_and_kept(bench: Bench, edge: Any) -> None:
     assert (await edge.look()).held_until is None
 
 
+async def test_who_is_awaited_is_seen_and_kept(bench: Bench, edge: Any) -> None:
+    assert (await edge.look()).awaited == set()
+    member = await bench.member("a")
+    await edge.enter(member)
+    await edge.leave("web", member.name)
+    assert (await bench.edge().look()).awaited == {"web"}
+    for _ in range(2):
+        await edge.awaits(["api"], ["web"])
+        assert (await bench.edge().look()).awaited == {"api"}
+    await edge.reload(replace(bench.config, allow=("192.0.2.1",)), ())
+    assert (await edge.look()).awaited == {"api"}
+    await edge.enter(member)
+    assert (await edge.look()).awaited == {"api", "web"}
+
+
 async def test_which_files_are_served_is_seen_and_kept(bench: Bench, edge: Any) -> None:
     served, other = "0123456789abcdef", "fedcba9876543210"
     publishing = replace(bench.config, static=static.Static(("/static",), "/nowhere"))

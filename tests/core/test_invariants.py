@@ -28,7 +28,7 @@ from tests.core import worlds
 
 EVENTS = (
     "ready", "unready", "die", "trip", "busy", "quiet", "time", "job", "crash", "none",
-    "stop", "continue", "ail", "recover", "grow", "shrink", "store", "load", "edge",
+    "stop", "continue", "ail", "recover", "grow", "shrink", "store", "load", "edge", "await",
 )  # fmt: skip
 
 
@@ -50,7 +50,7 @@ def find(world: World, id: ReplicaId) -> Replica:
 
 def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
     """Raise Broken when the step may not be taken in this world."""
-    _check_heir(before, step)
+    _check_edge(before, step)
     match step:
         case plan.Signal(id=id) | plan.Kill(id=id) | plan.Leave(id=id):
             _check_going(before, step, find(before, id))
@@ -73,11 +73,25 @@ def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
     _check_floor(before, step)
 
 
-def _check_heir(world: World, step: plan.Step) -> None:
+def _check_edge(world: World, step: plan.Step) -> None:
     """What takes over was told what the edge knew when it was started, and nothing since."""
+    if isinstance(step, plan.Await):
+        _check_awaited(world, step)
     since = world.observed.edge.heir_since
     if since is not None and world.now < since + HEIR_LIMIT and world.desired.running:
         raise Broken(f"{step.text}: another edge is about to take over")
+
+
+def _check_awaited(world: World, step: plan.Await) -> None:
+    """Who is to come is waited for, by whatever side of a rollout; nobody else is."""
+    sides = [world.desired.vector]
+    if world.desired.rollout is not None:
+        sides.append(world.desired.rollout.target)
+    wanted = {name for side in sides for name in side if world.count(name, side[name])}
+    if vain := set(step.begin) - wanted:
+        raise Broken(f"requests wait for {min(vain)} in vain")
+    if lost := set(step.end) & wanted:
+        raise Broken(f"nobody waits for {min(lost)}, which is to have replicas")
 
 
 def _check_rescale(world: World, step: plan.Rescale) -> None:
@@ -256,6 +270,8 @@ def happen(world: World, event: str, pick: int) -> World:
         return replace(world, observed=replace(world.observed, data=data))
     if event == "edge":
         return _at_the_edge(world, pick)
+    if event == "await":
+        return _awaiting(world, pick)
     if event == "crash":
         return replace(world, desired=record.interrupted(world.desired, "the controller died"))
     if event == "job" and world.observed.jobs:
@@ -286,6 +302,17 @@ def _at_the_edge(world: World, pick: int) -> World:
         edge = replace(edge, heir_since=None, config=wanted, form=FORMS[wanted])
     elif pick % 4 == 3:
         edge = replace(edge, heir_since=None)
+    return replace(world, observed=replace(world.observed, edge=edge))
+
+
+def _awaiting(world: World, pick: int) -> World:
+    """Nobody is left of a service, or the edge has been told another thing than is right."""
+    name = ("web", "api", "other")[pick % 3]
+    if pick % 2:
+        left = tuple(r for r in world.observed.replicas if r.id.service != name)
+        return replace(world, observed=replace(world.observed, replicas=left))
+    edge = world.observed.edge
+    edge = replace(edge, awaited=edge.awaited.symmetric_difference({name}))
     return replace(world, observed=replace(world.observed, edge=edge))
 
 
@@ -358,6 +385,13 @@ def _scale(world: World, table: Stack, *, park: bool, surge: bool) -> World:
     return replace(world, desired=replace(world.desired, scale=counts))
 
 
+def _stop(world: World, table: Stack, *, park: bool, surge: bool) -> World:
+    """By hand; ``surge``: once all have ended by themselves and are cleared away."""
+    if surge:
+        world = _awaiting(world, 3)
+    return replace(world, desired=replace(world.desired, stopped=("web",)))
+
+
 def _down(world: World, table: Stack, *, park: bool, surge: bool) -> World:
     return replace(world, desired=replace(world.desired, running=False))
 
@@ -377,6 +411,7 @@ CHANGES: dict[str, Callable[..., World]] = {
     "restart": _restart,
     "scale": _scale,
     "down": _down,
+    "stop": _stop,
     "nothing": _nothing,
 }
 TABLES = {
@@ -463,6 +498,8 @@ def _ends_well(world: World, ever: set[ReplicaId]) -> None:
     assert world.desired.rollout is None or not world.desired.running
     edge = world.observed.edge
     assert edge.heir_since is None
+    entered = {r.id.service for r in world.observed.replicas if replica.in_edge(r)}
+    assert edge.state != "running" or edge.awaited == entered
     assert not world.desired.running or edge.config == world.edge_config
     for name, generation in world.desired.vector.items():
         wanted = world.count(name, generation)
@@ -534,6 +571,17 @@ def test_the_checks_catch_what_they_are_for() -> None:
             replace(follow, desired=replace(follow.desired, maintenance=True)),
             plan.Rescale("web", 5),
             "maintenance is on",
+        ),
+        (REST, plan.Await(end=("web",)), "nobody waits for web, which is to have replicas"),
+        (
+            replace(deploying, desired=replace(deploying.desired, vector={})),
+            plan.Await(end=("web",)),
+            "nobody waits for web",
+        ),
+        (
+            _stop(REST, worlds.stack(), park=True, surge=False),
+            plan.Await(begin=("web",)),
+            "for web in vain",
         ),
         (_on_its_way(REST), plan.Leave(web), "another edge is about to take over"),
         (_on_its_way(REST), plan.ReplaceEdge("b"), "another edge is about to take over"),

@@ -153,8 +153,13 @@ async def test_nobody_waits_where_none_has_been_ready(
 async def test_nor_where_none_is_wanted(place: stand.Stand, client: aiohttp.ClientSession) -> None:
     app = await place.app("a")
     await place.enter(app)
-    await place.edge.leave("web", place.member(app).name, wanted=False)
+    await none_left(place, app)
+    early = asyncio.create_task(refused(client, place.url, LONG))
+    await waiting(place, 1)
+    await place.edge.awaits((), ["web"])
+    await early  # who waits is told at once
     await refused(client, place.url, LONG)
+    await app.start()
     await place.enter(app)
     await none_left(place, app)
     task = asyncio.create_task(stand.ask(client, place.url))

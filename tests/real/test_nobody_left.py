@@ -49,6 +49,24 @@ async def test_planted_nobody_waits(stack: Standing) -> None:
     assert (await strike(stack)).failed[REFUSED] > 0
 
 
+async def test_nor_is_one_that_is_stopped_once_its_replicas_have_died(stack: Standing) -> None:
+    """Nobody is there to be led out of the edge."""
+    stack.write(replicas=1, keys='wait = "60s"')
+    await stack.do("up")
+    (mode,) = stack.controller.site.paths.releases.glob("r1/**/mode")
+    mode.write_text("crash 1\n")
+    (pid,) = stack.pids().values()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    await stack.until(lambda: stack.controller.observed.failures)
+    early = asyncio.create_task(stack.get())
+    await stack.until(lambda: not stack.controller.observed.replicas)
+    assert not early.done()
+    await stack.do("stop", services=["web"])
+    for request in (early, stack.get()):
+        assert (await asyncio.wait_for(request, 30))[0] == 503
+
+
 @pytest.mark.parametrize("way", ["stop", "scale"])
 async def test_a_service_that_is_to_have_none_is_not_waited_for(stack: Standing, way: str) -> None:
     stack.write(replicas=1, keys='wait = "60s"')

@@ -211,6 +211,23 @@ class SetHold(Step):
 
 
 @dataclass(frozen=True, slots=True)
+class Await(Step):
+    """While all replicas of a service are gone requests wait (``begin``), or do no more (``end``).
+
+    Who waits for one of the latter is told at once that nobody comes.
+    """
+
+    begin: tuple[str, ...] = ()
+    end: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        begun = f"requests wait for {', '.join(self.begin)}" if self.begin else ""
+        ended = f"nobody wait for {', '.join(self.end)}" if self.end else ""
+        return f"edge let {' and '.join(filter(None, (begun, ended)))}"
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveServer(Step):
     """Drop a server of the edge that belongs to no replica."""
 

@@ -6,7 +6,17 @@ maintenance and healing differ only in the record they leave.
 
 from __future__ import annotations
 
-from gapless.core import certificates, following, front, goodbye, plan, restart, rollout, schedule
+from gapless.core import (
+    certificates,
+    following,
+    front,
+    goodbye,
+    plan,
+    replica,
+    restart,
+    rollout,
+    schedule,
+)
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.desired import Hold
@@ -31,6 +41,7 @@ def reconcile(world: World) -> plan.Decision:
     if hold is not None and _over(hold, world):
         agenda.do(plan.EndHold(hold.until, cause="its time is over"))
     _edge(agenda, world)
+    _await(agenda, world)
     _static(agenda, world)
     _data(agenda, world)
     schedule.advance(agenda, world)
@@ -157,6 +168,19 @@ def _steer(agenda: plan.Agenda, world: World) -> None:
     for server in edge.servers.values():
         if server.name not in known:
             agenda.do(plan.RemoveServer(server.backend, server.name, cause="no replica has it"))
+
+
+def _await(agenda: plan.Agenda, world: World) -> None:
+    """Requests wait for services that have been ready and are to have replicas; for no others."""
+    edge = world.observed.edge
+    if edge.state != "running":
+        return
+    serving = (r.id.service for r in world.observed.replicas if r.ready and replica.in_edge(r))
+    wanted = {name for name in (*edge.awaited, *serving) if world.wants(name)}
+    if end := sorted(edge.awaited - wanted):
+        agenda.do(plan.Await(end=tuple(end), cause="no replica is to come"))
+    if world.edge_ready and (begin := sorted(wanted - edge.awaited)):
+        agenda.do(plan.Await(begin=tuple(begin), cause="it is to have replicas again"))
 
 
 def _static(agenda: plan.Agenda, world: World) -> None:

@@ -197,7 +197,7 @@ def _apply_edge(world: World, step: plan.Step) -> World:
             return _observe(world, bridge=None)
         case plan.StartEdge():
             edge = Edge("running", config=world.edge_config, maintenance=edge.maintenance)
-            edge = replace(edge, form=world.edge_form)
+            edge = replace(edge, form=world.edge_form, awaited=world.observed.edge.awaited)
         case plan.ReloadEdge(config=config):
             edge = replace(edge, config=config)
         case plan.ReplaceEdge(config=config):
@@ -208,13 +208,22 @@ def _apply_edge(world: World, step: plan.Step) -> World:
             return _observe(world, static=Static("running", config=world.static_config))
         case plan.StopStatic():
             return _observe(world, static=Static())
-        case plan.TellFiles(config=config):
-            edge = replace(edge, files=config)
-        case plan.SetMaintenance(on=on):
-            edge = replace(edge, maintenance=on)
-        case plan.SetHold(hold=hold):
-            edge = replace(edge, held_until=None if hold is None else hold.until)
+        case _:
+            edge = _steered(edge, step)
     return _observe(world, edge=edge)
+
+
+def _steered(edge: Edge, step: plan.Step) -> Edge:
+    match step:
+        case plan.TellFiles(config=config):
+            return replace(edge, files=config)
+        case plan.SetMaintenance(on=on):
+            return replace(edge, maintenance=on)
+        case plan.SetHold(hold=hold):
+            return replace(edge, held_until=None if hold is None else hold.until)
+        case plan.Await(begin=begin, end=end):
+            return replace(edge, awaited=edge.awaited.union(begin).difference(end))
+    return edge
 
 
 def _apply_process(world: World, step: plan.Step) -> World:
@@ -277,6 +286,8 @@ def _shut(world: World, id: ReplicaId, count: int) -> World:
 
 def _enter(world: World, id: ReplicaId) -> World:
     server = EdgeServer(id.server, id.service, "ready", up=True)
+    edge = world.observed.edge
+    world = _observe(world, edge=replace(edge, awaited=edge.awaited | {id.service}))
     fresh = {"told_at": None, "told_sockets": None, "told_rate": None, "shut_at": None}
     return _change(world, id, server=server, entered_at=world.now, left_at=None, **fresh)
 

@@ -101,6 +101,15 @@ class World:
         fewest, most = service.bounds(self.observed.cpus)
         return min(max(self.desired.auto.get(name, replicas), fewest), most)
 
+    def wants(self, name: str) -> bool:
+        """Whether it is to have replicas, now or when the rollout under way is through."""
+        rollout = self.desired.rollout
+        if self.count(name, self.desired.vector.get(name)):
+            return True
+        if rollout is None:
+            return False
+        return self.count(name, rollout.target.get(name), scaled=rollout.kind != "deploy") > 0
+
     def of(self, name: str) -> tuple[Replica, ...]:
         """Its replicas, alive and dead, by ordinal and age."""
         return self._members.get(name, ())

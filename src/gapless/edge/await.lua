@@ -65,6 +65,7 @@ end
 -- Who came first goes first. By number: HAProxy may stop us anywhere and let others in.
 local function release(own)
     local open, time = up(own.name) or leaving(), now()
+    local vain = not open and map:lookup(own.name) == nil -- nobody is to come any more
     if open or math.abs(time - own.looked) > LOOK then
         own.looks, own.looked = own.looks + 1, time -- before: who comes meanwhile is not seen yet
         own.living = clients.living()
@@ -74,7 +75,7 @@ local function release(own)
         if mine == nil then
             break
         end
-        local over = open or mine.till <= time or mine.ticks <= 0
+        local over = open or vain or mine.till <= time or mine.ticks <= 0
         if not (over or gone(mine, own)) then
             break
         end

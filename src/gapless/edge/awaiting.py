@@ -31,6 +31,7 @@ SCRIPT = "edge-await.lua"
 MAP = "edge-awaited.map"
 """Holds the services that were ready once and are to have replicas."""
 _ENTRY = re.compile(r"^(\S+) 1$", re.MULTILINE)
+_SHOWN = re.compile(r"^0x[0-9a-f]+ (\S+) 1$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,11 @@ def frontend(
 def entries(text: str) -> set[str]:
     """The services that a file of the map names."""
     return set(_ENTRY.findall(text))
+
+
+def told(answer: str) -> frozenset[str]:
+    """Parse the answer to ``show map``: likewise of the running edge."""
+    return frozenset(_SHOWN.findall(answer))
 
 
 def text(names: Iterable[str]) -> str:

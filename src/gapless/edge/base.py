@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -81,10 +81,13 @@ class Edge(Protocol):
     async def enter(self, member: Member) -> None:
         """Into rotation; returns when the edge acknowledges it up. Out before: back in."""
 
-    async def leave(self, backend: str, name: str, *, wanted: bool = True) -> None:
-        """No new work from now on, cookie holders included; acknowledged on return.
+    async def leave(self, backend: str, name: str) -> None:
+        """No new work from now on, cookie holders included; acknowledged on return."""
 
-        ``wanted``: whether its backend is to have others, for whom requests may wait.
+    async def awaits(self, begin: Collection[str], end: Collection[str]) -> None:
+        """While a backend has nobody left its requests wait; those of ``end`` do no more.
+
+        Who has entered is awaited without that.
         """
 
     async def sockets(self) -> Mapping[str, int]:

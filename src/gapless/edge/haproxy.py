@@ -18,6 +18,7 @@ from pathlib import Path
 
 from gapless import errors, observed
 from gapless.edge import (
+    awaiting,
     base,
     binary,
     breaker,
@@ -42,6 +43,8 @@ from gapless.model.process import Process
 
 HEIR_SECONDS = 25.0
 """How long another program may take until it serves."""
+MAPS = (conf.HOLD_MAP, awaiting.MAP, conf.FILES_MAP)
+"""What is looked at of an edge's memory: no entry of one looks like one of another."""
 PROGRAM_SECONDS = 5.0
 """For so long a program that was found is taken for the one that is there."""
 
@@ -181,7 +184,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             return starting
         acl = str(self.run / conf.MAINTENANCE_LIST)
         try:
-            maps = [wire.map_look(str(self.run / n)) for n in (conf.HOLD_MAP, conf.FILES_MAP)]
+            maps = [wire.map_look(str(self.run / name)) for name in MAPS]
             answer = await self._ask([wire.INFO, wire.switch_look(acl), *maps, wire.SERVERS])
         except talk.SilentError:
             if calm is None:
@@ -208,6 +211,7 @@ class HAProxyEdge(rotation.Rotation, securing.Securing):
             form=about.form,
             maintenance=wire.is_on(answer),
             held_until=hold.until(answer, time.time()),
+            awaited=awaiting.told(answer),
             files=static.told(answer),
             servers=found,
             uneasy=self._breaker.uneasy(time.monotonic()),

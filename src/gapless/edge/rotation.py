@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from gapless import errors
@@ -72,7 +72,7 @@ class Rotation(asking.Asking):
             known = sums.find(await self._servers(), member.backend, member.name)
             await self._order(wire.out(member.backend, member.name, known) if known else [])
             raise late
-        await self._await(member.backend)
+        await self._await({member.backend})
         if seen is None or seen.judged is None:
             self._proving[member.backend, member.name] = time.monotonic()
         else:
@@ -102,17 +102,14 @@ class Rotation(asking.Asking):
             orders += [wire.state(m.backend, m.name, "maint") for m in enter]
             await self._order(orders)
             raise late
-        for backend in {member.backend for member in enter}:
-            await self._await(backend)
+        await self._await({member.backend for member in enter})
         orders = [text for m in enter for text in _settled(_usual(config, m), m.backend, m.name)]
         await self._order(
             [*orders, *(text for b, n, seen in leaving for text in wire.out(b, n, seen))]
         )
 
-    async def leave(self, backend: str, name: str, *, wanted: bool = True) -> None:
+    async def leave(self, backend: str, name: str) -> None:
         """No new work from now on. A server that the edge does not know is out already."""
-        if not wanted:
-            await self._await(backend, wanted=False)
         seen = sums.find(await self._servers(), backend, name)
         if seen is not None:
             orders = wire.out(backend, name, seen)
@@ -121,17 +118,23 @@ class Rotation(asking.Asking):
             if seen is not None and seen.server.admin != "maint":
                 raise talk.refused("; ".join(orders), "it did not leave")
 
-    async def _await(self, backend: str, *, wanted: bool = True) -> None:
-        """Whether requests wait for it once all its servers are gone; kept in a file for the next
-        worker, and for an edge that is started while they are. One of an older text knows of none.
-        """
+    async def awaits(self, begin: Collection[str], end: Collection[str]) -> None:
+        """Kept in a file for the next worker, and for an edge that is started while nobody is
+        there. A worker of an older text has no such list, and is told in vain."""
         path = self.run / awaiting.MAP
-        before = awaiting.entries(path.read_text()) if path.exists() else set()
-        now = before | {backend} if wanted else before - {backend}
-        if now != before:
-            self._put(path, awaiting.text(now))
-            change = ("add", "map", str(path), backend, "1")
-            await self._answer([wire.command(*(change if wanted else ("del", *change[1:4])))])
+        self._put(path, awaiting.text(self._awaited().union(begin).difference(end)))
+        orders = [wire.add_map(str(path), name, "1") for name in begin]
+        orders += [wire.delete_map(str(path), name) for name in end]
+        await self._answer(orders)
+
+    async def _await(self, backends: set[str]) -> None:
+        """For those that have somebody in it now, and had not before."""
+        if new := backends - self._awaited():
+            await self.awaits(new, ())
+
+    def _awaited(self) -> set[str]:
+        path = self.run / awaiting.MAP
+        return awaiting.entries(path.read_text()) if path.exists() else set()
 
     async def cut(self, backend: str, name: str) -> None:
         """End what it has in flight, on old workers too."""

@@ -161,7 +161,7 @@ def switch_look(path: str) -> str:
 
 
 def map_look(path: str) -> str:
-    """Asks for the one entry of a map: see ``hold.until``, ``static.told``."""
+    """Asks for the entries of a map: see ``hold.until``, ``awaiting.told``, ``static.told``."""
     return command("show", "map", path)
 
 
@@ -230,6 +230,11 @@ def clear_map(path: str) -> str:
 def add_map(path: str, key: str, value: str) -> str:
     """One more entry."""
     return command("add", "map", path, key, value)
+
+
+def delete_map(path: str, key: str) -> str:
+    """Forget what it has for that key; without any it says so."""
+    return command("del", "map", path, key)
 
 
 def refusals(answer: str) -> list[str]:

@@ -238,7 +238,6 @@ class Controller:
             return False
         self.executor.config = self._edge_config()
         self.executor.files = self._files()
-        self.executor.empty = self._empty()
         rollout = self.desired.rollout
         self.executor.gentle = rollout is not None and bool(rollout.base)
         outcomes = await asyncio.gather(*(self._perform(step) for step in steps))
@@ -321,13 +320,6 @@ class Controller:
         assert self.world is not None  # noqa: S101  # set at the start of each round
         # Of the world that was decided on: the record may have changed since.
         return self.situation.wanted_edge(self.world)
-
-    def _empty(self) -> frozenset[str]:
-        """Services of which nobody wants a replica."""
-        world = self.world
-        assert world is not None  # noqa: S101  # as above
-        named = world.desired.vector.items()
-        return frozenset(name for name, kept in named if not world.count(name, kept))
 
     def _files(self) -> staticconf.Files:
         assert self.world is not None  # noqa: S101  # as above

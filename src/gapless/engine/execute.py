@@ -34,8 +34,6 @@ class Executor:
         """The edge configuration wanted at present; set by the loop before each round."""
         self.files = staticconf.Files()
         """What is to be served as files at present; set by the loop likewise."""
-        self.empty: frozenset[str] = frozenset()
-        """Services that are to have no replicas at present; set by the loop likewise."""
         self.gentle = False
         """Whether what starts now gives way to what serves; set by the loop likewise."""
 
@@ -118,7 +116,7 @@ class Executor:
         self.site.notebook.save()
 
     async def _leave(self, id: ReplicaId) -> None:
-        await self.site.edge.leave(id.service, id.server, wanted=id.service not in self.empty)
+        await self.site.edge.leave(id.service, id.server)
         self._left(id)
         self.site.notebook.save()
 
@@ -307,6 +305,8 @@ class Executor:
                 await self.site.edge.maintenance(on)
             case plan.SetHold(hold=hold):
                 await self.site.edge.hold(hold)
+            case plan.Await(begin=begin, end=end):
+                await self.site.edge.awaits(begin, end)
             case plan.TellFiles(config=digest):
                 await self.site.edge.serve(digest)
             case plan.RemoveServer(backend=backend, name=name):

@@ -6,7 +6,7 @@ what the first one did. Tests say what a server is like: ``busy``, ``unready``, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Desk:
     maintenance: bool = False
     hold: Hold | None = None
     files: str = ""
+    awaited: frozenset[str] = frozenset()
     pid: int = 1
     servers: dict[Key, _Server] = field(default_factory=dict)
     in_flight: dict[Key, int] = field(default_factory=dict)
@@ -124,6 +125,7 @@ class FakeEdge:
             public=running.public,
             maintenance=self.desk.maintenance,
             held_until=None if self.desk.hold is None else self.desk.hold.until,
+            awaited=self.desk.awaited,
             files=self.desk.files,
             servers={name: self._server((b, name)) for b, name in self.desk.servers},
         )
@@ -135,13 +137,19 @@ class FakeEdge:
         if why := self.desk.unready.get(key):
             self._set(key, "maint")
             raise _refused("enter", f"{key[0]}/{key[1]} did not come up ({why})")
+        await self.awaits([member.backend], ())
 
-    async def leave(self, backend: str, name: str, *, wanted: bool = True) -> None:
+    async def leave(self, backend: str, name: str) -> None:
         """At once."""
         self._config()
         key = (backend, words.identifier(name))
         if key in self.desk.servers:
             self._set(key, "maint")
+
+    async def awaits(self, begin: Collection[str], end: Collection[str]) -> None:
+        """As said."""
+        self._config()
+        self.desk.awaited = self.desk.awaited.union(begin).difference(end)
 
     async def remove(self, backend: str, name: str) -> bool:
         """False while anything is in flight."""
