@@ -49,7 +49,7 @@ def test_each_value_has_its_line_and_what_is_repeated_has_the_place_that_repeats
     [
         ("a: b\na: c", 2, '"a" stands here a second time; it is on line 1 too'),
         ("a: [1, 2", 1, "is not YAML: "),
-        ("a:\n\t- x", 2, "is not YAML: found character that cannot start any token"),
+        ("a:\n\t- x", 2, "is not YAML: a tab indents nothing: use spaces"),
         ("a: *x", 1, "*x: nothing above it has this anchor (&x)"),
         ("a: &a\n  <<: *a", 2, "*a: nothing above it has this anchor (&a)"),
         ("? [a]\n: b", 1, "a list or a mapping cannot be a key"),

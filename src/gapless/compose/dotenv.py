@@ -48,22 +48,26 @@ def parse(
         if match[2] is not None:
             value, quoted = line[match.end() :], ""
             if not raw:
-                value, quoted, number = _unquoted(value, lines, number)
+                read = _unquoted(value, lines, number)
+                if read is None:
+                    raise fault(file, text, first + 1, f"{match[1]}: its quote never ends")
+                value, quoted, number = read
                 if quoted != "'":
                     value = _replaced(value, environ, found, (file, text, first + 1))
         found[match[1]] = Entry(value, file, first + 1)
     return found
 
 
-def _unquoted(value: str, lines: list[str], number: int) -> tuple[str, str, int]:
-    """(value, its quote, the next line): quotes may span lines; comments go."""
+def _unquoted(value: str, lines: list[str], number: int) -> tuple[str, str, int] | None:
+    """(value, its quote, the next line): quotes may span lines; comments go. None: one never
+    ends."""
     quote = value[:1] if value[:1] in ("'", '"') else ""
     if not quote:
         return re.sub(r"(^|\s)#.*$", "", value).strip(), "", number
     body = value[1:]
     while (end := _end(body, quote)) < 0:
         if number >= len(lines):
-            return value.strip(), "", number
+            return None
         body += "\n" + lines[number].rstrip("\r")
         number += 1
     inner = body[:end]

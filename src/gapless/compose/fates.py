@@ -45,6 +45,8 @@ SERVICE: dict[str, tuple[Kind, str]] = {
     "ipc": ("refused", _KERNEL),
     "isolation": ("refused", _KERNEL),
     "label_file": ("emulated", _OWN),
+    "log_driver": ("emulated", _LOGS),
+    "log_opt": ("emulated", _LOGS),
     "logging": ("emulated", _LOGS),
     "mac_address": ("refused", _NETWORK),
     "mem_swappiness": ("refused", _LIMIT),

@@ -13,15 +13,16 @@ PAIRS = frozenset({"environment", "labels", "annotations", "sysctls", "extra_hos
 LISTS = frozenset({"env_file", "dns", "dns_search", "tmpfs", "label_file", "dns_opt"})
 """One word, or a list of them."""
 _PORT = re.compile(
-    r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+){3}|[0-9a-fA-F]*:[0-9a-fA-F:]*(?=:[0-9-]*:)):)?"
+    r"(?:(?P<ip>\[[0-9a-fA-F:.]+\]|[0-9]+(?:\.[0-9]+){3}|[0-9a-fA-F]*:[0-9a-fA-F:]+(?=:[0-9-]*:))?:)?"
     r"(?:(?P<published>[0-9]+(?:-[0-9]+)?)?:)?"
-    r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[a-z]+))?"
+    r"(?P<target>[0-9]+(?:-[0-9]+)?)(?:/(?P<protocol>[A-Za-z]+))?"
 )
 
 
 def service(found: Map, base: str) -> Map:
     """A service in long forms. ``base``: the folder that its relative paths are relative to."""
     items: dict[str, Node] = {}
+    _first_format(found.items)
     for key, node in found.items.items():
         made = _FORMS[key](node) if key in _FORMS and not _reset(node) else node
         made = pairs(node) if key in PAIRS and not _reset(node) else made
@@ -32,6 +33,14 @@ def service(found: Map, base: str) -> Map:
     if base:
         _rebase(made, base)
     return made
+
+
+def _first_format(items: dict[str, Node]) -> None:
+    """What is called otherwise in files that say services alone."""
+    if "net" in items:
+        items.setdefault("network_mode", items.pop("net"))
+    if "dockerfile" in items and isinstance(folder := items.get("build"), Scalar):
+        items["build"] = Map({"context": folder, "dockerfile": items.pop("dockerfile")})
 
 
 def _reset(node: Node) -> bool:
@@ -128,7 +137,7 @@ def port(item: Scalar) -> Node:
         made["published"] = word(found["published"], item)
     if found["ip"]:
         made["host_ip"] = word(found["ip"], item)
-    made["protocol"] = word(found["protocol"] or "tcp", item)
+    made["protocol"] = word((found["protocol"] or "tcp").lower(), item)
     return Map(dict(made))
 
 

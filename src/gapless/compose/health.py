@@ -102,7 +102,7 @@ def _timing(
         node = table.get(key)
         seconds = sizes.seconds(draft.value(node, key)) if node is not None else None
         if node is not None and not seconds:
-            ledger.refused(node, "is no duration")
+            ledger.refused(node, sizes.NO_DURATION)
         elif seconds:
             ready[name] = format_duration(seconds)
             found[key] = seconds
@@ -118,7 +118,7 @@ def _timing(
     period = table.get("start_period")
     free = sizes.seconds(draft.value(period, "start_period")) if period is not None else 0.0
     if free is None:
-        ledger.refused(period, "is no duration")
+        ledger.refused(period, sizes.NO_DURATION)
     # Only then is a container unhealthy, and whoever waits for it has waited in vain.
     start = (free or 0.0) + (number or RETRIES) * found.get("interval", INTERVAL)
     if start > START:

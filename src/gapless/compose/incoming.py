@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gapless.compose import booting, hidden, ports, proxies, services, stores, volumes
+from gapless.compose import booting, fates, hidden, ports, proxies, services, stores, volumes
 from gapless.compose import draft as drafts
 from gapless.compose.draft import Draft, Secret
 from gapless.compose.forms import rebased, text
@@ -133,8 +133,9 @@ def _tables(draft: Draft, known: Mapping[str, stores.Store]) -> dict[str, dict[s
         elif role == "data":
             made["data"][written] = stores.table(draft, known[name])
         elif role == "lost":
-            for node in draft.items(name).values():
-                draft.ledger.rest(node, "refused", "the service has no image or build to run")
+            services.lost(draft, name)
+        elif role == "edge" and (labels := draft.items(name).get("labels")) is not None:
+            draft.ledger.rest(labels, "emulated", fates.OWN)
     values = hidden.values(draft, known)
     for name, role in draft.roles.items():
         if role in ("service", "job"):

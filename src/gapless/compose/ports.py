@@ -26,6 +26,7 @@ SILENT = frozenset(
 )  # fmt: skip
 """Images that speak no HTTP at any port."""
 RANGE = 100
+NONE = 'is no port: say "8080:80", each from 1 to 65535'
 _ASKED = re.compile(
     r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0|\[::1\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/[^\s\"'`|;&)>]*)?"
@@ -52,6 +53,8 @@ def of(draft: Draft, service: str) -> list[Port]:
         found += _published(draft, node)
     for node in exposed.items if isinstance(exposed, Seq) else []:
         number, _, protocol = text(node).partition("/")
+        if not _numbers(number):
+            draft.ledger.refused(node, NONE)
         found += [Port(one, None, "", protocol or "tcp", node) for one in _numbers(number)]
     return found
 
@@ -59,17 +62,20 @@ def of(draft: Draft, service: str) -> list[Port]:
 def _published(draft: Draft, node: Node) -> Iterator[Port]:
     if not isinstance(node, Map):
         draft.value(node, "ports")
-        draft.ledger.refused(node, "is no port")
+        draft.ledger.refused(node, NONE)
         return
     targets = _numbers(draft.value(node.items.get("target"), "ports"))
     here = _numbers(draft.value(node.items.get("published"), "ports"))
-    if not targets:
-        draft.ledger.refused(node, "is no port")
+    if _wide(text(node.items.get("target"))):
+        draft.ledger.refused(node, "the edge publishes HTTP alone, at one port")
         return
-    if not here and text(node.items.get("published")):
-        draft.ledger.refused(node, "is no port")
+    if not targets or (not here and text(node.items.get("published"))):
+        draft.ledger.refused(node, NONE)
         return
     many = len(here) == len(targets)
+    if len(here) > 1 and len(targets) > 1 and not many:
+        draft.ledger.refused(node, f"{len(here)} ports of the machine for {len(targets)} of it")
+        return
     for index, target in enumerate(targets):
         place = here[index] if many else here[0] if here else 0
         yield Port(
@@ -89,6 +95,12 @@ def _numbers(plain: str) -> list[int]:
     if not 0 < first <= last < 65536 or last - first > RANGE:
         return []
     return list(range(first, last + 1))
+
+
+def _wide(plain: str) -> bool:
+    """Whether it is a range of so many ports that none of them is one of HTTP."""
+    found = re.fullmatch(r"([0-9]{1,5})-([0-9]{1,5})", plain.strip())
+    return found is not None and RANGE < int(found[2]) - int(found[1]) < 65536
 
 
 def asked(node: Node | None) -> re.Match[str] | None:

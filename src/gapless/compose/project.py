@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gapless.compose import dotenv, forms, shapes, tree, variables
 from gapless.compose.merge import Merging, strip
@@ -115,6 +115,21 @@ def _ordered(project: Project) -> None:
                 todo.append(iter(waits[other].items()))
 
 
+def _grouped(document: Document) -> Document:
+    """A file of the first format says services alone: they are read as below "services"."""
+    roots = tuple(Map({"services": one}) if _of_services(one) else one for one in document.roots)
+    return replace(document, roots=roots)
+
+
+def _of_services(root: Map) -> bool:
+    tables = [node for node in root.items.values() if isinstance(node, Map)]
+    return (
+        len(tables) == len(root.items)
+        and not root.items.keys() & {*RESOURCES, "name", "version", "include"}
+        and any(key in table.items for table in tables for key in ("image", "build"))
+    )
+
+
 class _Loader:
     def __init__(self, project: Project, read: Reader) -> None:
         self.project = project
@@ -165,7 +180,7 @@ class _Loader:
                 raise self.project.fault(asked, f"{name}: there is no such file")
             if text is None:
                 raise UsageError(f"{name}: there is no such file", hint="name a Compose file")
-            found = tree.parse(text, name)
+            found = _grouped(tree.parse(text, name))
             shapes.check(found)
             self.project.documents[name] = found
         return found

@@ -31,6 +31,10 @@ from gapless.model import image as images
 Table = dict[str, Any]
 _IMAGE = re.compile(images.IMAGE_FORM)
 _USER = re.compile(images.USER_FORM)
+_RESTARTS = frozenset({"", "no", "false", "always", "true", "on-failure", "unless-stopped"})
+_CONDITIONS = frozenset(
+    {"", "service_started", "service_healthy", "service_completed_successfully"}
+)
 
 
 def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Table:
@@ -67,6 +71,14 @@ def startable(draft: Draft, service: str) -> bool:
     return bool(made)
 
 
+def lost(draft: Draft, service: str) -> None:
+    """What becomes of the keys of one that is not startable."""
+    for key, node in draft.items(service).items():
+        if key in ("image", "build"):
+            _WRITERS[key](draft, service, node, {})
+        draft.ledger.rest(node, "refused", "the service has no image or build to run")
+
+
 def _image(draft: Draft, service: str, node: Node, made: Table) -> None:
     named = draft.value(node, "image").strip()
     if _built(draft, service):
@@ -75,7 +87,11 @@ def _image(draft: Draft, service: str, node: Node, made: Table) -> None:
         made["image"] = named
         draft.ledger.kept(node, "" if named == text(node) and _plain(node) else f"now {named}")
     else:
-        draft.ledger.refused(node, f'is no image: "{named}"')
+        asked = dict.fromkeys(drafts.asked(node))
+        unset = ", ".join(name for name in asked if not draft.project.environ.get(name))
+        small = 'say a name in small letters such as "app:1.4"'
+        todo = f"{unset} is not set: set it in .env" if unset else small
+        draft.ledger.refused(node, f'is no image: "{named}"; {todo}')
 
 
 def _built(draft: Draft, service: str) -> bool:
@@ -208,7 +224,9 @@ def _folder(draft: Draft, service: str, node: Node, made: Table) -> None:
 
 def _restart(draft: Draft, service: str, node: Node, made: Table) -> None:
     word = text(node)
-    if draft.roles.get(service) == "job":
+    if word.partition(":")[0] not in _RESTARTS:
+        draft.ledger.refused(node, f'"{word}" says nothing: say always, or no')
+    elif draft.roles.get(service) == "job":
         draft.ledger.kept(node, "a job runs to its end")
     elif word in ("no", "false", ""):
         draft.ledger.emulated(node, "a service that ends is started again")
@@ -233,7 +251,11 @@ def late(draft: Draft, job: str) -> bool:
 def _after(draft: Draft, service: str, node: Node, made: Table) -> None:
     for other, inner in node.items.items() if isinstance(node, Map) else ():
         role = draft.roles.get(other)
-        if role == "data":
+        asked = text(inner.items.get("condition")) if isinstance(inner, Map) else ""
+        if asked not in _CONDITIONS:
+            words = ", ".join(sorted(_CONDITIONS - {""}))
+            draft.ledger.refused(inner, f'"{asked}" is no condition: say one of {words}')
+        elif role == "data":
             draft.ledger.kept(inner, "stores are ready first")
         elif role == "job" and draft.roles.get(service) == "service" and late(draft, other):
             draft.ledger.emulated(inner, "it waits for services itself, so it runs after them all")

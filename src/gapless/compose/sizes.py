@@ -16,6 +16,7 @@ _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|µs|ms|ns|s|m|h|d)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?b?)", re.IGNORECASE)
 _BYTES = {"": 1, "k": 1024, "m": 1024**2, "g": 1024**3, "t": 1024**4}
+NO_DURATION = 'is no duration: say "30s" or "1m30s"'
 LONGEST = 365 * 86_400.0
 MOST = 1000
 
@@ -51,7 +52,7 @@ def scale(draft: Draft, service: str, node: Node, made: Table) -> None:
     """``scale`` and ``deploy.replicas``."""
     number = whole(draft.value(node, "scale"))
     if number is None or number > MOST:
-        draft.ledger.refused(node, f"must be from 0 to {MOST}")
+        draft.ledger.refused(node, f"must be a whole number from 0 to {MOST}")
     elif draft.roles.get(service) == "job":
         draft.ledger.emulated(node, "a job runs once")
     else:
@@ -68,7 +69,7 @@ def _cores(draft: Draft, node: Node, table: Table) -> None:
     elif number == 0:
         draft.ledger.kept(node, "no limit")
     else:
-        draft.ledger.refused(node, "is no number of cores")
+        draft.ledger.refused(node, 'is no number of cores: say "0.5"')
 
 
 def _bytes(draft: Draft, node: Node, table: Table) -> None:
@@ -79,7 +80,7 @@ def _bytes(draft: Draft, node: Node, table: Table) -> None:
     elif number == 0:
         draft.ledger.kept(node, "no limit")
     else:
-        draft.ledger.refused(node, "is no size")
+        draft.ledger.refused(node, 'is no size: say "512m"')
 
 
 def cpus(draft: Draft, service: str, node: Node, made: Table) -> None:
@@ -111,7 +112,7 @@ def grace(draft: Draft, service: str, node: Node, made: Table) -> None:
     """``stop_grace_period``: between TERM and KILL; without HTTP that is drain."""
     found = seconds(draft.value(node, "stop_grace_period"))
     if found is None:
-        draft.ledger.refused(node, "is no duration")
+        draft.ledger.refused(node, NO_DURATION)
     elif draft.roles.get(service) == "job":
         draft.ledger.emulated(node, "a job is stopped by its timeout alone")
     else:

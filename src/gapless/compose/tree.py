@@ -23,6 +23,9 @@ _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLS = frozenset({"true", "True", "TRUE", "false", "False", "FALSE"})
 _INT = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|0o?[0-7_]+|0b[01_]+|[0-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?")
+_UNQUOTED = "found character that cannot start any token"
+_FILL = re.compile(r"\{\{|\{%|<%|^\s*%\w|@\w+@", re.MULTILINE)
+_CONFLICT = re.compile(r"^(<{7}|={7}|>{7})", re.MULTILINE)
 _CORE = "tag:yaml.org,2002:"
 _TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq", "merge"})
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -140,7 +143,9 @@ def parse(text: str, file: str) -> Document:
         for event in yaml.parse(text, Loader=_LOADER):
             builder.take(event)
     except yaml.MarkedYAMLError as error:
-        raise fault(file, text, _line(text, error), f"is not YAML: {_why(error)}") from None
+        line = _line(text, error)
+        said = f"is not YAML: {_why(text, error)}{_template(text, line)}"
+        raise fault(file, text, line, said) from None
     except yaml.YAMLError as error:
         position = getattr(error, "position", None)
         line = text.count("\n", 0, position) + 1 if isinstance(position, int) else None
@@ -160,12 +165,28 @@ def _line(text: str, error: yaml.MarkedYAMLError) -> int | None:
     return int(line) + 1
 
 
-def _why(error: yaml.MarkedYAMLError) -> str:
+def _why(text: str, error: yaml.MarkedYAMLError) -> str:
     said = error.problem or "cannot be read"
     begun, found = error.context_mark, error.problem_mark
+    if said == _UNQUOTED and found is not None:
+        return _character(text.split("\n")[found.line][found.column :][:1])
     if error.context and begun is not None and found is not None and begun.line < found.line:
         return f"{said} ({error.context} that begins on line {begun.line + 1})"
     return said
+
+
+def _character(found: str) -> str:
+    if found == "\t":
+        return "a tab indents nothing: use spaces"
+    return f'"{found}" begins no value: put quotes around it'
+
+
+def _template(text: str, line: int | None) -> str:
+    """What to do about a file that is one only once something has been filled in or decided."""
+    near = "\n".join(text.split("\n")[max(0, (line or 1) - 3) : (line or 1) + 2])
+    if _CONFLICT.search(near):
+        return "; two versions of it were merged and differ: decide between them"
+    return "; it is a template: fill it in, and import what comes out" if _FILL.search(near) else ""
 
 
 @dataclass(slots=True)
@@ -271,7 +292,8 @@ class _Builder:
         if isinstance(holder.node, Seq):
             return f"{holder.path}[{len(holder.node.items)}]"
         if holder.key is None:
-            raise self._fault(line, "a list or a mapping cannot be a key")
+            said = "a list or a mapping cannot be a key"
+            raise self._fault(line, said + _template(self.text, line))
         return f"{holder.path}.{holder.key}" if holder.path else holder.key
 
     def _put(self, node: Node, line: int, anchor: str | None) -> None:
