@@ -61,6 +61,30 @@ def test_a_file_that_is_there_stays(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "gapless.toml").read_text() != "mine"
 
 
+def test_what_a_config_holds_is_written_beside_it(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "a.conf").write_text("server { location / { proxy_pass http://web; } }")
+    config = "    configs: [rules]\n  lb: {image: nginx, volumes: ['./conf.d:/etc/nginx/conf.d']}\n"
+    file = tmp_path / "compose.yaml"
+    file.write_text(f"{FILE}{config}configs: {{rules: {{content: 'a: 1'}}}}\n")
+    mine = tmp_path / "configs" / "rules"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    done = run("import", "compose.yaml")
+    assert (done.exit_code, mine.read_text()) == (4, "mine")
+    assert "configs/rules: exists already" in done.stderr
+    assert not (tmp_path / "gapless.toml").exists()
+    mine.unlink()
+    done = run("import", "compose.yaml")
+    assert done.exit_code == 0, done.output
+    assert "wrote gapless.toml, configs/rules" in done.stdout
+    assert mine.read_text() == "a: 1"
+    stack = stackfile.load(tmp_path / "gapless.toml").stack
+    assert stack.services["web"].volumes["/rules"].folder == "configs/rules"
+    assert set(stack.services) == {"web"}  # the edge is there instead of nginx
+    assert run("import", "compose.yaml", "--force").exit_code == 0
+
+
 def test_a_refusal_writes_nothing(run: Run, tmp_path: Path) -> None:
     done = run("import", "refused.yaml")
     assert done.exit_code == 4

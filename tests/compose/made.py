@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -49,8 +50,13 @@ def imported(
 ) -> Made:
     """The import of a file, with others beside it. What must always hold is looked at."""
     files = {MAIN: text, **(more or {})}
-    whole = project.load(list(names), files.get, dict(environ or {}), frozenset(profiles))
-    result = incoming.convert(whole, files.get, "shop")
+
+    def read(name: str) -> str | None:
+        found = [files[one] for one in sorted(fnmatch.filter(files, name))]
+        return "\n".join(found) if found else None
+
+    whole = project.load(list(names), read, dict(environ or {}), frozenset(profiles))
+    result = incoming.convert(whole, read, "shop")
     complete(result, whole)
     return Made(result, whole)
 

@@ -82,6 +82,17 @@ def test_nginx_is_replaced_where_all_of_it_is_understood() -> None:
     assert made.line("services.proxy.volumes[0]").text == "its rules are routes of the services now"
 
 
+def test_a_folder_of_files_of_nginx_is_read_as_nginx_reads_it() -> None:
+    text = NGINX.replace("./nginx.conf:/etc/nginx/conf.d/default.conf", "./d:/etc/nginx/conf.d")
+    files = {"d/a.conf": CONF, "d/b.conf": "gzip on;", "d/notes.txt": "auth_basic x;"}
+    made = imported(text, files)
+    assert "proxy" not in made.stack.services
+    assert made.tree == imported(NGINX, {"nginx.conf": CONF}).tree
+    assert made.kind("services.proxy.volumes[0]") == "kept"
+    made = imported(text, {**files, "d/b.conf": "auth_basic x;"})
+    assert "proxy is nginx, and stays: it does more" in " ".join(made.result.warned)
+
+
 def test_nginx_passes_on_below_one_path_what_several_rules_say() -> None:
     more = """\
 events { worker_connections 1024; }

@@ -135,26 +135,33 @@ services:
       - {type: bind, source: ./b, target: /b, bind: {create_host_path: true}}
       - {type: volume, source: media, target: /m2, volume: {nocopy: true, subpath: x, odd: 1}}
       - "relative:no"
-    configs: [conf, {source: inline, target: /etc/inline}]
+    configs: [conf, {source: inline, target: /etc/inline}, told, shown]
   worker: {image: worker, volumes: ["media:/media"]}
 volumes: {media: {driver: local}, far: {external: true}}
 configs:
   conf: {file: ./web.conf}
-  inline: {content: "a=1"}
+  inline: {content: "a=${A} $$b"}
+  told: {environment: RULES}
+  shown: {content: "password=${DB_PASSWORD}"}
 """,
-        environ={"HOME": "/home/me"},
+        environ={"HOME": "/home/me", "A": "1", "RULES": "all of them", "DB_PASSWORD": "x"},
     )
     volumes = made.stack.services["web"].volumes
     assert {place: v.source for place, v in volumes.items()} == {
         "/media": "${media.path}", "/etc/web": "conf", "/x.sock": "/var/run/x.sock",
         "/home": "/home/me/data", "/b": "b", "/m2": "${media.path}/x", "/conf": "web.conf",
+        "/etc/inline": "configs/inline", "/told": "${secret.RULES}",
     }  # fmt: skip
+    assert made.result.files == {"configs/inline": "a=1 $b"}
     assert volumes["/etc/web"].read_only
     assert made.stack.services["worker"].volumes["/media"].store == "media"
     assert made.kind("services.web.volumes[4]") == "refused"
     assert made.kind("services.web.volumes[9]") == "refused"
     assert made.kind("services.web.volumes[8].volume.odd") == "refused"
-    assert made.kind("services.web.configs[1].source") == "refused"
+    assert made.line("services.web.configs[1].source").text == (
+        '"/etc/inline" = "configs/inline", of the release'
+    )
+    assert made.kind("services.web.configs[3]") == "refused"  # a secret would stand in the file
 
 
 def test_builds() -> None:

@@ -48,6 +48,10 @@ def milliseconds(least: int, most: int) -> st.SearchStrategy[str]:
     return st.integers(-(-least // 250), most // 250).map(lambda number: f"{number * 250}ms")
 
 
+HELD = "/run/secrets/held"
+"""Where a secret is as a file."""
+
+
 @st.composite
 def programs(draw: st.DrawFn, stores: list[str], secrets: list[str]) -> dict[str, Any]:
     """What services and jobs have in common."""
@@ -70,6 +74,9 @@ def programs(draw: st.DrawFn, stores: list[str], secrets: list[str]) -> dict[str
             place: {"source": source, "read_only": True} if draw(st.booleans()) else source
             for place, source in volumes.items()
         }
+    if secrets and draw(st.integers(0, 3)) == 0:
+        held = {HELD: f"${{secret.{draw(st.sampled_from(secrets))}}}"}
+        table["volumes"] = {**table.get("volumes", {}), **held}
     table["secrets"] = sorted(draw(st.sets(st.sampled_from(secrets)))) if secrets else []
     env = draw(st.dictionaries(st.sampled_from(["A", "B_C", "d.e", "LEVEL"]), SAFE, max_size=3))
     env |= draw(st.sampled_from([{}, {"X": "${env.X_HERE}"}, {"Y": "a ${env.Y:-b $c}$${z}"}]))
@@ -206,7 +213,9 @@ def _published(draw: st.DrawFn, tree: dict[str, Any]) -> None:
 def _seen(tree: dict[str, Any]) -> None:
     """A secret that nobody sees is none; who sees all of them need not say so."""
     owners = [*tree["service"].values(), *tree["job"].values()]
-    found = sorted({name for table in owners for name in table["secrets"]})
+    told = {name for table in owners for name in table["secrets"]}
+    files = [str(table.get("volumes", {}).get(HELD, "")) for table in owners]
+    found = sorted(told | {one[9:-1] for one in files if one})
     if found:
         tree["secrets"] = found
     for table in owners:

@@ -97,9 +97,11 @@ def test_secrets() -> None:
 services:
   web:
     image: web
-    secrets: [db-pass, {source: key, target: /etc/key}]
+    secrets: [db-pass, {source: key, target: /etc/key, mode: 0400}]
+    healthcheck: {test: ask --password="$$(cat /run/secrets/db-pass)"}
     environment:
       DB_PASSWORD_FILE: /run/secrets/db-pass
+      DB_PASSWORD: /run/secrets/db-pass
       SMTP_URL: smtp://me:pw-1@mail
       API_TOKEN: ${TOKEN:?}
       STRIPE_API_KEY: live-key-1
@@ -117,20 +119,29 @@ secrets:
         "DB_PASS", "KEY", "SECRET_KEY", "SMTP_URL", "STRIPE_API_KEY", "TOKEN", "TWO_STRIPE_API_KEY",
     )  # fmt: skip
     assert web.env == {
-        "DB_PASSWORD": "${secret.DB_PASS}", "API_TOKEN": "${secret.TOKEN}", "TOKEN_TTL": "60",
+        "DB_PASSWORD_FILE": "/run/secrets/db-pass", "API_TOKEN": "${secret.TOKEN}",
+        "TOKEN_TTL": "60", "DB_PASSWORD": "/run/secrets/db-pass",
     }  # fmt: skip
+    assert {place: volume.secret for place, volume in web.volumes.items()} == {
+        "/run/secrets/db-pass": "DB_PASS", "/etc/key": "KEY",
+    }  # fmt: skip
+    assert web.secrets == ("SECRET_KEY", "SMTP_URL", "STRIPE_API_KEY", "TOKEN")  # no file is told
     assert two.secrets == ("TWO_STRIPE_API_KEY",)
     assert two.env == {
         "STRIPE_API_KEY": "${secret.TWO_STRIPE_API_KEY}", "OPTIONAL_TOKEN": "${env.NOT:-}",
     }  # fmt: skip
     places = {secret.name: secret.place for secret in made.result.secrets}
     assert places["TOKEN"] == ".env:1"
-    assert places["SMTP_URL"] == "compose.yaml:7"
+    assert places["SMTP_URL"] == "compose.yaml:9"
     assert places["DB_PASS"] == "./db.txt"
     for value in ("pw-1", "from-env-file", "live-key-1", "live-key-2"):
         assert value not in made.result.text
-    assert made.kind("services.web.secrets[0]") == "emulated"
-    assert made.kind("services.web.secrets[1].target") == "refused"
+    assert made.line("services.web.secrets[0]").text == (
+        '"/run/secrets/db-pass" = "${secret.DB_PASS}"'
+    )
+    assert made.kind("services.web.secrets[1].target") == "kept"
+    assert made.kind("services.web.secrets[1].mode") == "emulated"
+    assert web.ready is not None and web.ready.command is not None
 
 
 def test_a_secret_is_not_written_wherever_it_stands() -> None:

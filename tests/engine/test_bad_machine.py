@@ -137,10 +137,11 @@ def test_what_a_container_is_given_must_be_there(tmp_path: Path) -> None:
     text = """\
 gapless = 1
 name = "shop"
+secrets = ["KEY"]
 source = "code"
 [service.web]
 image = "web"
-volumes = { "/a" = "conf", "/b" = "${kept.path}", "/c" = "%s/out" }
+volumes = { "/a" = "conf", "/b" = "${kept.path}", "/c" = "%s/out", "/d" = "${secret.KEY}" }
 [data.kept]
 type = "files"
 """

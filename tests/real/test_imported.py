@@ -15,6 +15,7 @@ from tests.real.boxed import gapless, living, roof
 from tests.runtimes import docker_bench
 
 from gapless.drills import ports
+from gapless.engine.paths import Paths
 from gapless.runtimes.docker import spec
 from gapless.runtimes.docker.client import Client
 
@@ -38,6 +39,7 @@ services:
   api:
     <<: *program
     command: [python3, -c, "{needy}"]
+    secrets: [hush]
     deploy: {{<<: *update, replicas: 1}}
     environment:
       DB: "postgresql://app:s3cret@db/app"
@@ -71,6 +73,7 @@ services:
     volumes: ["site:/site"]
     restart: "no"
 volumes: {{site: , kept: }}
+secrets: {{hush: {{file: hush.txt}}}}
 """
 QUEUE = (
     "import socket; s = socket.create_server(('', 7000)); open('/ready', 'w').close()\\n"
@@ -100,6 +103,7 @@ NOBODY = """
 os.setgroups([])
 os.setuid(65534)
 print(open("/pages/a.txt").read() + open("/site/index.html").read().split()[0])
+print(open("/run/secrets/hush").read().replace("-", " "), os.environ.get("HUSH"))
 """
 """As nginx and its like go on: in no group of the stack's."""
 SAID = 'print(*(f"{name}:{found[name]}" for name in ("db", "cache")))'
@@ -133,6 +137,7 @@ async def test_an_imported_stack_comes_up_and_answers(
     text = FILE.format(image=image, port=port, stores=stores, queue=QUEUE, needy=NEEDY)
     (folder / "compose.yaml").write_text(text)
     (folder / "nginx.conf").write_text(CONF)
+    (folder / "hush.txt").write_text("a-word-in-a-file")
     (folder / "pages").mkdir()
     (folder / "pages" / "a.txt").write_text("a page of ")
     _, said = await gapless(folder, "import", "compose.yaml", well=True)
@@ -145,6 +150,7 @@ async def test_an_imported_stack_comes_up_and_answers(
     code, said = await gapless(folder, "check", "--target", "docker")
     assert (code, "gapless secret set API_TOKEN" in said) == (2, True)
     monkeypatch.setenv("API_TOKEN", "hunter2-abc")
+    monkeypatch.setenv("HUSH", "a-word-in-a-file")
     await gapless(folder, "check", "--target", "docker", well=True)
     await gapless(folder, "up", "-d", "--target", "docker", well=True)
     assert set(await living("imported")) == {
@@ -157,6 +163,12 @@ async def test_an_imported_stack_comes_up_and_answers(
     _, said = await gapless(folder, "run", "api", "--", "python3", "-c", ASK, well=True)
     told = set(said.splitlines())  # a slow run tells more
     assert {"db:R cache:+OK", "b'queued'", "b'-NOAUTH'", "a page of /site/index.html"} <= told
+    assert "a word in a file None" in told
+    given = Paths.of("imported").run / "s"
+    assert (given.stat().st_mode & 0o777, (given / "HUSH").read_text()) == (
+        0o700,
+        "a-word-in-a-file",
+    )
     await gapless(folder, "down", well=True)
     client = Client()
     assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left

@@ -42,8 +42,16 @@ ADDED: list[tuple[str, list[str]]] = [
     (
         "image = 'x'\nvolumes = { '/a' = '../b' }",
         [
-            '7: [service.web] volumes./a: must be a files store ("${uploads.path}"), a '
-            'folder or file within the source folder, or a place of the machine, got "../b"'
+            '7: [service.web] volumes./a: must be a files store ("${uploads.path}"), a secret '
+            '("${secret.KEY}"), a folder or file within the source folder, or a place of the '
+            'machine, got "../b"'
+        ],
+    ),
+    (
+        "image = 'x'\nvolumes = { '/a' = '${secret.KEY}' }",
+        [
+            '7: [service.web] volumes./a: ${secret.KEY}: "KEY" is not in the list of secrets '
+            "(have: none)"
         ],
     ),
     (

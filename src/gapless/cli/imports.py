@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ def import_(session: Session, /, files: tuple[str, ...], **given: Any) -> int:
         loaded = stackfile.parse(text, file=target.name if target else FILE)
         made = replace(made, warned=(*made.warned, *_later(loaded.stack)))
         if target is not None:
-            _write(target, text, force=given["force"])
+            _write({target: text} | _beside(made, folder), force=given["force"])
     else:
         text = ""
     if session.json:
@@ -99,7 +99,12 @@ def _made(files: Sequence[str], folder: Path, profiles: Iterable[str]) -> Import
     names = [os.path.relpath(Path(name).absolute(), folder) for name in files]
 
     def read(name: str) -> str | None:
-        return _read(folder / name, name)
+        if "*" not in Path(name).name:
+            return _read(folder / name, name)
+        base = Path(name).parent
+        found = sorted(one.name for one in (folder / base).glob(Path(name).name))
+        texts = [_read(folder / base / one, str(base / one)) for one in found]
+        return "\n".join(text for text in texts if text is not None) if found else None
 
     whole = project.load(names, read, dict(os.environ), frozenset(profiles))
     return incoming.convert(whole, read, folder.name)
@@ -142,14 +147,27 @@ def _text(text: str, folder: Path, target: Path | None) -> str:
     return text.replace("\ngapless = 1\n", f"\ngapless = 1\nsource = {source}\n", 1)
 
 
-def _write(target: Path, text: str, *, force: bool) -> None:
-    try:
-        with target.open("w" if force else "x", encoding="utf-8") as handle:
-            handle.write(text)
-    except FileExistsError:
-        raise errors.Refused(f"{target}: exists already", hint="--force replaces it") from None
-    except OSError as error:
-        raise errors.EnvironmentFault(f"{target}: cannot be written: {error.strerror}") from None
+def _beside(made: Imported, folder: Path) -> dict[Path, str]:
+    """What has to lie in the source folder and does not yet."""
+    wanted = {folder / name: text for name, text in made.files.items()}
+    return {file: text for file, text in wanted.items() if not _holds(file, text)}
+
+
+def _holds(file: Path, text: str) -> bool:
+    return file.is_file() and file.read_bytes() == text.encode()
+
+
+def _write(files: Mapping[Path, str], *, force: bool) -> None:
+    """All of them, or none where one is there already."""
+    for file in files:
+        if not force and file.exists():
+            raise errors.Refused(f"{file}: exists already", hint="--force replaces it")
+    for file, text in files.items():
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise errors.EnvironmentFault(f"{file}: cannot be written: {error.strerror}") from None
 
 
 def _document(
@@ -166,6 +184,7 @@ def _document(
     return {
         "file": str(target) if target is not None and text else None,
         "text": text,
+        "files": dict(made.files),
         **rows,
         "secrets": [{"name": s.name, "place": s.place} for s in made.secrets],
         "warnings": list(made.warned),
@@ -191,8 +210,10 @@ def _print(made: Imported, lines: Sequence[Line], target: Path | None, text: str
         return
     if target is None:
         out.data(text.rstrip("\n"))
+        if made.files:
+            out.progress(f"hint: {', '.join(made.files)} has to be there: -o FILE writes it too")
     else:
-        out.data(f"wrote {target.name}")
+        out.data(f"wrote {', '.join((target.name, *made.files))}")
         out.progress("hint: read it, then gapless check --target docker")
 
 

@@ -69,6 +69,8 @@ class Draft:
     """Service to the port where it speaks HTTP."""
     files: dict[str, str] = field(default_factory=dict)
     """Volume to the files store made of it."""
+    written: dict[str, str] = field(default_factory=dict)
+    """File of the source folder to the text that the stack file counts on there."""
     tree: dict[str, Any] = field(default_factory=dict)
     warned: list[str] = field(default_factory=list)
 

@@ -21,13 +21,15 @@ from gapless.stackfile import init, write
 @dataclass(frozen=True, slots=True)
 class Imported:
     """``text``: the stack file; "" where no service is left to write. ``secrets``: those that it
-    asks for, with the place of each value. ``warned``: what is worth a look.
+    asks for, with the place of each value. ``warned``: what is worth a look. ``files``: what has to
+    lie beside it, by its path in the source folder.
     """
 
     text: str
     lines: tuple[Line, ...]
     secrets: tuple[Secret, ...]
     warned: tuple[str, ...]
+    files: Mapping[str, str]
 
 
 def convert(project: Project, read: Reader, folder: str) -> Imported:
@@ -54,7 +56,7 @@ def convert(project: Project, read: Reader, folder: str) -> Imported:
     secrets = tuple(draft.secrets[name] for name in asked)
     notes = ["Made by gapless import of " + ", ".join(sorted(project.documents)) + "."]
     made = write.document(draft.tree, notes) if draft.tree.get("service") else ""
-    return Imported(made, tuple(lines), secrets, tuple(draft.warned))
+    return Imported(made, tuple(lines), secrets, tuple(draft.warned), draft.written)
 
 
 def _mounted(draft: Draft) -> None:
@@ -157,10 +159,16 @@ def _name(draft: Draft, folder: str) -> str:
     return name
 
 
+_SECRET = re.compile(r"\$\{secret\.(\w+)\}")
+
+
 def _shared_secrets(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The secrets of all; who sees each of them need not say so."""
+    """The secrets of all; who is told each of them need not say so. A file is not told of."""
     tables = [table for kind in ("service", "job") for table in made[kind].values()]
-    found = sorted({name for table in tables for name in table["secrets"]})
+    seen = {name for table in tables for name in table["secrets"]}
+    sources = (source for table in tables for source in table.get("volumes", {}).values())
+    files = {match[1] for source in sources if (match := _SECRET.fullmatch(str(source)))}
+    found = sorted(seen | files)
     for table in tables:
         if sorted(table["secrets"]) == found:
             del table["secrets"]

@@ -57,6 +57,10 @@ def tree(stack: Stack) -> Tree:
         if stack.tls is not None:
             volumes[_held(stack, "certificates")] = {}
     made: Tree = {"name": stack.id, "services": services}
+    tables = [owner.volumes for owner in (*stack.services.values(), *stack.jobs.values())]
+    mounted = {v.secret for table in tables for v in table.values() if v.secret}
+    if mounted:
+        made["secrets"] = {name: {"environment": name} for name in sorted(mounted)}
     return made | ({"volumes": volumes} if volumes else {})
 
 
@@ -145,7 +149,10 @@ def _program(stack: Stack, name: str, owner: Service | Job) -> Tree:
     env = _environment(stack, owner, lookup)
     if env:
         made["environment"] = env
-    mounts = [_volume(place, volume) for place, volume in owner.volumes.items()]
+    mounts = [_volume(place, v) for place, v in owner.volumes.items() if v.secret is None]
+    files = [{"source": v.secret, "target": p} for p, v in owner.volumes.items() if v.secret]
+    if files:
+        made["secrets"] = files
     if not owner.packed:
         mounts += [
             {"type": "volume", "source": store, "target": f"/{store}"}

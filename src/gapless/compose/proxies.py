@@ -294,7 +294,7 @@ def _settled(front: Front, rules: list[Rule], known: set[str]) -> bool:
 
 
 _CONFIGS = {
-    "nginx": ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d/", "/etc/nginx/templates/"),
+    "nginx": ("/etc/nginx/nginx.conf", "/etc/nginx/conf.d", "/etc/nginx/templates"),
     "caddy": ("/etc/caddy",),
     "haproxy": ("/usr/local/etc/haproxy", "/etc/haproxy"),
 }
@@ -330,12 +330,14 @@ def _mounts(draft: Draft, name: str) -> Iterator[tuple[Map, str, str | None]]:
             yield item, text(item.items.get("target")), read
 
 
-_NAMES = {"nginx": "nginx.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
+_NAMES = {"nginx": "*.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
 
 
 def _is_folder(target: str) -> bool:
-    """Whether all that it reads is mounted as a whole: a folder with that file alone, mostly."""
-    return target.rstrip("/") in ("/etc/caddy", "/usr/local/etc/haproxy", "/etc/haproxy")
+    """Whether all that it reads is mounted as a whole: a folder with that file alone, mostly; of
+    nginx with files that it reads one after the other."""
+    folders = ("/etc/nginx/conf.d", "/etc/caddy", "/usr/local/etc/haproxy", "/etc/haproxy")
+    return target.rstrip("/") in folders
 
 
 def listens(draft: Draft, front: Front) -> tuple[str | None, list[ports.Port]]:

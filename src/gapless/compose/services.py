@@ -288,7 +288,6 @@ def _network_mode(draft: Draft, service: str, node: Node, made: Table) -> None:
 
 
 def _secrets(draft: Draft, service: str, node: Node, made: Table) -> None:
-    given = {told.text for told in draft.told[service].values()}
     for item in node.items if isinstance(node, Seq) else []:
         source = text(item.items.get("source")) if isinstance(item, Map) else ""
         target = text(item.items.get("target")) if isinstance(item, Map) else ""
@@ -296,12 +295,8 @@ def _secrets(draft: Draft, service: str, node: Node, made: Table) -> None:
         place = target if target.startswith("/") else f"{MOUNTED}{target or source}"
         if name is None:
             draft.ledger.refused(item, f'no secret is called "{source}"')
-        elif place in given:
-            draft.ledger.emulated(item, f"as a variable instead of the file {place}")
-        else:
-            draft.ledger.refused(item, f"the variable {name}, and no file {place}")
-        if name is not None:
-            made.setdefault("secrets", []).append(name)
+            continue
+        volumes.secret(draft, item, name, place, made)
     draft.ledger.rest(node, "kept", "")
 
 
@@ -357,11 +352,6 @@ def _variable(
 ) -> tuple[str | None, str, str, str]:
     """(name or None, value, kind, what is said of it)."""
     name, plain = told.name, told.text
-    if name.endswith("_FILE") and plain and plain.startswith(MOUNTED):
-        held = draft.mounted.get(plain.removeprefix(MOUNTED))
-        if held is not None and drafts.named(name.removesuffix("_FILE")):
-            bare = name.removesuffix("_FILE")
-            return bare, f"${{secret.{held}}}", "emulated", f"{bare}, the secret {held}"
     if not drafts.named(name):
         return None, "", "refused", "no variable can be called so"
     if "\0" in (plain or ""):
@@ -377,7 +367,8 @@ def _variable(
         made = drafts.template(draft, told.raw, plain, secrets=True)
         return name, made, "kept", "its secret is in the store: gapless secret set"
     found = drafts.url(plain)
-    if plain and (drafts.secretive(name) or (found is not None and found.password)):
+    named = drafts.secretive(name) and not (plain or "").startswith(MOUNTED)  # where one is
+    if plain and (named or (found is not None and found.password)):
         held = draft.secret(name, plain, told.place, service)
         return name, f"${{secret.{held}}}", "kept", f"the secret {held}: gapless secret set {held}"
     if isinstance(told.node, Scalar) and told.node.kind == "missing" and drafts.secretive(name):

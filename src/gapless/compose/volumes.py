@@ -128,18 +128,40 @@ def _store(draft: Draft, source: str, name: str) -> str:
     return draft.files[source]
 
 
+def secret(draft: Draft, item: Node, name: str, place: str, made: dict[str, Any]) -> None:
+    """A secret as a file at a place. ``name``: what it is called here."""
+    if not re.fullmatch(PLACE_FORM, place) or posixpath.normpath(place) == "/":
+        draft.ledger.refused(item, f'is no place in a container: "{place}"')
+        return
+    written = f"${{secret.{name}}}"
+    made.setdefault("volumes", {})[place] = written
+    for key in ("uid", "gid", "mode"):
+        found = item.items.get(key) if isinstance(item, Map) else None
+        draft.ledger.say(found, "emulated", "all that runs in the container may read it")
+    draft.ledger.rest(item, "kept", f'"{place}" = "{written}"')
+
+
 def configs(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
     """``configs`` of a service: files of the release."""
     known = draft.project.resources.get("configs", {})
     for item in node.items if isinstance(node, Seq) else []:
         source = text(item.items.get("source")) if isinstance(item, Map) else ""
         config = known.get(source)
-        file = text(config.items.get("file")) if isinstance(config, Map) else ""
-        if not isinstance(item, Map) or not file:
+        items = config.items if isinstance(config, Map) else {}
+        if not isinstance(item, Map) or not {"file", "content", "environment"} & set(items):
             draft.ledger.refused(item, "no file holds it: write one, and say volumes")
             continue
         target = text(item.items.get("target")) or f"/{source}"
-        written = _here(draft, rebased(file, draft.project.folders.get(f"configs.{source}", "")))
+        if variable := text(items.get("environment")):
+            value, at = draft.project.environ.get(variable), draft.project.known.get(variable, "")
+            secret(draft, item, draft.secret(drafts.upper(variable), value, at), target, made)
+            continue
+        content = items.get("content")
+        if content is not None and any(drafts.secretive(one) for one in drafts.asked(content)):
+            draft.ledger.refused(item, "a secret would stand in a file of the release")
+            continue
+        file = rebased(text(items.get("file")), draft.project.folders.get(f"configs.{source}", ""))
+        written = _here(draft, file) if content is None else _beside(draft, source, content)
         if _fault(written) or not re.fullmatch(PLACE_FORM, target):
             draft.ledger.refused(item, _fault(written) or f'is no place: "{target}"')
             continue
@@ -148,6 +170,13 @@ def configs(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> Non
             draft.ledger.say(item.items.get(key), "emulated", "everybody may read it")
         draft.ledger.rest(item, "kept", f'"{target}" = "{written}", of the release')
     draft.ledger.rest(node, "kept", "")
+
+
+def _beside(draft: Draft, name: str, content: Node) -> str:
+    """The file of the source folder that a config's text is written to."""
+    path = f"configs/{re.sub(r'[^A-Za-z0-9._-]+', '-', name).lstrip('.') or 'config'}"
+    draft.written[path] = draft.value(content, f"configs.{name}")
+    return path
 
 
 def resources(draft: Draft) -> None:

@@ -70,7 +70,7 @@ def mounted(folder: Path, stack: Stack) -> None:
     ]
     for kind, name, table in owners:
         for place, volume in table.volumes.items():
-            if volume.store is None and not (folder / stack.source / volume.source).exists():
+            if volume.folder and not (folder / stack.source / volume.folder).exists():
                 raise errors.UsageError(
                     f"[{kind}.{name}] volumes.{place}: {volume.source} is not there",
                     hint=f"mkdir -p {volume.source}, or say a files store where it keeps data",

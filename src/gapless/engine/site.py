@@ -1,7 +1,8 @@
 """The parts of one stack on one machine, put together: runtime, edge, stores, releases, secrets.
 
 It resolves what a release's table says into processes to start: placeholders, environment,
-addresses. Values of secrets pass through here into process environments and nowhere else.
+addresses. Values of secrets pass through here into process environments, and into files of an
+owner-only folder that containers are given; nowhere else.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from gapless.model.process import Address, Bridge, Mount, Process, ReplicaId
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.runtimes import base as runtime_base
+from gapless.runtimes.machine import files
 from gapless.stackfile import references
 
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # of a container
@@ -315,6 +317,9 @@ class Site:
         notices.mkdir(mode=0o711, exist_ok=True)
         mounts = [Mount(str(notices), str(notices))]
         for place, volume in table.volumes.items():
+            if volume.secret is not None:
+                mounts.append(Mount(str(self._shown(volume.secret)), place))
+                continue
             given = references.substitute(volume.source, self._resolver(stack, table, own))
             source = self.releases.get(release).tree / given  # an absolute one is itself
             mounts.append(Mount(str(source), place, writable=not volume.read_only))
@@ -335,6 +340,19 @@ class Site:
             mounts=tuple(mounts),
             nets="both" if references.contained(stack, table) else "stack",
         )
+
+    def _shown(self, name: str) -> Path:
+        """A secret's value as a file. Whoever runs in the container that is given it may read it;
+        on the machine its folder is ours alone."""
+        value = self._value(references.Reference("secret", name))
+        folder = self.paths.run / "s"
+        files.make_folder(folder, 0o700)
+        made = folder / name
+        if not made.exists() or made.read_text() != value:
+            # Replaced, never written into: who has the old one keeps it until the next start.
+            files.write_durably(made, value)
+            made.chmod(0o444)
+        return made
 
     def notice(self, id: str) -> Path:
         """The file that appears once a replica is leaving and still has work in flight."""

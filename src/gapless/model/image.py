@@ -25,6 +25,7 @@ IMAGE_FORM = (
 )
 USER_FORM = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,62})?$"
 _STORED = re.compile(r"\$\{([a-z][a-z0-9-]*)\.path\}((?:/[^/\0${}]+)*)")
+_SECRET = re.compile(r"\$\{secret\.([A-Za-z_][A-Za-z0-9_]*)\}")
 _PLAIN = re.compile(r"[^\0${}]+")
 PLACE_FORM = r"^/[^\0:]*$"
 
@@ -103,10 +104,10 @@ class Build(Model):
 
 def _source(value: str) -> str:
     outside = not value.startswith("/") and ".." in value.split("/")
-    if outside or not (_STORED.fullmatch(value) or _PLAIN.fullmatch(value)):
+    if outside or not any(form.fullmatch(value) for form in (_STORED, _SECRET, _PLAIN)):
         raise ValueError(
-            'must be a files store ("${uploads.path}"), a folder or file within the source '
-            f"folder, or a place of the machine, got {show(value)}"
+            'must be a files store ("${uploads.path}"), a secret ("${secret.KEY}"), a folder or '
+            f"file within the source folder, or a place of the machine, got {show(value)}"
         )
     return value
 
@@ -115,15 +116,27 @@ class Volume(Model):
     """What a container finds at a place."""
 
     source: Annotated[str, AfterValidator(_source)]
-    """A files store ("${uploads.path}"), a part of the source folder, or a place of the machine."""
+    """A files store ("${uploads.path}"), the value of a secret as a file ("${secret.KEY}"), a part
+    of the source folder, or a place of the machine."""
     read_only: bool = False
     """true: the container cannot write there."""
 
     @property
     def store(self) -> str | None:
-        """The files store; None for a folder of the release or of the machine."""
+        """The files store; None for anything else."""
         found = _STORED.fullmatch(self.source)
         return None if found is None else found[1]
+
+    @property
+    def secret(self) -> str | None:
+        """The secret that is there as a file; None for anything else."""
+        found = _SECRET.fullmatch(self.source)
+        return None if found is None else found[1]
+
+    @property
+    def folder(self) -> str | None:
+        """The part of the source folder, or the place of the machine; None for anything else."""
+        return self.source if self.store is None and self.secret is None else None
 
 
 def _build(value: Any) -> Any:

@@ -90,8 +90,8 @@ class Stack(Model):
     def mounted(self) -> tuple[str, ...]:
         """Parts of the source folder that containers are given as they are."""
         owners = [*self.services.values(), *self.jobs.values()]
-        every = (volume for one in owners for volume in one.volumes.values())
-        return tuple(v.source for v in every if v.store is None and not v.source.startswith("/"))
+        every = (volume.folder for one in owners for volume in one.volumes.values())
+        return tuple(folder for folder in every if folder and not folder.startswith("/"))
 
     @property
     def passwords(self) -> tuple[str, ...]:

@@ -97,9 +97,11 @@ def check(report: Report) -> None:
             place = _Place(report, known, ("data", name, "url"), frozenset({"secret", "env"}))
             place.check(table["url"])
             seen.add(place.path)
-    for path, text in (*_folders(tree), *_volumes(tree)):
-        place = _Place(report, known, path, frozenset({"attribute"}))
-        place.check(text)
+    for path, text in _folders(tree):
+        _Place(report, known, path, frozenset({"attribute"})).check(text)
+        seen.add(path)
+    for path, text in _volumes(tree):
+        _Place(report, known, path, frozenset({"attribute", "secret"})).check(text)
         seen.add(path)
     for path, text in _texts((), tree):
         if path not in seen and not str(path[0]).startswith("x-"):
