@@ -264,6 +264,13 @@ def asked(node: Node) -> list[str]:
     ]
 
 
+def unset(draft: Draft, node: Node) -> list[str]:
+    """The variables of a value that come to nothing."""
+    pieces = variables.split(node.raw or "") if isinstance(node, Scalar) else ()
+    asked = [piece for piece in pieces if isinstance(piece, variables.Variable)]
+    return [p.name for p in asked if not variables.resolve((p,), draft.project.environ)]
+
+
 _SHOWN = re.compile(
     r"(?:(?<![^\s\"'=])(?P<flag>--?[A-Za-z][\w.-]*)[=\s]+|(?<![^\s\"'])(?P<name>[A-Za-z_]\w*)=)"
     r"(?=[\"']?(?:[^\s\"'$/{}-]|\$\{env\.))"

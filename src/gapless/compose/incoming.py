@@ -7,14 +7,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gapless.compose import booting, fates, hidden, ports, proxies, services, stores, volumes
+from gapless.compose import (
+    booting,
+    fates,
+    hidden,
+    ports,
+    proxies,
+    services,
+    shapes,
+    stores,
+    volumes,
+)
 from gapless.compose import draft as drafts
 from gapless.compose.draft import Draft, Secret
 from gapless.compose.forms import rebased, text
 from gapless.compose.front import Front, Place
 from gapless.compose.ledger import Ledger, Line
 from gapless.compose.project import Project, Reader
-from gapless.compose.tree import Map, Node, Scalar
+from gapless.compose.tree import Map, Node, Scalar, Seq
 from gapless.stackfile import init, write
 
 
@@ -332,11 +342,14 @@ def _rest(draft: Draft) -> None:
         elif _nothing(node):
             ledger.rest(node, "kept", "says nothing")
     for name, node in draft.project.services.items():
+        for key, inner in node.items.items():
+            if key in shapes.SERVICE and _nothing(inner):
+                ledger.rest(inner, "kept", "says nothing")
         for leaf in node.leaves:
             ledger.rest(Scalar("", "null", (leaf,)), "kept", f"[service.{draft.names[name]}]")
 
 
 def _nothing(node: Node) -> bool:
-    if isinstance(node, Map):
+    if isinstance(node, Map | Seq):
         return not node.items
     return isinstance(node, Scalar) and node.kind == "null"

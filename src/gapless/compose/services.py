@@ -87,8 +87,7 @@ def _image(draft: Draft, service: str, node: Node, made: Table) -> None:
         made["image"] = named
         draft.ledger.kept(node, "" if named == text(node) and _plain(node) else f"now {named}")
     else:
-        asked = dict.fromkeys(drafts.asked(node))
-        unset = ", ".join(name for name in asked if not draft.project.environ.get(name))
+        unset = ", ".join(drafts.unset(draft, node))
         small = 'say a name in small letters such as "app:1.4"'
         todo = f"{unset} is not set: set it in .env" if unset else small
         draft.ledger.refused(node, f'is no image: "{named}"; {todo}')
