@@ -238,10 +238,12 @@ def test_describe_and_top(stack: Stack) -> None:
 
 
 def test_metrics(stack: Stack) -> None:
+    assert stack.get()[0] == 200
     samples = stack("metrics", "--json").json
     found = {(one["name"], *one["labels"].values()): one["value"] for one in samples}
     assert found["gapless_replicas_ready", "web"] == found["gapless_replicas_wanted", "web"]
     assert found["gapless_edge_requests_total", "web"] > 0
+    assert ("gapless_edge_nobody_left_total", "web") in found
     assert 'gapless_replica_memory_bytes{replica="web.' in stack("metrics").out
 
 

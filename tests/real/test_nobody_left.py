@@ -41,6 +41,7 @@ async def strike(stack: Standing) -> Load:
 async def test_all_are_killed_at_once_and_nobody_is_refused(stack: Standing) -> None:
     load = await strike(stack)
     assert REFUSED not in load.failed
+    assert (await stack.controller.site.edge.counters())["web"].nobody_left > 0
     assert sum(load.failed.values()) <= load.clients  # POSTs that were in hand
 
 

@@ -32,7 +32,7 @@ def samples(report: Report) -> dict[tuple[str, ...], float]:
 
 
 def test_the_page_says_what_the_status_says() -> None:
-    sums = {"requests": 7, "failed": 2, "responses_5xx": 2, "sessions": 3}
+    sums = {"requests": 7, "failed": 2, "responses_5xx": 2, "sessions": 3, "nobody_left": 1}
     found = samples(Report(status(), {"": sums, "web": sums}))
     assert found == {
         ("gapless_replicas_wanted", "web"): 2,
@@ -44,6 +44,7 @@ def test_the_page_says_what_the_status_says() -> None:
         ("gapless_maintenance",): 1,
         ("gapless_edge_requests_total", "web"): 7,
         ("gapless_edge_failed_requests_total", "web"): 2,
+        ("gapless_edge_nobody_left_total", "web"): 1,
         ("gapless_edge_sessions", "web"): 3,
     }
 

@@ -32,13 +32,15 @@ class Counters:
     """What passed through since the edge started (summed over its present workers).
 
     ``failed``: requests that clients saw fail at the edge (5xx that the edge or a server
-    answered, refused and cut connections to servers after retries).
+    answered, refused and cut connections to servers after retries). ``nobody_left``: how often a
+    request found no replica, and waited for one or was refused: some do twice.
     """
 
     requests: int
     failed: int
     responses_5xx: int
     sessions: int
+    nobody_left: int = 0
 
 
 @dataclass(frozen=True, slots=True)

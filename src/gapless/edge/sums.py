@@ -88,10 +88,12 @@ def counters(rows: Sequence[wire.Row], name: str) -> base.Counters:
         both = (name, conf.floor(name))
         own = [row for row in rows if not row.frontend and row.name in both]
         again = [row for row in rows if row.name == f"{awaiting.SECTION}{name}"]
+        alone = again
         cut = sum(row.cut for row in own)
     else:
         own = [row for row in rows if row.frontend and row.name == conf.PUBLIC]
         again = []
+        alone = [row for row in rows if row.name.startswith(awaiting.SECTION)]
         cut = sum(row.cut for row in rows if not row.frontend)
     # Who has waited, and not in vain, is counted a second time.
     bad = sum(row.responses_5xx for row in own)
@@ -101,6 +103,7 @@ def counters(rows: Sequence[wire.Row], name: str) -> base.Counters:
         failed=bad + cut,
         responses_5xx=bad,
         sessions=sum(row.sessions for row in own) - sum(row.sessions for row in again),
+        nobody_left=sum(row.requests for row in alone),
     )
 
 
@@ -113,6 +116,7 @@ def plus(now: base.Counters, before: base.Counters | None) -> base.Counters:
         now.failed + before.failed,
         now.responses_5xx + before.responses_5xx,
         now.sessions,
+        now.nobody_left + before.nobody_left,
     )
 
 

@@ -84,6 +84,11 @@ def _edge(status: Mapping[str, Any], passed: Passed) -> Iterator[Metric]:
     failed = CounterMetricFamily(
         "gapless_edge_failed_requests", "Of these, those that clients saw fail.", labels=["service"]
     )
+    alone = CounterMetricFamily(
+        "gapless_edge_nobody_left",
+        "How often a request found no replica left: it waited for one, or was refused.",
+        labels=["service"],
+    )
     sessions = GaugeMetricFamily(
         "gapless_edge_sessions", "Requests and WebSockets under way.", labels=["service"]
     )
@@ -91,5 +96,6 @@ def _edge(status: Mapping[str, Any], passed: Passed) -> Iterator[Metric]:
         if name:
             requests.add_metric([name], sums["requests"])
             failed.add_metric([name], sums["failed"])
+            alone.add_metric([name], sums["nobody_left"])
             sessions.add_metric([name], sums["sessions"])
-    yield from (requests, failed, sessions)
+    yield from (requests, failed, alone, sessions)
