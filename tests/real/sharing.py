@@ -10,7 +10,6 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from tests.edge.stand import until
 from tests.real.standing import Load, Standing, open_folder
 
 from gapless import errors
@@ -102,15 +101,6 @@ class Visitors(Load):
             while True:
                 await self._one(client, number)
                 await asyncio.sleep(0.005)
-
-    async def more(self, count: int = 20) -> None:
-        """So many more good answers."""
-        enough = self.answers.get("ok", 0) + count
-
-        async def answered() -> bool:
-            return self.answers.get("ok", 0) >= enough
-
-        await until(answered, "visitors are answered", 60.0)
 
 
 @contextlib.asynccontextmanager

@@ -166,6 +166,7 @@ class Load:
         self.clients = clients
         self.answers: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._answered = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._tasks = [asyncio.create_task(self._client(n)) for n in range(self.clients)]
@@ -196,6 +197,15 @@ class Load:
         except (aiohttp.ClientError, OSError) as error:
             word = repr(error)
         self.answers[word] = self.answers.get(word, 0) + 1
+        self._answered.set()
+        self._answered = asyncio.Event()
+
+    async def more(self, count: int = 20) -> None:
+        """So many more good answers."""
+        enough = self.answers.get("ok", 0) + count
+        async with asyncio.timeout(60):
+            while self.answers.get("ok", 0) < enough:
+                await self._answered.wait()
 
     @property
     def failed(self) -> Mapping[str, int]:

@@ -94,9 +94,10 @@ async def test_issued_renewed_and_never_lost(folder: Path, monkeypatch: pytest.M
             held.auto_open = 0
             async with Load(f"https://127.0.0.1:{port}") as load:
                 for _ in range(2):
+                    await load.more()
                     await stack.do("renew")
+                await load.more()
             assert load.failed == {}
-            assert load.answers["ok"] > 50
             second = shown(port, ca.trusting())
             assert second.serial != first.serial
             held.request("GET", "/")

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.real.standing import Load, Standing, open_folder, standing
+from tests.real.standing import Load, Standing
 
 from gapless import errors
 from gapless.engine import clock, durable
 from gapless.runtimes.process import priority
-
-
-@pytest.fixture
-async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
-        async with standing(folder / "app") as running:
-            yield running
 
 
 async def test_up_serves_and_down_leaves_nothing(stack: Standing) -> None:
@@ -51,9 +42,10 @@ async def test_a_deploy_loses_nothing(stack: Standing) -> None:
     before = stack.pids()
     stack.version("good", 2)
     async with Load(stack.url) as load:
+        await load.more()
         result = await stack.do("deploy", wait=True)
+        await load.more()
     assert load.failed == {}
-    assert load.answers["ok"] > 100
     assert result["failed"] == 0
     assert result["release"] == 2
     assert set(stack.pids()) == {"web.1@r2", "web.2@r2", "web.3@r2"}

@@ -86,6 +86,7 @@ async def test_what_one_does_costs_the_other_nothing(machine: tuple[Stack, Stack
     alpha, beta = machine
     front = alpha.front_pid
     async with Visitors(beta) as visitors:
+        await visitors.more()
         alpha.version("good", 2)
         await alpha.do("deploy")
         assert await alpha.ask() == (200, "alpha")
@@ -120,8 +121,8 @@ async def test_what_one_does_costs_the_other_nothing(machine: tuple[Stack, Stack
         await alpha.do("down")
         assert (await alpha.ask())[0] == 404
         assert await beta.ask() == (200, "beta")
+        await visitors.more()
     assert visitors.failed == {}
-    assert visitors.answers["ok"] > 50
     assert beta.front_pid == front
 
     # With the last one the front goes, and its address is free.

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from tests.real.standing import Load, Standing, open_folder, standing
+from tests.real.standing import Load, Standing
 
 from gapless.drills import probe_app
 from gapless.engine import status
@@ -20,14 +19,11 @@ from gapless.runtimes.process import cgroups
 
 
 @pytest.fixture
-async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
-        async with standing(folder / "app") as running:
-            here = Path(__file__).parent
-            shutil.copyfile(probe_app.__file__, running.folder / "probe_base.py")
-            shutil.copyfile(here / "ailing.py", running.folder / "probe_app.py")
-            yield running
+def stack(stack: Standing) -> Standing:
+    here = Path(__file__).parent
+    shutil.copyfile(probe_app.__file__, stack.folder / "probe_base.py")
+    shutil.copyfile(here / "ailing.py", stack.folder / "probe_app.py")
+    return stack
 
 
 def replicas(stack: Standing) -> dict[str, Replica]:

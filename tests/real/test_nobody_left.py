@@ -5,36 +5,26 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator
 
 import pytest
-from tests.real.standing import Load, Standing, open_folder, standing
+from tests.real.standing import Load, Standing
 
 REFUSED = "503"
 """What a request was told that did not wait; what was in hand ends otherwise."""
-
-
-@pytest.fixture
-async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
-        async with standing(folder / "app") as running:
-            yield running
 
 
 async def strike(stack: Standing) -> Load:
     """Load under which all replicas are killed at once, until it is served again."""
     await stack.do("up")
     async with Load(stack.url) as load:
-        await asyncio.sleep(0.3)
+        await load.more()
         before = stack.pids()
         for pid in before.values():
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
         await stack.until(lambda: not set(before) & set(stack.pids()))
         await stack.do("wait")
-        count = load.answers["ok"]
-        await stack.until(lambda: load.answers["ok"] > count + 50)
+        await load.more(50)
     return load
 
 

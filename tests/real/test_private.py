@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from tests.edge import stand
-from tests.real.standing import Load, Standing, open_folder, standing
+from tests.real.standing import Load, Standing
 
 from gapless import errors
 
@@ -16,12 +15,9 @@ FIRST, SECOND = "first-password", "second-password"
 
 
 @pytest.fixture
-async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
-        async with standing(folder / "app") as running:
-            running.write(replicas=1, more='private = { "/ready" = "OPS" }')
-            yield running
+def stack(stack: Standing) -> Standing:
+    stack.write(replicas=1, more='private = { "/ready" = "OPS" }')
+    return stack
 
 
 async def status(stack: Standing, password: str | None) -> int:

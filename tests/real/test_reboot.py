@@ -8,10 +8,8 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
 
-import pytest
-from tests.real.standing import Standing, open_folder, standing
+from tests.real.standing import Standing
 
 from gapless import errors
 from gapless.engine.paths import Paths
@@ -23,14 +21,6 @@ CACHE = """
 [data.cache]
 type = "redis"
 """
-
-
-@pytest.fixture
-async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
-        async with standing(folder / "app") as running:
-            yield running
 
 
 def serving(stack: Standing) -> int:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-from tests.real.standing import Standing, open_folder, standing
+from tests.real.standing import Standing
 
 from gapless import errors
 from gapless.engine import durable
@@ -21,14 +20,6 @@ run = ["/bin/sh", "-c", "echo ran; {body}"]
 when = "0 3 * * *"
 catch_up = "2d"
 """
-
-
-@pytest.fixture
-async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Standing]:
-    with open_folder() as folder:
-        monkeypatch.setenv("GAPLESS_STATE", str(folder / "state"))
-        async with standing(folder / "app") as running:
-            yield running
 
 
 async def up(stack: Standing, body: str) -> None:
