@@ -329,13 +329,41 @@ services:
     assert {line.key.removeprefix("services."): line.kind for line in made.result.lines} == {
         "web.image": "kept", "web.ulimits.nofile.soft": "emulated",
         "web.ulimits.nofile.hard": "emulated", "web.ulimits.memlock": "refused",
-        "web.extra_hosts[0]": "refused", "web.extra_hosts[1]": "refused",
+        "web.extra_hosts[0]": "kept", "web.extra_hosts[1]": "kept",
         "web.dns_search": "emulated", "two.image": "kept", "two.ulimits.nofile": "emulated",
         "two.dns_search[0]": "emulated", "two.dns_search[1]": "refused", "two.extra_hosts": "kept",
     }  # fmt: skip
-    said = made.line("services.web.extra_hosts[1]").text
-    assert "10.0.0.5" in said
-    assert "old" in said
+    assert made.stack.services["web"].hosts == {
+        "host.docker.internal": "host-gateway", "old": "10.0.0.5",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "hosts"),
+    [
+        ('["a=[::1]", "b:fd00::1"]', "kept", {"a": "::1", "b": "fd00::1"}),
+        ("{a: 10.0.0.5}", "kept", {"a": "10.0.0.5"}),
+        ('["a:YOUR_ADDRESS"]', "refused", {}),
+        ('["nothing"]', "refused", {}),
+        ('["a b:10.0.0.5"]', "refused", {}),
+    ],
+)
+def test_names_of_hosts_stay_where_they_are(said: str, kind: str, hosts: dict[str, str]) -> None:
+    made = imported(f"services: {{web: {{image: web, extra_hosts: {said}}}}}")
+    assert made.stack.services["web"].hosts == hosts
+    (first, *_) = (line for line in made.result.lines if "extra_hosts" in line.key)
+    assert first.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "signal"),
+    [("SIGINT", "kept", "INT"), ("3", "kept", "QUIT"), ("sighup", "kept", "HUP"),
+     ("SIGTERM", "kept", "TERM"), ("SIGKILL", "emulated", "TERM"), ("SIGUSR1", "refused", "TERM")],
+)  # fmt: skip
+def test_what_asks_a_program_to_end_stays(said: str, kind: str, signal: str) -> None:
+    made = imported(f"services: {{web: {{image: web, stop_signal: {said}}}}}")
+    assert made.stack.services["web"].signal == signal
+    assert made.kind("services.web.stop_signal") == kind
 
 
 def test_what_a_database_keeps_beside_its_file_becomes_a_store() -> None:

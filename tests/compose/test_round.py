@@ -63,6 +63,10 @@ def programs(draw: st.DrawFn, stores: list[str], secrets: list[str]) -> dict[str
     optional: dict[str, Any] = {
         "run": WORDS, "entrypoint": WORDS, "cwd": PATHS,
         "user": st.sampled_from(["app", "1000:1000", "a_b:c-d"]),
+        "hosts": st.dictionaries(
+            st.sampled_from(["old", "a_b.example.com"]),
+            st.sampled_from(["10.0.0.5", "fd00::5", "host-gateway"]), min_size=1,
+        ),
     }  # fmt: skip
     table |= draw(st.fixed_dictionaries({}, optional=optional))
     sources = st.one_of(INSIDE, PATHS)
@@ -125,6 +129,7 @@ def services(draw: st.DrawFn, common: dict[str, Any]) -> dict[str, Any]:
             {},
             optional={
                 "replicas": st.integers(0, 9),
+                "signal": st.sampled_from(["INT", "QUIT", "HUP"]),
                 "aliases": st.lists(st.sampled_from(["a_b", "W.x"]), min_size=1, unique=True),
                 "surge": st.one_of(st.integers(1, 9), st.just("all")),
                 "watch": milliseconds(0, 60_000),

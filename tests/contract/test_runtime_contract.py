@@ -238,7 +238,7 @@ async def test_signals_to_the_dead_and_the_unknown_are_no_error(bench: Bench) ->
     runtime = bench.runtime()
     await runtime.start(process(bench, "three"))
     await until(lambda: dead(runtime, "web.1@r1"))
-    for name in ("TERM", "INT", "KILL"):
+    for name in ("TERM", "INT", "QUIT", "HUP", "KILL"):
         await runtime.signal("web.1@r1", name)
         await runtime.signal("nobody", name)
 

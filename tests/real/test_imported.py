@@ -40,6 +40,7 @@ services:
     <<: *program
     command: [python3, -c, "{needy}"]
     secrets: [hush]
+    extra_hosts: ["old.example.com:10.9.8.7", "the.machine:host-gateway"]
     deploy: {{<<: *update, replicas: 1}}
     environment:
       DB: "postgresql://app:s3cret@db/app"
@@ -57,6 +58,7 @@ services:
     image: {image}
     container_name: the_queue
     command: [python3, -c, "{queue}"]
+    stop_signal: SIGINT
     healthcheck: {{test: [CMD, python3, -c, "open('/ready')"], interval: 1s}}
   migrate:
     image: {image}
@@ -107,7 +109,11 @@ print(open("/run/secrets/hush").read().replace("-", " "), os.environ.get("HUSH")
 """
 """As nginx and its like go on: in no group of the stack's."""
 SAID = 'print(*(f"{name}:{found[name]}" for name in ("db", "cache")))'
-NAMED = "print(socket.create_connection(('the_queue', 7000), 5).recv(9))"
+NAMED = """
+print(socket.create_connection(('the_queue', 7000), 5).recv(9))
+machine = socket.gethostbyname("the.machine")
+print("old at", socket.gethostbyname("old.example.com"), machine.count(".") == 3)
+"""
 ASK = f"{boxed.ASK}\n{SAID}\n{NAMED}\n{USUAL}\n{NOBODY}"
 
 
@@ -162,14 +168,21 @@ async def test_an_imported_stack_comes_up_and_answers(
                 assert await got.text() == f"{name} $ hello hunter2-abc"
     _, said = await gapless(folder, "run", "api", "--", "python3", "-c", ASK, well=True)
     told = set(said.splitlines())  # a slow run tells more
-    assert {"db:R cache:+OK", "b'queued'", "b'-NOAUTH'", "a page of /site/index.html"} <= told
-    assert "a word in a file None" in told
+    assert {
+        "db:R cache:+OK",
+        "b'queued'",
+        "old at 10.9.8.7 True",
+        "b'-NOAUTH'",
+        "a page of /site/index.html",
+    } <= told
     given = Paths.of("imported").run / "s"
     assert (given.stat().st_mode & 0o777, (given / "HUSH").read_text()) == (
         0o700,
         "a-word-in-a-file",
     )
     await gapless(folder, "down", well=True)
+    (said,) = [log.read_text() for log in Paths.of("imported").logs.glob("queue*")]
+    assert "KeyboardInterrupt" in said  # INT, as its file says
     client = Client()
     assert await client.containers({spec.STACK: "imported"}) == []  # nor what the job has left
     await client.close()

@@ -96,6 +96,13 @@ def test_others_find_it_by_each_of_its_names() -> None:
     assert body["NetworkingConfig"] == {"EndpointsConfig": called}
 
 
+def test_names_of_hosts_are_the_engine_s_to_write() -> None:
+    hosts = {"old": "10.0.0.5", "machine": "host-gateway"}
+    body = told(image="sha256:2", hosts=hosts)
+    assert body["HostConfig"]["ExtraHosts"] == ["old:10.0.0.5", "machine:host-gateway"]
+    assert told()["HostConfig"]["ExtraHosts"] == []
+
+
 def test_limits_are_the_engine_s_and_without_them_none_are_set() -> None:
     host = told(memory_limit=1 << 20, cpu_limit=0.25)["HostConfig"]
     assert (host["Memory"], host["MemorySwap"], host["NanoCpus"]) == (1 << 20, 1 << 20, 250_000_000)

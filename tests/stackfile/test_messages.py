@@ -31,6 +31,11 @@ ADDED: list[tuple[str, list[str]]] = [
         ['6: [service.web] image: must be an image such as "ghcr.io/me/web:1", got "X Y"'],
     ),
     ("aliases = ['x']", ["6: [service.web] aliases needs image or build"]),
+    ("hosts = { a = '10.0.0.5' }", ["6: [service.web] hosts needs image or build"]),
+    (
+        "image = 'x'\nhosts = { a = 'here', b = 'host-gateway' }",
+        ['7: [service.web] hosts: a: must be an address, or "host-gateway", got "here"'],
+    ),
     (
         "image = 'x'\naliases = ['a b', 'c']",
         ['7: [service.web] aliases[0]: must be a name such as "my_app", got "a b"'],

@@ -182,7 +182,7 @@ def _complete(key: str, tree: dict[str, Any], here: dict[str, Any], value: Any) 
         scale.setdefault("rps", 100)
         if path[-1] in ("queue", "backlog"):
             scale |= {"queue": "cache:default", "backlog": 100}
-    packed = path[2:3] in (["entrypoint"], ["user"], ["aliases"], ["volumes"])
+    packed = path[2:3] in (["entrypoint"], ["user"], ["aliases"], ["hosts"], ["volumes"])
     if packed and path[0] in ("service", "job"):
         tree[path[0]]["web" if path[0] == "service" else "j"]["image"] = "chat:1.4"
         tree["data"]["media"] = {"type": "files"}

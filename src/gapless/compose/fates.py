@@ -37,7 +37,6 @@ SERVICE: dict[str, tuple[Kind, str]] = {
     "dns_search": ("refused", "no domains are tried behind a name: say whole names"),
     "domainname": ("refused", _NAMES),
     "external_links": ("refused", "containers of others are out of reach"),
-    "extra_hosts": ("refused", _NAMES),
     "gpus": ("refused", "no devices in this version"),
     "group_add": ("refused", "say user"),
     "hostname": ("emulated", "a replica's name is its id; services are found by theirs"),

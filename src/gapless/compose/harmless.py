@@ -24,7 +24,7 @@ def of(key: str, node: Node) -> Iterator[tuple[Node, Kind, str]]:
         yield node, "kept", "says nothing"
         return
     parts = [("", one) for one in node.items] if isinstance(node, Seq) else []
-    if key in ("extra_hosts", "ulimits") and isinstance(node, Map):
+    if key == "ulimits" and isinstance(node, Map):
         parts = list(node.items.items())
     for name, one in parts or [("", node)]:
         value = text(one).strip()
@@ -39,9 +39,6 @@ def _near(key: str, name: str, value: str) -> tuple[Kind, str] | None:
         return "emulated", "as many open files as the engine grants: default-ulimits of daemon.json"
     if key == "dns_search" and value in ("", "."):
         return "emulated", "names of the stack come first, then those that the machine looks for"
-    if key == "extra_hosts" and value:
-        near = "the machine's own address" if value == "host-gateway" else value
-        return "refused", f"no names of hosts are added: say {near} where {name} stands"
     return None
 
 

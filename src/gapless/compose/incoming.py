@@ -189,10 +189,13 @@ def _shared_secrets(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 _SERVICE = (
     "image", "build", "entrypoint", "run", "port", "route", "sticky", "replicas", "singleton",
-    "ready", "start", "drain", "grace", "watch", "surge", "reserve", "limits", "user", "cwd",
-    "aliases", "volumes", "env", "secrets",
+    "ready", "start", "drain", "grace", "signal", "watch", "surge", "reserve", "limits", "user",
+    "cwd", "aliases", "hosts", "volumes", "env", "secrets",
 )  # fmt: skip
-_JOB = ("image", "build", "run", "entrypoint", "when", "user", "cwd", "volumes", "env", "secrets")
+_JOB = (
+    "image", "build", "run", "entrypoint", "when", "user", "cwd", "hosts", "volumes", "env",
+    "secrets",
+)  # fmt: skip
 
 
 def _job(draft: Draft, name: str, table: dict[str, Any]) -> dict[str, Any]:

@@ -116,6 +116,8 @@ def _service(stack: Stack, name: str, service: Service) -> Tree:
         made["healthcheck"] = check
     stop = service.grace if service.http else service.drain
     made["stop_grace_period"] = seconds(stop)
+    if service.signal != "TERM":
+        made["stop_signal"] = f"SIG{service.signal}"
     made["restart"] = "unless-stopped"
     deploy = _deploy(name, service, made)
     if deploy:
@@ -160,6 +162,8 @@ def _program(stack: Stack, name: str, owner: Service | Job) -> Tree:
         ]
     if mounts:
         made["volumes"] = mounts
+    if owner.hosts:
+        made["extra_hosts"] = dict(owner.hosts)
     after = _after(stack, name, owner)
     if after:
         made["depends_on"] = after

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -27,11 +28,13 @@ from gapless.compose.forms import text
 from gapless.compose.ledger import Ledger
 from gapless.compose.tree import Map, Node, Scalar, Seq, scalars
 from gapless.model import image as images
+from gapless.model.process import Stop
 
 Table = dict[str, Any]
 _IMAGE = re.compile(images.IMAGE_FORM)
 _USER = re.compile(images.USER_FORM)
 _RESTARTS = frozenset({"", "no", "false", "always", "true", "on-failure", "unless-stopped"})
+_SIGNALS = {"15": "TERM", "2": "INT", "3": "QUIT", "1": "HUP", "9": "KILL"}
 _CONDITIONS = frozenset(
     {"", "service_started", "service_healthy", "service_completed_successfully"}
 )
@@ -234,10 +237,33 @@ def _restart(draft: Draft, service: str, node: Node, made: Table) -> None:
 
 
 def _signal(draft: Draft, service: str, node: Node, made: Table) -> None:
-    if text(node).upper().removeprefix("SIG") in ("TERM", "15"):
-        draft.ledger.kept(node)
+    said = draft.value(node, "stop_signal").upper().removeprefix("SIG")
+    name = _SIGNALS.get(said, said)
+    if name == "KILL":
+        draft.ledger.emulated(node, "TERM, and KILL once grace is over")
+    elif name not in typing.get_args(Stop):
+        draft.ledger.refused(node, "what ends a program is TERM, INT, QUIT or HUP")
+    elif draft.roles.get(service) == "job":
+        draft.ledger.emulated(node, "a job is stopped by its timeout alone")
     else:
-        draft.ledger.refused(node, "programs are stopped with TERM")
+        if name != "TERM":
+            made["signal"] = name
+        draft.ledger.kept(node)
+
+
+def _hosts(draft: Draft, service: str, node: Node, made: Table) -> None:
+    """``extra_hosts``: names at addresses."""
+    for name, inner in node.items.items() if isinstance(node, Map) else ():
+        # An address may stand in brackets; of two for one name the first one counts here.
+        address = draft.value(inner, "extra_hosts").strip().removeprefix("[").removesuffix("]")
+        if not re.fullmatch(images.HOST_FORM, name):
+            draft.ledger.refused(inner, f'is no name of a host: "{name}"')
+        elif address == images.GATEWAY or images.addressed(address):
+            made.setdefault("hosts", {})[name] = address
+            draft.ledger.kept(inner)
+        else:
+            draft.ledger.refused(inner, f'is no address: "{address}"; say "{name}:10.0.0.5"')
+    draft.ledger.rest(node, "kept", "")
 
 
 def late(draft: Draft, job: str) -> bool:
@@ -419,6 +445,7 @@ _WRITERS: dict[str, Writer] = {
     "working_dir": _folder,
     "restart": _restart,
     "stop_signal": _signal,
+    "extra_hosts": _hosts,
     "depends_on": _after,
     "container_name": _called,
     "links": _links,

@@ -100,7 +100,8 @@ class Executor:
         marks.signalled_at = clock.now()
         marks.background = False  # it is not called to the foreground any more
         self.site.notebook.save()
-        await self.site.runtime.signal(str(id), "TERM")
+        table = self.site.table(id)
+        await self.site.runtime.signal(str(id), "TERM" if table is None else table.signal)
 
     def _tell_limits(self, id: ReplicaId) -> None:
         """Say it, once, where a limit that the file asks for is not kept."""

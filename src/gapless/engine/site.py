@@ -294,6 +294,7 @@ class Site:
             identity=id.service,
             alias=id.service,
             aliases=service.aliases,
+            stop=service.signal,
             address=address,
             labels={"kind": "replica", "epoch": str(generation.epoch)},
             memory_limit=heal.wall(service.limits.memory),
@@ -337,6 +338,7 @@ class Site:
             sealed=table.derived,
             shown=table.start if isinstance(table, Service) else None,
             cwd=cwd,
+            hosts=table.hosts,
             mounts=tuple(mounts),
             nets="both" if references.contained(stack, table) else "stack",
         )

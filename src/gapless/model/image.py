@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 from typing import Annotated, Any, Self
@@ -60,6 +61,29 @@ def _alias(value: str) -> str:
 Alias = Annotated[
     str, AfterValidator(_alias), WithJsonSchema({"type": "string", "pattern": ALIAS_FORM})
 ]
+HOST_FORM = r"^[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?$"
+GATEWAY = "host-gateway"
+"""Instead of an address: that of the machine, as containers reach it."""
+
+
+def _hosts(value: dict[str, str]) -> dict[str, str]:
+    for name, address in value.items():
+        if not re.fullmatch(HOST_FORM, name):
+            raise ValueError(f'must be names of hosts such as "db.example.com", got {show(name)}')
+        if address != GATEWAY and not addressed(address):
+            raise ValueError(f'{name}: must be an address, or "{GATEWAY}", got {show(address)}')
+    return value
+
+
+def addressed(value: str) -> bool:
+    """Whether it is an address of IPv4 or IPv6, without brackets."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return "%" not in value
+
+
 Inside = Annotated[str, AfterValidator(_inside)]
 ImageName = Annotated[str, Field(pattern=IMAGE_FORM, max_length=400)]
 
@@ -181,6 +205,9 @@ class Program(Model):
         default_factory=dict
     )
     """Places in the container and what is there: { "/media" = "${media.path}" }."""
+    hosts: Annotated[dict[str, str], AfterValidator(_hosts)] = Field(default_factory=dict)
+    """Names that the container finds at an address of its own: { "old.example.com" = "10.0.0.5" };
+    "host-gateway" is the machine's."""
 
     @property
     def packed(self) -> bool:
@@ -200,7 +227,7 @@ class Program(Model):
             raise ValueError('key "run" is missing')
         foreign, fault = ["entrypoint", "user"], "is of images of others"
         if not self.derived:
-            foreign, fault = [*foreign, "volumes", "aliases"], "needs image or build"
+            foreign, fault = [*foreign, "volumes", "hosts", "aliases"], "needs image or build"
         given = [key for key in foreign if key in self.model_fields_set]
         if given:
             raise ValueError("; ".join(f"{key} {fault}" for key in given))

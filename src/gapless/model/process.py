@@ -7,6 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+Stop = Literal["TERM", "INT", "QUIT", "HUP"]
+"""Signals that may ask a program to end."""
+Signal = Literal["TERM", "INT", "QUIT", "HUP", "KILL"]
+"""Those, and the one that nobody hears."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaId:
@@ -103,7 +108,7 @@ class Process:
     """Whose log it goes on with; None: its own."""
     background: bool = False
     """True: it gives way to what serves until ``Runtime.background`` says otherwise."""
-    stop: Literal["TERM", "INT"] = "TERM"
+    stop: Stop = "TERM"
     """The signal that asks it to end (PostgreSQL's fast shutdown is INT)."""
     memory_limit: int | None = None
     """Bytes at which the kernel ends it, where the runtime can have that."""
@@ -127,6 +132,8 @@ class Process:
     """What it is called in its network, beside its own name; where it has one of its own."""
     aliases: tuple[str, ...] = ()
     """What else it is called there."""
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Names that it finds at an address of its own; "host-gateway" is this machine's."""
     mounts: tuple[Mount, ...] = ()
     """What it finds of the machine, where it would not see that of itself."""
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from gapless.model import cron
 from gapless.model.image import Alias, Program
 from gapless.model.private import PrivateField
+from gapless.model.process import Stop
 from gapless.model.scale import Scale
 from gapless.model.units import (
     Bytes,
@@ -181,6 +182,8 @@ class Service(Program):
     """So many long connections a second are sent away at most, where drain leaves the time."""
     grace: Seconds = 10.0
     """Time between TERM and KILL (HTTP services; others finish their work within drain)."""
+    signal: Stop = "TERM"
+    """What asks a replica to end, instead of TERM: "INT", "QUIT" or "HUP"."""
     watch: Seconds = 5.0
     """A new replica must serve this long without a run of bad answers before an old one goes."""
     surge: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] = 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
-from gapless.model.process import Address, Bridge, Exit, Process
+from gapless.model.process import Address, Bridge, Exit, Process, Signal
 
 LOST = "lost"
 """Label of a program of ours whose record was lost: only its id and its pid are known."""
@@ -57,7 +57,7 @@ class Runtime(Protocol):
     async def look(self) -> Sequence[Found]:
         """All programs of this stack. Programs of other stacks are never in it."""
 
-    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
+    async def signal(self, id: str, signal: Signal) -> None:
         """Send it (KILL: to the whole group, stopped programs included). Already dead: no error."""
 
     async def forget(self, id: str) -> None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Literal, Protocol
 
-from gapless.model.process import Address, Bridge, Process
+from gapless.model.process import Address, Bridge, Process, Signal
 from gapless.runtimes import base
 
 
@@ -61,7 +61,7 @@ class MixedRuntime:
         self._packed |= {found.id for found in packed}
         return sorted((*plain, *packed), key=lambda found: found.id)
 
-    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
+    async def signal(self, id: str, signal: Signal) -> None:
         """See ``Runtime.signal``."""
         await self._side(id).signal(id, signal)
 

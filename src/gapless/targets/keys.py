@@ -160,9 +160,9 @@ ELSEWHERE = (
     *(
         f"service.NAME.{key}"
         for key in (
-            "run", "image", "build", "entrypoint", "user", "aliases", "volumes",
+            "run", "image", "build", "entrypoint", "user", "aliases", "volumes", "hosts",
             "replicas", "singleton", "cwd", "env", "secrets", "port", "live", "start",
-            "drain", "goodbye", "grace", "watch", "surge", "switch", "reserve", "limits",
+            "drain", "goodbye", "grace", "signal", "watch", "surge", "switch", "reserve", "limits",
             "recycle",
         )
     ),

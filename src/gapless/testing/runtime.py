@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from gapless.errors import EnvironmentFault, RuntimeFault
-from gapless.model.process import Address, Exit, Process
+from gapless.model.process import Address, Exit, Process, Signal
 from gapless.runtimes.base import Found, Usage
 
 KILLED = Exit(signal=9)
@@ -121,7 +121,7 @@ class FakeRuntime:
         ours = sorted(key for key in self.machine.running if key[0] == self.stack)
         return [self._found(self.machine.running[key]) for key in ours]
 
-    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
+    async def signal(self, id: str, signal: Signal) -> None:
         """See ``Runtime.signal``. Nobody here ends of HUP."""
         running = self._get(id)
         if running is None or running.exit is not None or signal == "HUP":

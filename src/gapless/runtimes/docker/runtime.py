@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from gapless.errors import GaplessError, RuntimeFault
-from gapless.model.process import Address, Bridge, Process
+from gapless.model.process import Address, Bridge, Process, Signal
 from gapless.runtimes.base import Found, Usage
 from gapless.runtimes.docker import client, follow, holder, inside, mirror, seen, spec
 from gapless.runtimes.machine import accounts, addresses, files, logs, proc
@@ -426,7 +426,7 @@ class DockerRuntime:
 
     # -- ending ---------------------------------------------------------------------------
 
-    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
+    async def signal(self, id: str, signal: Signal) -> None:
         """See ``Runtime.signal``. KILL ends everything in the container."""
         if not self._is_alive(id):
             await self._refresh()

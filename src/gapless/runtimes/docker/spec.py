@@ -159,6 +159,7 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
         "HostConfig": {
             "RestartPolicy": {"Name": "no"},
             **_surroundings(process, place.network),
+            "ExtraHosts": [f"{name}:{address}" for name, address in process.hosts.items()],
             "GroupAdd": [str(group) for group in place.groups],
             "CapDrop": ["ALL"],
             "CapAdd": list(BEGINNING) if foreign and not _unprivileged(place.user) else [],

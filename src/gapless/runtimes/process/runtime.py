@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 
 from gapless.errors import RuntimeFault
-from gapless.model.process import Address, Exit, Process
+from gapless.model.process import Address, Exit, Process, Signal, Stop
 from gapless.runtimes.base import Found, Usage
 from gapless.runtimes.machine import accounts, addresses, files, logs, proc
 from gapless.runtimes.process import cgroups, lost, priority, records, sessions, spawn
@@ -303,7 +303,7 @@ class ProcessRuntime:
 
     # -- ending ---------------------------------------------------------------------------
 
-    async def signal(self, id: str, signal: Literal["TERM", "INT", "HUP", "KILL"]) -> None:
+    async def signal(self, id: str, signal: Signal) -> None:
         """See ``Runtime.signal``. KILL goes to its whole session, the others to the program."""
         self._adopt_all()
         entry = self._entries.get(id)
@@ -428,6 +428,6 @@ def _wait(handle: int) -> Exit | None:
     return Exit(signal=ended.si_status)
 
 
-def _send(handle: int, name: Literal["TERM", "INT", "HUP"]) -> None:
+def _send(handle: int, name: Stop) -> None:
     with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(handle, signal.Signals[f"SIG{name}"])
