@@ -52,6 +52,8 @@ def imported(
     files = {MAIN: text, **(more or {})}
 
     def read(name: str) -> str | None:
+        if name.endswith("/"):
+            return "" if any(one.startswith(name) for one in files) else None
         found = [files[one] for one in sorted(fnmatch.filter(files, name))]
         return "\n".join(found) if found else None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .made import imported
 
 FILE = """\
@@ -23,6 +25,26 @@ def test_whom_others_call_or_wait_for_comes_first() -> None:
     assert order == ["store", "other", "queue", "web", "proxy", "plain", "last"]
     line = made.line("services.proxy.depends_on[0]")
     assert (line.kind, line.text) == ("kept", "at first boot web is ready first")
+
+
+@pytest.mark.parametrize(
+    ("mounted", "text"),
+    [
+        ("./front.conf:/etc/nginx/nginx.conf", "location /api/ { proxy_pass http://back:80/; }"),
+        ("./d:/etc/nginx/conf.d", "upstream u { server back; }"),
+        ("./any:/any", "uri = postgres://me@back/x"),
+        ("./any:/any", "back:9000"),
+    ],
+)
+def test_whom_a_mounted_file_names_comes_first(mounted: str, text: str) -> None:
+    file = f"""\
+services:
+  front: {{image: nginx, volumes: ["{mounted}"]}}
+  back: {{image: back}}
+  backing: {{image: back, volumes: ["./no:/no"]}}
+"""
+    files = {"front.conf": text, "d/a.conf": text, "any": text, "no": "front is no address"}
+    assert list(imported(file, files).tree["service"]) == ["back", "front", "backing"]
 
 
 def test_a_job_that_waits_for_services_is_waited_for_by_none() -> None:

@@ -144,6 +144,7 @@ configs:
   told: {environment: RULES}
   shown: {content: "password=${DB_PASSWORD}"}
 """,
+        {"b/x": ""},
         environ={"HOME": "/home/me", "A": "1", "RULES": "all of them", "DB_PASSWORD": "x"},
     )
     volumes = made.stack.services["web"].volumes
@@ -372,7 +373,7 @@ services:
   db: {image: "mysql:8", volumes: ["./data/mysql:/var/lib/mysql", "./my.cnf:/etc/my.cnf"]}
   web: {image: web, volumes: ["./code:/code", "./conf:/conf:ro", "./data/mysql:/old"]}
 """
-    made = imported(text, {"my.cnf": "[mysqld]"})
+    made = imported(text, {"my.cnf": "[mysqld]", "code/a.py": ""})
     db, web = made.stack.services["db"], made.stack.services["web"]
     assert {place: one.source for place, one in db.volumes.items()} == {
         "/var/lib/mysql": "${db-mysql.path}", "/etc/my.cnf": "my.cnf",
@@ -384,6 +385,44 @@ services:
     line = made.line("services.web.volumes[0]")
     assert (line.kind, "goes with it" in line.text) == ("emulated", True)
     assert made.kind("services.web.volumes[1]") == "kept"
+
+
+def test_a_folder_that_is_not_there_yet_is_filled_by_what_runs() -> None:
+    text = """\
+services:
+  notes: {image: notes, volumes: ["./data:/data", "./there:/there", "./x.yml:/x", "./c:/etc/c"]}
+  built: {build: ./built, volumes: ["./built/src:/src", "./data:/seen"]}
+"""
+    made = imported(text, {"there/a": ""})
+    notes, built = made.stack.services["notes"], made.stack.services["built"]
+    assert {place: one.source for place, one in notes.volumes.items()} == {
+        "/data": "${notes-data.path}", "/there": "there", "/x": "x.yml", "/etc/c": "c",
+    }  # fmt: skip
+    assert {place: one.source for place, one in built.volumes.items()} == {
+        "/src": "built/src", "/seen": "${notes-data.path}",
+    }  # fmt: skip
+    assert "a files store" in made.line("services.notes.volumes[0]").text
+
+
+def test_volumes_of_another_service() -> None:
+    text = """\
+services:
+  held: {image: busybox, command: "true", volumes: ["kept:/kept", "./conf:/conf:ro"]}
+  web: {image: web, volumes_from: [held]}
+  seer: {image: seer, volumes_from: ["held:ro", gone, bare]}
+  bare: {image: bare, volumes: [/nameless]}
+volumes: {kept: }
+"""
+    made = imported(text, {"conf/a": ""})
+    assert set(made.stack.jobs) == {"held"}  # it does nothing, so it is not started again
+    web, seer = made.stack.services["web"], made.stack.services["seer"]
+    assert {place: (one.source, one.read_only) for place, one in web.volumes.items()} == {
+        "/kept": ("${kept.path}", False), "/conf": ("conf", True),
+    }  # fmt: skip
+    assert all(one.read_only for one in seer.volumes.values())
+    kinds = [made.kind(f"services.seer.volumes_from[{n}]") for n in range(3)]
+    assert kinds == ["kept", "refused", "refused"]
+    assert "a volume of bare has no name" in made.line("services.seer.volumes_from[2]").text
 
 
 @pytest.mark.parametrize(

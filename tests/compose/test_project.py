@@ -187,6 +187,8 @@ services:
   idle: {image: "never:1"}
 """,
             "deep/far.env": "FAR=1\n",
+            "x/a": "",
+            "deep/conf/a": "",
         },
     )
     services = made.stack.services
@@ -234,6 +236,8 @@ services:
             "two.yaml": "services: {two: {image: 'two:${TAG}', volumes: ['./d:/d']}}",
             "two.over.yaml": "services: {two: {command: [go]}}",
             "vars.env": "TAG=vars\n",
+            "sub/d/x": "",
+            "other/d/x": "",
         },
     )
     services = made.stack.services

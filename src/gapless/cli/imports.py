@@ -99,6 +99,8 @@ def _made(files: Sequence[str], folder: Path, profiles: Iterable[str]) -> Import
     names = [os.path.relpath(Path(name).absolute(), folder) for name in files]
 
     def read(name: str) -> str | None:
+        if name.endswith("/"):
+            return "" if (folder / name).is_dir() else None
         if "*" not in Path(name).name:
             return _read(folder / name, name)
         base = Path(name).parent

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from gapless.compose import draft as drafts
-from gapless.compose import names, singles
+from gapless.compose import names, proxies, singles
 from gapless.compose.draft import Draft
 from gapless.compose.forms import text
 from gapless.compose.tree import Map
@@ -40,7 +41,8 @@ def _visit(
 
 
 def _needs(draft: Draft, name: str, called: dict[str, tuple[str, ...]]) -> Iterator[str]:
-    """Whom it waits for, which is no circle, then whom it is told of."""
+    """Whom it waits for, which is no circle, then whom it is told of: also by a mounted file, as
+    nginx is, which ends where a name that stands there is nobody's yet."""
     after = draft.items(name).get("depends_on")
     if isinstance(after, Map):
         yield from (other for other in after.items if other in called)
@@ -48,6 +50,17 @@ def _needs(draft: Draft, name: str, called: dict[str, tuple[str, ...]]) -> Itera
     for other, known in called.items():
         if other != name and any(drafts.speaks_of(one, known) for one in told):
             yield other
+    for _, _, content in proxies.mounts(draft, name):
+        for other, known in called.items():
+            if other != name and content and _named(content, known):
+                yield other
+
+
+def _named(content: str, known: tuple[str, ...]) -> bool:
+    """Whether a text holds an address of these names: ``//web``, ``server web``, ``web:80``."""
+    name = "|".join(re.escape(one) for one in known)
+    form = rf"(?:://|@|\bserver\s+)(?:{name})(?![\w.-])|(?<![\w.-])(?:{name}):[0-9]"
+    return re.search(form, content) is not None
 
 
 def _keeps(draft: Draft, name: str) -> bool:

@@ -75,7 +75,6 @@ SERVICE: dict[str, tuple[Kind, str]] = {
     "use_api_socket": ("refused", _KERNEL),
     "userns_mode": ("refused", _KERNEL),
     "uts": ("refused", _KERNEL),
-    "volumes_from": ("refused", "say volumes with a files store for both"),
 }
 """Key to what is said of all below it."""
 

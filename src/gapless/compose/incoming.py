@@ -24,7 +24,7 @@ from gapless.compose.forms import rebased, text
 from gapless.compose.front import Front, Place
 from gapless.compose.ledger import Ledger, Line
 from gapless.compose.project import Project, Reader
-from gapless.compose.tree import Map, Node, Scalar, Seq
+from gapless.compose.tree import Map, Node, Scalar, Seq, scalars
 from gapless.stackfile import init, write
 
 
@@ -94,7 +94,11 @@ def _roles(draft: Draft) -> None:
 
 
 def _ends(draft: Draft, name: str) -> bool:
-    """Whether it runs to an end: somebody waits for that, or nothing starts it again."""
+    """Whether it runs to an end: somebody waits for that, nothing starts it again, or it does no
+    more than hold volumes for others (``true``)."""
+    command = draft.items(name).get("command")
+    if command is not None and [one.text for one in scalars(command)] in (["true"], ["/bin/true"]):
+        return True
     for other in draft.project.services:
         after = draft.items(other).get("depends_on")
         mine = after.items.get(name) if isinstance(after, Map) else None

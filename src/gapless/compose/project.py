@@ -13,7 +13,8 @@ from gapless.errors import InvalidStack, Problem, UsageError
 
 Reader = Callable[[str], str | None]
 """The text of a file beside the first one; None where there is none. A name that ends in ``*.conf``
-or the like asks for all such files of a folder, one after the other in the order of their names."""
+or the like asks for all such files of a folder, one after the other in the order of their names;
+one that ends in a slash for a folder, whose text is empty."""
 """The text of a file by its path, relative to the project's folder; None: it is not there."""
 RESOURCES = ("services", "volumes", "networks", "secrets", "configs", "models")
 DEEPEST = 20

@@ -100,22 +100,22 @@ def _ruled(draft: Draft, name: str, front: Front) -> None:
     """Put the rules of mounted files into the front, or refuse these and what names them."""
     named = list(_named(draft, name))
     involved, places = [node for _, node in named], [place for place, _ in named]
-    mounts = list(_mounts(draft, name))
+    mounted = list(mounts(draft, name))
     contents: list[str | None] = []
-    for item, target, content in mounts:
+    for item, target, content in mounted:
         found = traefikfile.own(content or "") if _ITS_OWN.fullmatch(target) else None
         if found is not None:
             involved.append(item)
             places += found[0]
             front.tls |= found[1]
-    for item, target, content in mounts:
+    for item, target, content in mounted:
         mine = bool(_ITS_OWN.fullmatch(target)) or any(_within(place, target) for place in places)
         if mine and item not in involved:
             involved.append(item)
             contents.append(content)
     read = [traefikfile.rules(content or "") for content in contents]
     rules = [rule for found in read for rule in found or ()]
-    covered = all(any(_within(place, target) for _, target, _ in mounts) for place in places)
+    covered = all(any(_within(place, target) for _, target, _ in mounted) for place in places)
     known = set(draft.project.services)
     good = covered and None not in read and (not rules or _settled(front, rules, known))
     for node in involved:
@@ -302,23 +302,23 @@ _CONFIGS = {
 
 def _files(draft: Draft, name: str, kind: str) -> Iterator[tuple[Node, str | None]]:
     """The mounted configuration files, with their texts where these can be read."""
-    for item, target, content in _mounts(draft, name):
+    for item, target, content in mounts(draft, name):
         if any(target.startswith(known) for known in _CONFIGS[kind]):
-            source = text(item.items.get("source")).removeprefix("./")
-            if content is None and _is_folder(target):
-                content = draft.read(f"{source}/{_NAMES[kind]}")
             yield item, content
 
 
-def _mounts(draft: Draft, name: str) -> Iterator[tuple[Map, str, str | None]]:
+def mounts(draft: Draft, name: str) -> Iterator[tuple[Map, str, str | None]]:
     """(node, place, text where it can be read) of what a service finds at a place."""
     volumes, configs = (draft.items(name).get(key) for key in ("volumes", "configs"))
     for item in volumes.items if isinstance(volumes, Seq) else []:
         if isinstance(item, Map):
             path = draft.value(item.items.get("source"), "volumes")
             bound = text(item.items.get("type")) == "bind" and path
+            target = text(item.items.get("target")).rstrip("/")
             content = draft.read(posixpath.normpath(path)) if bound else None
-            yield item, text(item.items.get("target")).rstrip("/"), content
+            if bound and content is None and target in _FOLDERS:
+                content = draft.read(f"{posixpath.normpath(path)}/{_FOLDERS[target]}")
+            yield item, target, content
     for item in configs.items if isinstance(configs, Seq) else []:
         source = text(item.items.get("source")) if isinstance(item, Map) else ""
         config = draft.project.resources.get("configs", {}).get(source)
@@ -330,14 +330,12 @@ def _mounts(draft: Draft, name: str) -> Iterator[tuple[Map, str, str | None]]:
             yield item, text(item.items.get("target")), read
 
 
-_NAMES = {"nginx": "*.conf", "caddy": "Caddyfile", "haproxy": "haproxy.cfg"}
-
-
-def _is_folder(target: str) -> bool:
-    """Whether all that it reads is mounted as a whole: a folder with that file alone, mostly; of
-    nginx with files that it reads one after the other."""
-    folders = ("/etc/nginx/conf.d", "/etc/caddy", "/usr/local/etc/haproxy", "/etc/haproxy")
-    return target.rstrip("/") in folders
+_FOLDERS = {
+    "/etc/nginx/conf.d": "*.conf", "/etc/caddy": "Caddyfile",
+    "/etc/haproxy": "haproxy.cfg", "/usr/local/etc/haproxy": "haproxy.cfg",
+}  # fmt: skip
+"""Folders that are mounted as a whole, and what is read of them, mostly: nginx reads its files one
+after the other."""
 
 
 def listens(draft: Draft, front: Front) -> tuple[str | None, list[ports.Port]]:

@@ -454,6 +454,7 @@ _WRITERS: dict[str, Writer] = {
     "secrets": _secrets,
     "configs": volumes.configs,
     "volumes": volumes.write,
+    "volumes_from": volumes.lent,
     "healthcheck": health.write,
     "deploy": sizes.deploy,
     "scale": sizes.scale,

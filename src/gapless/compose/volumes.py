@@ -45,7 +45,8 @@ def _volume(draft: Draft, service: str, item: Map, made: dict[str, Any]) -> None
     read_only = text(item.items.get("read_only")).lower() in ("true", "yes", "on", "y")
     folder = kind == "bind" and not source.startswith(("/", "~"))
     folder = folder and draft.read(posixpath.normpath(source)) is None
-    moved = folder and not read_only and _keeps(draft, service)
+    moved = folder and not read_only
+    moved = moved and (_keeps(draft, service) or _absent(draft, source, place))
     if kind == "volume" or moved:
         name = f"{service}-{posixpath.basename(source)}" if moved else source
         written = f"${{{_store(draft, source, name)}.path}}{_below(item)}"
@@ -76,6 +77,43 @@ def _keeps(draft: Draft, service: str) -> bool:
     if draft.roles.get(service) != "service":
         return False
     return singles.keeper(image) and not stores.stays(draft, service)
+
+
+def _absent(draft: Draft, source: str, place: str) -> bool:
+    """Whether a folder is not there yet: Compose makes an empty one, and what runs fills it. What
+    looks like a file, a configuration or a part of what is built has only not come along."""
+    path = posixpath.normpath(source)
+    if "." in posixpath.basename(path) or path.startswith("..") or place.startswith("/etc/"):
+        return False
+    built = (draft.items(name).get("build") for name in draft.project.services)
+    contexts = [
+        posixpath.normpath(text(b.items.get("context"))) for b in built if isinstance(b, Map)
+    ]
+    if any(f"{path}/".startswith(f"{one}/") for one in contexts if one != "."):
+        return False
+    return draft.read(f"{path}/") is None
+
+
+def lent(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
+    """``volumes_from``: what another service has mounted, at the same places."""
+    for item in node.items if isinstance(node, Seq) else []:
+        name, _, mode = text(item).removeprefix("container:").partition(":")
+        mounted = draft.items(name).get("volumes") if name in draft.project.services else None
+        volumes = (
+            [v for v in mounted.items if isinstance(v, Map)] if isinstance(mounted, Seq) else []
+        )
+        named = [one for one in volumes if text(one.items.get("source"))]
+        if name not in draft.project.services or mode not in ("", "rw", "ro"):
+            draft.ledger.refused(item, f'"{name}" is no service here, so its volumes are unknown')
+            continue
+        for one in named:
+            more = {"read_only": Scalar("true", "bool")} if mode == "ro" else {}
+            _volume(draft, service, Map({**one.items, **more}, one.leaves), made)
+        if len(named) < len(volumes):
+            draft.ledger.refused(item, f"a volume of {name} has no name: give it one")
+        else:
+            draft.ledger.kept(item, f"the volumes of {name}")
+    draft.ledger.rest(node, "kept", "")
 
 
 def _options(draft: Draft, item: Map, key: str) -> None:
