@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gapless.core import certificates, plan, reconcile, simulate
+from gapless.core import certificates, reconcile, simulate
 from gapless.core.world import EdgeConfigs, World
 from gapless.engine import rollouts
 from gapless.model.desired import Desired, Generation
@@ -134,6 +134,6 @@ def test_what_the_edge_shows_is_what_is_there() -> None:
 
 
 def test_a_failed_order_undoes_no_deploy() -> None:
-    step = plan.OrderCertificate("a.example.com", ("a.example.com",))
-    assert step.subject.startswith(plan.CERTIFICATE)
-    assert plan.MakeCertificate("x", "given", ()).subject == "edge"
+    step = certificates.OrderCertificate("a.example.com", ("a.example.com",))
+    assert step.subject.startswith(certificates.CERTIFICATE)
+    assert certificates.MakeCertificate("x", "given", ()).subject == "edge"

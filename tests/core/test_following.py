@@ -31,13 +31,13 @@ def following_world(**changes: Any) -> World:
 
 
 def rescales(world: World) -> list[plan.Step]:
-    return [step for step in reconcile(world).steps if isinstance(step, plan.Rescale)]
+    return [step for step in reconcile(world).steps if isinstance(step, record.Rescale)]
 
 
 def test_more_load_more_replicas() -> None:
     world = loaded(following_world(), 5, 160)
     (step,) = rescales(world)
-    assert step == plan.Rescale("web", 5)
+    assert step == record.Rescale("web", 5)
     assert step.text == "web scale to 5"
     assert step.cause == "from 3: 160 requests/s a replica, target 100"
     after = worlds.run(world)
@@ -51,7 +51,7 @@ def test_less_load_takes_the_highest_ordinals_after_the_window() -> None:
     assert rescales(early) == []
     late = loaded(world, 3, 10, earlier=(Moment(world.now - 61, 6),))
     (step,) = rescales(late)
-    assert isinstance(step, plan.Rescale)
+    assert isinstance(step, record.Rescale)
     assert step.count == 3
     down = simulate.apply(late, step)
     steps = [s for s in simulate.unroll(down).steps if isinstance(s, plan.Leave | plan.Signal)]
@@ -90,12 +90,12 @@ def test_no_faster_than_the_policies_allow() -> None:
     world = worlds.at_rest(worlds.stack(web={"replicas": 1, "scale": {"max": 100, "rps": 1}}))
     world = loaded(world, 80)
     (step,) = rescales(world)
-    assert isinstance(step, plan.Rescale)
+    assert isinstance(step, record.Rescale)
     assert (step.count, step.cause.endswith("; no faster than the policy allows")) == (5, True)
     world = simulate.apply(world, step)
     assert rescales(world) == []
-    assert [s.count for s in rescales(_later(world, 14)) if isinstance(s, plan.Rescale)] == []
-    assert [s.count for s in rescales(_later(world, 16)) if isinstance(s, plan.Rescale)] == [10]
+    assert [s.count for s in rescales(_later(world, 14)) if isinstance(s, record.Rescale)] == []
+    assert [s.count for s in rescales(_later(world, 16)) if isinstance(s, record.Rescale)] == [10]
 
 
 def _later(world: World, seconds: float) -> World:
@@ -164,7 +164,7 @@ def test_the_record_forgets_services_that_are_gone() -> None:
         rollouts.deploy(world.desired, 2, TABLE, (), kind="deploy", park=True), removed=("web",)
     )
     desired = replace(world.desired, rollout=rollout)
-    assert record.apply(desired, plan.Commit(rollout.id)).auto == {}
+    assert record.apply(desired, record.Commit(rollout.id)).auto == {}
 
 
 # -- properties ----------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gapless.core import front, plan, simulate
+from gapless.core import balancer, front, plan, simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.model.front import Claim
@@ -90,7 +90,7 @@ def acts(world: World) -> list[str]:
     found = []
     for step in order(world):
         match step:
-            case plan.ReloadEdge(config=config):
+            case balancer.ReloadEdge(config=config):
                 found.append(f"edge: {config}")
             case front.FrontStep():
                 found.append(step.text)

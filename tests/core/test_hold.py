@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gapless import errors
-from gapless.core import plan, record, simulate
+from gapless.core import balancer, plan, record, simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.edge import hold as edge_hold
@@ -34,17 +34,17 @@ def world(hold: Hold | None, held: float | None = None, wall: float = WALL) -> W
 HOLD = Hold(WALL + 10, 10.0, REST.now)
 CASES: list[tuple[World, list[plan.Step]]] = [
     (world(None), []),
-    (world(HOLD), [plan.SetHold(HOLD)]),
+    (world(HOLD), [balancer.SetHold(HOLD)]),
     (world(HOLD, HOLD.until), []),
-    (world(HOLD, HOLD.until - 5), [plan.SetHold(HOLD)]),  # one that was lengthened
+    (world(HOLD, HOLD.until - 5), [balancer.SetHold(HOLD)]),  # one that was lengthened
     (world(HOLD, None, HOLD.until - 0.1), []),  # the edge has ended it, a moment early
-    (world(HOLD, None, HOLD.until), [plan.EndHold(HOLD.until)]),
-    (world(HOLD, HOLD.until, HOLD.until + 1), [plan.EndHold(HOLD.until)]),
-    (world(None, HOLD.until), [plan.SetHold(None)]),
+    (world(HOLD, None, HOLD.until), [record.EndHold(HOLD.until)]),
+    (world(HOLD, HOLD.until, HOLD.until + 1), [record.EndHold(HOLD.until)]),
+    (world(None, HOLD.until), [balancer.SetHold(None)]),
     # Somebody has set the clock back an hour; the machine has been booted.
     (replace(world(HOLD, HOLD.until, WALL - 3600), now=REST.now + 9.9), []),
-    (replace(world(HOLD, None, WALL - 3600), now=REST.now + 10), [plan.EndHold(HOLD.until)]),
-    (replace(world(HOLD, None), now=REST.now - 1), [plan.EndHold(HOLD.until)]),
+    (replace(world(HOLD, None, WALL - 3600), now=REST.now + 10), [record.EndHold(HOLD.until)]),
+    (replace(world(HOLD, None), now=REST.now - 1), [record.EndHold(HOLD.until)]),
 ]
 
 
@@ -60,8 +60,8 @@ def test_the_plan_is_one_step_and_then_nothing() -> None:
 
 def test_only_the_one_whose_time_is_over_is_forgotten() -> None:
     desired = replace(REST.desired, hold=HOLD)
-    assert record.apply(desired, plan.EndHold(HOLD.until)).hold is None
-    assert record.apply(desired, plan.EndHold(HOLD.until - 5)).hold == HOLD
+    assert record.apply(desired, record.EndHold(HOLD.until)).hold is None
+    assert record.apply(desired, record.EndHold(HOLD.until - 5)).hold == HOLD
 
 
 def test_what_cannot_be_wished_for_is_refused() -> None:

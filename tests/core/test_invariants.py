@@ -16,8 +16,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gapless.core import following, plan, record, replica, simulate
-from gapless.core.reconcile import HEIR_LIMIT, reconcile
+from gapless.core import balancer, following, plan, record, replica, simulate, stores
+from gapless.core.balancer import HEIR_LIMIT
+from gapless.core.reconcile import reconcile
 from gapless.core.service import LEAST_BOOTS
 from gapless.core.world import DOWN_DRAIN, World
 from gapless.engine import rollouts
@@ -65,9 +66,9 @@ def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
                 _check_shut(before, find(before, id), count)
         case plan.StartReplica(id=id):
             _check_start(before, id, ever)
-        case plan.Rescale():
+        case record.Rescale():
             _check_rescale(before, step)
-        case plan.StopData() | plan.CreateData() if before.desired.vector:
+        case stores.StopData() | stores.CreateData() if before.desired.vector:
             if before.desired.running and before.observed.data[step.name].state != "absent":
                 raise Broken(f"{step.text}: a deploy alters existing data")
     _check_floor(before, step)
@@ -75,14 +76,14 @@ def check(before: World, step: plan.Step, ever: set[ReplicaId]) -> None:
 
 def _check_edge(world: World, step: plan.Step) -> None:
     """What takes over was told what the edge knew when it was started, and nothing since."""
-    if isinstance(step, plan.Await):
+    if isinstance(step, balancer.Await):
         _check_awaited(world, step)
     since = world.observed.edge.heir_since
     if since is not None and world.now < since + HEIR_LIMIT and world.desired.running:
         raise Broken(f"{step.text}: another edge is about to take over")
 
 
-def _check_awaited(world: World, step: plan.Await) -> None:
+def _check_awaited(world: World, step: balancer.Await) -> None:
     """Who is to come is waited for, by whatever side of a rollout; nobody else is."""
     sides = [world.desired.vector]
     if world.desired.rollout is not None:
@@ -94,7 +95,7 @@ def _check_awaited(world: World, step: plan.Await) -> None:
         raise Broken(f"nobody waits for {min(lost)}, which is to have replicas")
 
 
-def _check_rescale(world: World, step: plan.Rescale) -> None:
+def _check_rescale(world: World, step: record.Rescale) -> None:
     service = world.service(step.name, world.desired.vector.get(step.name))
     assert service is not None
     fewest, most = service.bounds(world.observed.cpus)
@@ -566,25 +567,25 @@ def test_the_checks_catch_what_they_are_for() -> None:
         crowded = simulate.apply(crowded, start)
     follow = _follow(REST, worlds.stack(), park=True, surge=True)
     planted: list[tuple[World, plan.Step, str]] = [
-        (follow, plan.Rescale("web", 7), "it may have from 1 to 6"),
+        (follow, record.Rescale("web", 7), "it may have from 1 to 6"),
         (
             replace(follow, desired=replace(follow.desired, maintenance=True)),
-            plan.Rescale("web", 5),
+            record.Rescale("web", 5),
             "maintenance is on",
         ),
-        (REST, plan.Await(end=("web",)), "nobody waits for web, which is to have replicas"),
+        (REST, balancer.Await(end=("web",)), "nobody waits for web, which is to have replicas"),
         (
             replace(deploying, desired=replace(deploying.desired, vector={})),
-            plan.Await(end=("web",)),
+            balancer.Await(end=("web",)),
             "nobody waits for web",
         ),
         (
             _stop(REST, worlds.stack(), park=True, surge=False),
-            plan.Await(begin=("web",)),
+            balancer.Await(begin=("web",)),
             "for web in vain",
         ),
         (_on_its_way(REST), plan.Leave(web), "another edge is about to take over"),
-        (_on_its_way(REST), plan.ReplaceEdge("b"), "another edge is about to take over"),
+        (_on_its_way(REST), balancer.ReplaceEdge("b"), "another edge is about to take over"),
         (REST, plan.Signal(web), "while the edge gives it work"),
         (_leaving(REST, 2), plan.Signal(web), "with 2 in flight"),
         (_leaving(REST, 2), plan.ShutSockets(((web, 1),)), "was not told"),
@@ -595,7 +596,7 @@ def test_the_checks_catch_what_they_are_for() -> None:
         (REST, plan.StartReplica(web, generation), "was used before"),
         (REST, plan.StartReplica(beat, generation), "would be a second beat"),
         (happen(REST, "die", first), plan.StartReplica(beat, generation), "would be a second beat"),
-        (REST, plan.StopData("db"), "alters existing data"),
+        (REST, stores.StopData("db"), "alters existing data"),
         (REST, plan.Kill(web), "is killed unasked"),
         (_with(REST, (web,), frozen_since=0.0), plan.Kill(web), "killed while the edge"),
         (_with(REST, WEBS, ready=False, **ILL), plan.Leave(web), "with 0 others ready"),

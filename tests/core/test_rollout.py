@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from gapless.core import plan, simulate
+from gapless.core import jobruns, plan, record, simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from tests.core import worlds
@@ -24,7 +24,7 @@ def until_job(world: World, job: str) -> World:
     for batch in simulate.unroll(world).batches:
         for step in batch:
             world = simulate.apply(world, step)
-            if isinstance(step, plan.RunJob) and step.job == job:
+            if isinstance(step, jobruns.RunJob) and step.job == job:
                 return world
         world = simulate.settle(world)
     raise AssertionError(f"{job} never runs")
@@ -37,7 +37,7 @@ def ended(world: World, job: str, state: Bad) -> World:
         for run in world.observed.jobs
     )
     world = replace(world, observed=replace(world.observed, jobs=jobs))
-    undo = [step for step in reconcile(world).steps if isinstance(step, plan.Undo)]
+    undo = [step for step in reconcile(world).steps if isinstance(step, record.Undo)]
     assert len(undo) == 1
     assert (undo[0].culprit, "exit code 3" in undo[0].reason) == (job, True)
     return simulate.apply(world, undo[0])
@@ -45,11 +45,11 @@ def ended(world: World, job: str, state: Bad) -> World:
 
 def test_jobs_run_once_and_in_their_place() -> None:
     steps = list(simulate.unroll(deployed()).steps)
-    jobs = [step.job for step in steps if isinstance(step, plan.RunJob)]
+    jobs = [step.job for step in steps if isinstance(step, jobruns.RunJob)]
     assert jobs == ["migrate", "smoke"]
-    places = {step.job: n for n, step in enumerate(steps) if isinstance(step, plan.RunJob)}
+    places = {step.job: n for n, step in enumerate(steps) if isinstance(step, jobruns.RunJob)}
     starts = [n for n, step in enumerate(steps) if isinstance(step, plan.StartReplica)]
-    commit = next(n for n, step in enumerate(steps) if isinstance(step, plan.Commit))
+    commit = next(n for n, step in enumerate(steps) if isinstance(step, record.Commit))
     assert places["migrate"] < min(starts)
     assert max(starts) < places["smoke"] < commit
 
@@ -65,7 +65,7 @@ def test_a_failing_migration_replaces_nothing(state: Bad) -> None:
     before = worlds.at_rest(worlds.stack())
     world = ended(until_job(deployed(), "migrate"), "migrate", state)
     steps = simulate.unroll(world).steps
-    assert [type(step) for step in steps] == [plan.Settle]
+    assert [type(step) for step in steps] == [record.Settle]
     after = worlds.run(world)
     assert after.observed.replicas == before.observed.replicas
     assert after.desired.vector == before.desired.vector

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gapless.core import plan, record, schedule, simulate
+from gapless.core import jobruns, plan, record, schedule, simulate
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.engine import wishes
@@ -139,7 +139,7 @@ def test_nor_by_one_that_somebody_else_began(rollout: int) -> None:
     world = later(counting(timed()), DAY)
     other = JobRun("report", rollout, "running", id="report@r1.x")
     world = replace(world, observed=replace(world.observed, jobs=(other,)))
-    assert [type(step) for step in decide(world)] == [plan.SkipRun]
+    assert [type(step) for step in decide(world)] == [jobruns.SkipRun]
 
 
 def test_it_waits_for_its_stores() -> None:
@@ -154,7 +154,7 @@ def test_a_rollout_holds_it_and_the_next_release_runs_it() -> None:
     rest = later(counting(timed()), 15 * HOUR + 1)
     rolling = worlds.deploying(rest, timed())
     assert decide(rolling) == ()
-    assert not any(isinstance(step, plan.RunDue) for step in reconcile(rolling).steps)
+    assert not any(isinstance(step, jobruns.RunDue) for step in reconcile(rolling).steps)
     done = replace(rolling.desired, rollout=None, stack=2)
     assert texts(replace(rolling, desired=done)) == ["report@r2 run, due 2026-11-23 03:00 UTC"]
 
@@ -171,7 +171,7 @@ def test_down_ends_a_run_and_up_counts_anew() -> None:
     world = _apply(world, decide(world))
     world = replace(world, desired=wishes.down(world.desired))
     world = _apply(world, decide(world))
-    assert not any(isinstance(step, plan.EndJob) for step in decide(world))  # it was told once
+    assert not any(isinstance(step, jobruns.EndJob) for step in decide(world))  # it was told once
     world = to_end(world)
     assert world.desired.schedules["report"].state == "failed"
     up = replace(later(world, 5 * DAY), desired=replace(world.desired, running=True))
@@ -226,16 +226,16 @@ class History:
         job = self.world.stacks[1].jobs["report"]
         runs = self.world.observed.jobs
         now = self.world.wall
-        if isinstance(step, plan.RunDue):
+        if isinstance(step, jobruns.RunDue):
             assert step.due not in self.begun, "begun twice"
             assert not any(run.state == "running" for run in runs), "two at once"
             assert NOON < step.due <= now, "not due"
             assert cron.following(job.when, job.zone, step.due - 1) == step.due
             self.begun.add(step.due)
-        elif isinstance(step, plan.SkipRun):
+        elif isinstance(step, jobruns.SkipRun):
             late = now - step.due > job.catch_up
             assert late or any(run.state == "running" for run in runs), "skipped for nothing"
-        elif isinstance(step, plan.Count):
+        elif isinstance(step, jobruns.Count):
             assert step.job not in self.world.desired.schedules, "counted anew"
         self.world = self.apply(self.world, step)
 
@@ -309,7 +309,7 @@ def test_nothing_runs_twice_and_nothing_is_lost(
 
 def _without_noting(world: World, step: plan.Step) -> World:
     """A runtime that drops its record and a book that was never written."""
-    if isinstance(step, plan.NoteRun):
+    if isinstance(step, jobruns.NoteRun):
         runs = tuple(run for run in world.observed.jobs if run.state == "running")
         return replace(world, observed=replace(world.observed, jobs=runs))
     return simulate.apply(world, step)
@@ -317,8 +317,8 @@ def _without_noting(world: World, step: plan.Step) -> World:
 
 def _without_beginning(world: World, step: plan.Step) -> World:
     """A book that is written and a program that never started."""
-    if isinstance(step, plan.RunDue):
-        step = plan.NoteRun(step.job, step.due + DAY, "running")
+    if isinstance(step, jobruns.RunDue):
+        step = jobruns.NoteRun(step.job, step.due + DAY, "running")
         return replace(world, desired=record.apply(world.desired, step))
     return simulate.apply(world, step)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gapless.core import plan, simulate
+from gapless.core import simulate, static
 from gapless.core.reconcile import reconcile
 from gapless.core.world import EdgeConfigs, World
 from gapless.observed import Static
@@ -52,7 +52,7 @@ def test_the_edge_is_told_once_they_are_served_and_before_a_page_asks() -> None:
     rolling = replace(world.desired, rollout=replace(rollout, phase="rolling"))
     served = replace(world.observed, static=Static("running", config="ab"))
     decision = reconcile(replace(world, desired=rolling, observed=served))
-    assert decision.steps == (plan.TellFiles("ab", cause="other files are served"),)
+    assert decision.steps == (static.TellFiles("ab", cause="other files are served"),)
     assert "the new release's files are served" in decision.waits
 
 
@@ -76,5 +76,5 @@ def test_it_stops_once_no_edge_asks_it() -> None:
     unrouted = with_files(rest, "", "", "")
     edge = replace(rest.observed.edge, config="other")
     waiting = replace(unrouted, observed=replace(rest.observed, edge=edge))
-    assert plan.StopStatic() not in reconcile(waiting).steps
+    assert static.StopStatic() not in reconcile(waiting).steps
     assert texts(waiting) == ["edge reload", "static stop"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from gapless.core import plan, simulate
-from gapless.core.reconcile import HEIR_LIMIT, reconcile
+from gapless.core import balancer, simulate
+from gapless.core.balancer import HEIR_LIMIT
+from gapless.core.reconcile import reconcile
 from gapless.core.world import World
 from gapless.engine import wishes
 from gapless.observed import Edge, EdgeForm
@@ -42,7 +43,7 @@ def test_another_image_or_a_low_port_is_another_program_and_all_else_a_reload() 
     # A program of the machine becomes another one by a reload; a container does not become one.
     assert due(renewing(EdgeForm(), EdgeForm())) == [reload]
     assert due(renewing(OLD, EdgeForm())) == [reload]
-    after = simulate.apply(renewing(OLD, NEW), plan.ReplaceEdge("b"))
+    after = simulate.apply(renewing(OLD, NEW), balancer.ReplaceEdge("b"))
     assert after.observed.edge.form == NEW and due(after) == []
 
 
@@ -66,6 +67,6 @@ def test_what_has_died_and_what_is_to_stop_waits_for_nobody() -> None:
     waiting = changed(renewing(OLD, NEW), heir_since=1000.0)
     dead = replace(waiting, observed=replace(waiting.observed, edge=Edge("dead")))
     assert due(dead) == ["edge start, it has died"]
-    assert simulate.apply(dead, plan.StartEdge()).observed.edge.form == NEW
+    assert simulate.apply(dead, balancer.StartEdge()).observed.edge.form == NEW
     down = replace(waiting, desired=wishes.down(waiting.desired))
     assert "edge stop" in [step.text for step in simulate.unroll(down).steps]

@@ -18,7 +18,7 @@ from typing import Any
 
 from gapless.cli import lifecycle
 from gapless.cli import main as cli
-from gapless.core import plan
+from gapless.core import balancer, certificates, plan
 from gapless.core.autoscale import behaviour, deciding
 from gapless.data import redisqueue
 from gapless.edge import files, judging, private, render, spelling, static, tls
@@ -167,7 +167,7 @@ class LosesServers(execute.Executor):
     started = 0
 
     async def perform(self, step: plan.Step, observed: Observed) -> None:
-        if isinstance(step, plan.StartEdge):
+        if isinstance(step, balancer.StartEdge):
             self.started += 1
             observed = replace(observed, replicas=())
         if not (isinstance(step, plan.Enter) and self.started > 1):
@@ -192,7 +192,7 @@ class CarelessWithTls(execute.Executor):
 
     async def perform(self, step: plan.Step, observed: Observed) -> None:
         await super().perform(step, observed)
-        if isinstance(step, plan.InstallCertificate):
+        if isinstance(step, certificates.InstallCertificate):
             await self.site.runtime.signal("edge", "KILL")
 
 

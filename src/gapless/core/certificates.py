@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
 
 from gapless.core import plan
 from gapless.core.world import World
@@ -26,6 +28,57 @@ BACK_OFF_MOST = 6 * 3600.0
 SOON = 14 * 86_400.0
 SOON_SHARE = 0.1
 """A certificate with less than both left ends soon: somebody is to hear of it."""
+CERTIFICATE = "certificate "
+"""Begins the subject of steps that no rollout stands or falls with."""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateStep(plan.Step):
+    """On the certificate of that name."""
+
+    certificate: str
+
+
+@dataclass(frozen=True, slots=True)
+class MakeCertificate(CertificateStep):
+    """Without anybody else: a self-signed one, a stand-in, or the given one read."""
+
+    kind: Literal["self-signed", "stand-in", "given"]
+    names: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        if self.kind == "stand-in":
+            return f"certificate {self.certificate} make a stand-in"
+        return f"certificate {self.certificate} {'read' if self.kind == 'given' else 'make'}"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCertificate(CertificateStep):
+    """Begin an order at the authority; its outcome is observed, not returned."""
+
+    names: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return f"certificate {self.certificate} order"
+
+    @property
+    def subject(self) -> str:
+        return f"{CERTIFICATE}{self.certificate}"
+
+
+@dataclass(frozen=True, slots=True)
+class InstallCertificate(CertificateStep):
+    """New connections are shown it from now on; the others go on."""
+
+    @property
+    def text(self) -> str:
+        return f"certificate {self.certificate} put in force"
+
+    @property
+    def subject(self) -> str:
+        return f"{CERTIFICATE}{self.certificate}"
 
 
 def wanted(stacks: Iterable[Stack]) -> dict[str, Wanted]:
@@ -57,7 +110,7 @@ def tend(agenda: plan.Agenda, world: World, stacks: Iterable[Stack]) -> None:
         if seen is None or not seen.kind:
             continue
         if seen.fresh or seen.served not in (None, seen.serial):
-            agenda.do(plan.InstallCertificate(one.name, cause=_news(one, seen)))
+            agenda.do(InstallCertificate(one.name, cause=_news(one, seen)))
         elif one.kind == "issued":
             _order(agenda, world, one, seen)
         elif (cause := due(one, seen, world.wall)) and world.now >= not_before(seen):
@@ -70,7 +123,7 @@ def _order(agenda: plan.Agenda, world: World, one: Wanted, seen: Certificate) ->
         return
     cause = due(one, seen, world.wall)
     if cause and not seen.ordering and world.now >= not_before(seen):
-        agenda.do(plan.OrderCertificate(one.name, one.names, cause=cause))
+        agenda.do(OrderCertificate(one.name, one.names, cause=cause))
 
 
 def due(one: Wanted, seen: Certificate, wall: float) -> str:
@@ -116,9 +169,9 @@ def days(seen: Certificate, wall: float) -> str:
     return f"{left / 86_400:.0f} days" if left >= 2 * 86_400 else f"{max(0.0, left) / 3600:.0f} h"
 
 
-def _made(one: Wanted, cause: str) -> plan.MakeCertificate:
+def _made(one: Wanted, cause: str) -> MakeCertificate:
     kind = "stand-in" if one.kind == "issued" else one.kind
-    return plan.MakeCertificate(one.name, kind, one.names, cause=cause)
+    return MakeCertificate(one.name, kind, one.names, cause=cause)
 
 
 def _news(one: Wanted, seen: Certificate) -> str:

@@ -7,7 +7,7 @@ before anything is done about it, so a controller's death does not shrink a flee
 
 from __future__ import annotations
 
-from gapless.core import plan
+from gapless.core import plan, record
 from gapless.core.autoscale import deciding
 from gapless.core.world import World
 
@@ -39,7 +39,7 @@ def follow(agenda: plan.Agenda, world: World) -> frozenset[str]:
         )
         if verdict.count != count:
             cause = f"from {count}: {verdict.reason}{LIMITS[verdict.limit]}"
-            agenda.do(plan.Rescale(name, verdict.count, cause=cause))
+            agenda.do(record.Rescale(name, verdict.count, cause=cause))
             changing.add(name)
     return frozenset(changing)
 

@@ -1,34 +1,112 @@
-"""What a step does to the durable record. One function for the executor and the simulation."""
+"""Steps that change the durable record and nothing else, and what they make of it.
+
+One function for the executor and the simulation.
+"""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from gapless.core import plan
-from gapless.model.desired import Desired, Outcome, Past, Schedule
+from gapless.core import jobruns, plan
+from gapless.model.desired import Desired, Outcome, Past, Phase, Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class Advance(plan.Step):
+    """The rollout reaches a phase; durable before anything that follows from it."""
+
+    rollout: int
+    phase: Phase
+
+    @property
+    def text(self) -> str:
+        return f"rollout {self.rollout}: {self.phase}"
+
+
+@dataclass(frozen=True, slots=True)
+class Undo(plan.Step):
+    """The rollout has failed: back to its base. ``culprit``: replica or job, if it was one."""
+
+    rollout: int
+    reason: str
+    culprit: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"rollout {self.rollout}: undo"
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(plan.Step):
+    """Every service has switched and every smoke job passed: the target is what is desired."""
+
+    rollout: int
+
+    @property
+    def text(self) -> str:
+        return f"rollout {self.rollout}: commit"
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(plan.Step):
+    """Undone: nothing of the target is left and the base serves."""
+
+    rollout: int
+
+    @property
+    def text(self) -> str:
+        return f"rollout {self.rollout}: undone"
+
+
+@dataclass(frozen=True, slots=True)
+class Rescale(plan.Step):
+    """Another count for a service that follows its load; durable before it is acted upon."""
+
+    name: str
+    count: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.name} scale to {self.count}"
+
+
+@dataclass(frozen=True, slots=True)
+class EndHold(plan.Step):
+    """Its time is over: it is not wanted any more."""
+
+    until: float
+
+    @property
+    def text(self) -> str:
+        return "edge hold over"
+
+
+Counted = jobruns.Count | jobruns.NoteRun | jobruns.SkipRun
+Recorded = Advance | Undo | Commit | Settle | Rescale | EndHold | Counted
+"""All of them."""
 
 
 def apply(desired: Desired, step: plan.Step) -> Desired:
     """The record after the step; unchanged for steps that only touch the world."""
-    if isinstance(step, plan.Count | plan.NoteRun | plan.SkipRun):
+    if isinstance(step, Counted):
         return _scheduled(desired, step)
-    if isinstance(step, plan.EndHold):
+    if isinstance(step, EndHold):
         over = desired.hold is not None and desired.hold.until == step.until
         return replace(desired, hold=None) if over else desired
-    if isinstance(step, plan.Rescale):
+    if isinstance(step, Rescale):
         return replace(desired, auto={**desired.auto, step.name: step.count})
     rollout = desired.rollout
     if rollout is None:
         return desired
     match step:
-        case plan.Advance(rollout=number, phase=phase) if number == rollout.id:
+        case Advance(rollout=number, phase=phase) if number == rollout.id:
             return replace(desired, rollout=replace(rollout, phase=phase))
-        case plan.Undo(rollout=number, reason=reason) if number == rollout.id:
+        case Undo(rollout=number, reason=reason) if number == rollout.id:
             return replace(desired, rollout=replace(rollout, phase="undoing", reason=reason))
-        case plan.Settle(rollout=number) if number == rollout.id:
+        case Settle(rollout=number) if number == rollout.id:
             outcome = Outcome(rollout.id, rollout.kind, False, rollout.reason)
             return replace(desired, rollout=None, outcome=outcome)
-        case plan.Commit(rollout=number) if number == rollout.id:
+        case Commit(rollout=number) if number == rollout.id:
             vector = {**desired.vector, **rollout.base, **rollout.target}
             scale = dict(desired.scale)
             auto = {n: c for n, c in desired.auto.items() if n not in rollout.removed}
@@ -53,20 +131,22 @@ def apply(desired: Desired, step: plan.Step) -> Desired:
     return desired
 
 
-def _scheduled(desired: Desired, step: plan.Count | plan.NoteRun | plan.SkipRun) -> Desired:
+def _scheduled(
+    desired: Desired, step: jobruns.Count | jobruns.NoteRun | jobruns.SkipRun
+) -> Desired:
     book = dict(desired.schedules)
     known = book.get(step.job, Schedule("", 0.0))
     match step:
-        case plan.Count(job=job, schedule="", after=after):
+        case jobruns.Count(job=job, schedule="", after=after):
             book.pop(job, None)
-        case plan.Count(job=job, schedule=counted, after=after):
+        case jobruns.Count(job=job, schedule=counted, after=after):
             if known.due > after:  # of a clock that was wrong
                 known = Schedule("", 0.0)
             book[job] = replace(known, counted=counted, after=after)
-        case plan.NoteRun(job=job, due=due, state=state, reason=reason):
+        case jobruns.NoteRun(job=job, due=due, state=state, reason=reason):
             after = max(known.after, due)
             book[job] = replace(known, after=after, due=due, state=state, reason=reason)
-        case plan.SkipRun(job=job, due=due):
+        case jobruns.SkipRun(job=job, due=due):
             book[job] = replace(known, after=max(known.after, due))
     return replace(desired, schedules=book)
 

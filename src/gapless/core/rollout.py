@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gapless.core import drain, front, plan, replica
+from gapless.core import certificates, drain, front, jobruns, plan, record, replica
 from gapless.core import service as services
 from gapless.core.world import World
 from gapless.model.desired import Generation, Rollout
@@ -36,19 +36,19 @@ def advance(agenda: plan.Agenda, world: World, rollout: Rollout) -> None:
         return
     if fault := _failure(world, rollout):
         subject, reason = fault
-        agenda.do(plan.Undo(rollout.id, reason, subject, cause=reason))
+        agenda.do(record.Undo(rollout.id, reason, subject, cause=reason))
         return
     _untouched(agenda, world, rollout)
     if rollout.phase == "release-jobs":
         _hold(agenda, world, rollout, rollout.order)
         if _jobs(agenda, world, rollout, rollout.release_jobs):
-            agenda.do(plan.Advance(rollout.id, "rolling", cause="release jobs are done"))
+            agenda.do(record.Advance(rollout.id, "rolling", cause="release jobs are done"))
     elif rollout.phase == "rolling":
         _roll(agenda, world, rollout)
     elif _has_http(world, rollout) and not (world.edge_ready and front.ready(world)):
         agenda.wait("the edge takes the new routes")  # which smoke jobs ask for
     elif _jobs(agenda, world, rollout, rollout.smoke_jobs):
-        agenda.do(plan.Commit(rollout.id, cause="every service has switched"))
+        agenda.do(record.Commit(rollout.id, cause="every service has switched"))
 
 
 def _roll(agenda: plan.Agenda, world: World, rollout: Rollout) -> None:
@@ -64,7 +64,7 @@ def _roll(agenda: plan.Agenda, world: World, rollout: Rollout) -> None:
         if not switch(agenda, world, rollout, name):
             _hold(agenda, world, rollout, rollout.order[position + 1 :])
             return
-    agenda.do(plan.Advance(rollout.id, "smoke", cause="every service has switched"))
+    agenda.do(record.Advance(rollout.id, "smoke", cause="every service has switched"))
 
 
 def switch(agenda: plan.Agenda, world: World, rollout: Rollout, name: str) -> bool:
@@ -221,7 +221,7 @@ def _undo(agenda: plan.Agenda, world: World, rollout: Rollout) -> None:
     ]
     back = all(_back(world, rollout, name) for name in rollout.target if name in rollout.base)
     if not left and back:
-        agenda.do(plan.Settle(rollout.id, cause=rollout.reason))
+        agenda.do(record.Settle(rollout.id, cause=rollout.reason))
 
 
 def _back(world: World, rollout: Rollout, name: str) -> bool:
@@ -244,7 +244,7 @@ def _jobs(agenda: plan.Agenda, world: World, rollout: Rollout, names: Sequence[s
             if stores := world.missing_stores(name):
                 agenda.wait(f"{name} waits for {', '.join(stores)}")
             else:
-                agenda.do(plan.RunJob(name, rollout.id, rollout.stack, cause=_cause(rollout)))
+                agenda.do(jobruns.RunJob(name, rollout.id, rollout.stack, cause=_cause(rollout)))
             return False
         if run.state != "succeeded":
             agenda.wait(f"{name} runs")
@@ -259,7 +259,7 @@ def _failure(world: World, rollout: Rollout) -> tuple[str, str] | None:
             outcome = "failed" if run.state == "failed" else "ended with an unknown outcome"
             return run.job, f"{run.job}: {outcome}{': ' + run.reason if run.reason else ''}"
     for subject, reason in world.observed.faults.items():
-        if not (_of_base(rollout, subject) or subject.startswith(plan.CERTIFICATE)):
+        if not (_of_base(rollout, subject) or subject.startswith(certificates.CERTIFICATE)):
             return subject, reason
     for found in world.observed.replicas:
         if rollout.target.get(found.id.service) != found.generation:

@@ -22,7 +22,7 @@ due again that was dealt with. Set back by more it had been wrong before: then i
 
 from __future__ import annotations
 
-from gapless.core import plan
+from gapless.core import jobruns, plan
 from gapless.core.world import World
 from gapless.model import cron
 from gapless.model.service import Job
@@ -54,7 +54,7 @@ def advance(agenda: plan.Agenda, world: World) -> None:
         known = jobs.get(name)
         running = any(run.job == name and run.due is not None for run in world.observed.jobs)
         if (known is None or known.schedule is None) and not running:
-            agenda.do(plan.Count(name, "", world.wall, cause="no longer in the stack"))
+            agenda.do(jobruns.Count(name, "", world.wall, cause="no longer in the stack"))
 
 
 def counted(job: Job) -> str:
@@ -74,10 +74,10 @@ def _due(agenda: plan.Agenda, world: World, name: str, job: Job) -> None:
     now = world.wall
     known = world.desired.schedules.get(name)
     if known is None or known.counted != counted(job):
-        agenda.do(plan.Count(name, counted(job), now, cause="counted from now on"))
+        agenda.do(jobruns.Count(name, counted(job), now, cause="counted from now on"))
         return
     if known.after > now + SET_BACK:
-        agenda.do(plan.Count(name, counted(job), now, cause="the clock was set back"))
+        agenda.do(jobruns.Count(name, counted(job), now, cause="the clock was set back"))
         return
     found = cron.last_due(job.schedule, job.zone, known.after, now)
     if found is None:
@@ -88,13 +88,13 @@ def _due(agenda: plan.Agenda, world: World, name: str, job: Job) -> None:
         return  # it is being noted
     late = now - due
     if any(run.state == "running" for run in runs):
-        agenda.do(plan.SkipRun(name, due, cause="another run of it is under way"))
+        agenda.do(jobruns.SkipRun(name, due, cause="another run of it is under way"))
     elif late > max(job.catch_up, IN_TIME):
-        agenda.do(plan.SkipRun(name, due, cause=f"missed, and late by {_span(late)}"))
+        agenda.do(jobruns.SkipRun(name, due, cause=f"missed, and late by {_span(late)}"))
     elif not world.missing_stores(name):
         release = world.desired.stack
         assert release is not None
-        agenda.do(plan.RunDue(name, release, due, cause=_cause(job, late, passed)))
+        agenda.do(jobruns.RunDue(name, release, due, cause=_cause(job, late, passed)))
 
 
 def _cause(job: Job, late: float, passed: int) -> str:
@@ -123,9 +123,9 @@ def _note(agenda: plan.Agenda, world: World) -> None:
         last = 0.0 if known is None else known.due
         possible = run.due <= world.wall + SET_BACK
         if possible and run.due >= last and not _noted(world, run):
-            agenda.do(plan.NoteRun(run.job, run.due, run.state, run.reason, cause=run.reason))
+            agenda.do(jobruns.NoteRun(run.job, run.due, run.state, run.reason, cause=run.reason))
         elif run.state != "running":
-            agenda.do(plan.ForgetRun(run.job, run.id))
+            agenda.do(jobruns.ForgetRun(run.job, run.id))
 
 
 def _noted(world: World, run: JobRun) -> bool:
@@ -139,10 +139,10 @@ def _end_all(agenda: plan.Agenda, world: World) -> None:
         if run.state != "running":
             continue
         if run.signalled_at is None:
-            agenda.do(plan.EndJob(run.job, run.id, cause="down"))
+            agenda.do(jobruns.EndJob(run.job, run.id, cause="down"))
             continue
         at = (run.killed_at or run.signalled_at) + GRACE
         if agenda.now >= at:
-            agenda.do(plan.EndJob(run.job, run.id, kill=True, cause="its time to end is over"))
+            agenda.do(jobruns.EndJob(run.job, run.id, kill=True, cause="its time to end is over"))
         else:
             agenda.wait(f"{run.id} ends", at)

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gapless.core import front, plan, record
+from gapless.core import (
+    balancer,
+    certificates,
+    front,
+    jobruns,
+    network,
+    plan,
+    record,
+    static,
+    stores,
+)
 from gapless.core.reconcile import reconcile
 from gapless.core.world import Claims, EdgeConfigs, World
 from gapless.model.process import Bridge, Exit, ReplicaId
 from gapless.observed import (
     Certificate,
+    DataNode,
     Edge,
     EdgeServer,
     Front,
@@ -79,23 +90,25 @@ def apply(world: World, step: plan.Step) -> World:
             return world
         case plan.StartReplica() | plan.Forget() | plan.Signal() | plan.Kill():
             return _apply_process(world, step)
-        case plan.Enter() | plan.Leave() | plan.Flip() | plan.RemoveServer():
+        case plan.Enter() | plan.Leave() | plan.Flip() | balancer.RemoveServer():
             return _apply_member(world, step)
-        case plan.CreateData(name=name) | plan.StartData(name=name) | plan.StopData(name=name):
-            started = isinstance(step, plan.StartData)
-            node = replace(world.observed.data[name], state="ready" if started else "stopped")
+        case stores.StoreStep(name=name):
+            node = _stored(world.observed.data[name], step)
             return _observe(world, data={**world.observed.data, name: node})
-        case plan.ApplyData(name=name):
-            node = replace(world.observed.data[name], stale=False)
-            return _observe(world, data={**world.observed.data, name: node})
-        case plan.RunJob() | plan.RunDue() | plan.EndJob() | plan.ForgetRun():
+        case jobruns.RunStep():
             return _observe(world, jobs=_runs(world, step))
         case front.FrontStep():
             return _observe(world, front=_fronted(world.observed.front, step))
-        case plan.MakeCertificate() | plan.OrderCertificate() | plan.InstallCertificate():
+        case certificates.CertificateStep():
             return _apply_certificate(world, step)
         case _:
             return _apply_edge(world, step)
+
+
+def _stored(node: DataNode, step: stores.StoreStep) -> DataNode:
+    if isinstance(step, stores.ApplyData):
+        return replace(node, stale=False)
+    return replace(node, state="ready" if isinstance(step, stores.StartData) else "stopped")
 
 
 def _fronted(now: Front, step: front.FrontStep) -> Front:
@@ -110,17 +123,15 @@ def _fronted(now: Front, step: front.FrontStep) -> Front:
             return replace(now, state="running", entered=True, stale="")
 
 
-def _apply_certificate(
-    world: World, step: plan.MakeCertificate | plan.OrderCertificate | plan.InstallCertificate
-) -> World:
+def _apply_certificate(world: World, step: certificates.CertificateStep) -> World:
     name = step.certificate
     seen = world.observed.certificates.get(name, Certificate(name))
     match step:
-        case plan.InstallCertificate():
+        case certificates.InstallCertificate():
             seen = replace(seen, served=seen.serial, fresh=False)
-        case plan.MakeCertificate(kind=kind, names=names):
+        case certificates.MakeCertificate(kind=kind, names=names):
             seen = _certified(world, replace(seen, kind=kind, names=names))
-        case plan.OrderCertificate(names=names):
+        case certificates.OrderCertificate(names=names):
             seen = _certified(world, replace(seen, kind="issued", names=names))
     return _observe(world, certificates={**world.observed.certificates, name: seen})
 
@@ -137,32 +148,31 @@ def _certified(world: World, seen: Certificate) -> Certificate:
     )
 
 
-def _runs(
-    world: World, step: plan.RunJob | plan.RunDue | plan.EndJob | plan.ForgetRun
-) -> tuple[JobRun, ...]:
+def _runs(world: World, step: jobruns.RunStep) -> tuple[JobRun, ...]:
     jobs = world.observed.jobs
     match step:
-        case plan.RunJob(job=job, rollout=number):
+        case jobruns.RunJob(job=job, rollout=number):
             return (*jobs, JobRun(job, number, "running"))
-        case plan.RunDue(job=job, release=release, due=due):
+        case jobruns.RunDue(job=job, release=release, due=due):
             id = f"{job}@r{release}.{due:.0f}"
             if any(run.id == id for run in jobs):
                 return jobs
             return (*jobs, JobRun(job, 0, "running", id=id, release=release, due=due))
-        case plan.EndJob(run=id):
+        case jobruns.EndJob(run=id):
             ended = (replace(r, state="failed", signalled_at=world.now) for r in jobs if r.id == id)
             return (*(r for r in jobs if r.id != id), *ended)
-        case plan.ForgetRun(run=id):
+        case jobruns.ForgetRun(run=id):
             return tuple(run for run in jobs if run.id != id)
+    return jobs
 
 
 def _apply_record(world: World, step: plan.Step) -> World:
-    if isinstance(step, plan.Rescale):
+    if isinstance(step, record.Rescale):
         world = _note_change(world, step)
     desired = record.apply(world.desired, step)
     configs, claims, statics = world.edge_configs, world.claims, world.static_configs
     handing = world.handing_configs
-    if isinstance(step, plan.Commit):
+    if isinstance(step, record.Commit):
         configs = EdgeConfigs(configs.switched, configs.switched, configs.switched)
         handing = EdgeConfigs(handing.switched, handing.switched, handing.switched)
         statics = EdgeConfigs(statics.switched, statics.switched, statics.switched)
@@ -177,7 +187,7 @@ def _apply_record(world: World, step: plan.Step) -> World:
     )
 
 
-def _note_change(world: World, step: plan.Rescale) -> World:
+def _note_change(world: World, step: record.Rescale) -> World:
     """What was added lately counts against what the policies allow."""
     load = world.observed.loads.get(step.name)
     if load is None:
@@ -191,22 +201,22 @@ def _note_change(world: World, step: plan.Rescale) -> World:
 def _apply_edge(world: World, step: plan.Step) -> World:
     edge = world.observed.edge
     match step:
-        case plan.OpenNetwork():
+        case network.OpenNetwork():
             return _observe(world, bridge=Bridge("", ""))
-        case plan.CloseNetwork():
+        case network.CloseNetwork():
             return _observe(world, bridge=None)
-        case plan.StartEdge():
+        case balancer.StartEdge():
             edge = Edge("running", config=world.edge_config, maintenance=edge.maintenance)
             edge = replace(edge, form=world.edge_form, awaited=world.observed.edge.awaited)
-        case plan.ReloadEdge(config=config):
+        case balancer.ReloadEdge(config=config):
             edge = replace(edge, config=config)
-        case plan.ReplaceEdge(config=config):
+        case balancer.ReplaceEdge(config=config):
             edge = replace(edge, config=config, form=world.edge_form, heir_since=None)
-        case plan.StopEdge():
+        case balancer.StopEdge():
             edge = Edge()
-        case plan.StartStatic() | plan.ReloadStatic():
+        case static.StartStatic() | static.ReloadStatic():
             return _observe(world, static=Static("running", config=world.static_config))
-        case plan.StopStatic():
+        case static.StopStatic():
             return _observe(world, static=Static())
         case _:
             edge = _steered(edge, step)
@@ -215,13 +225,13 @@ def _apply_edge(world: World, step: plan.Step) -> World:
 
 def _steered(edge: Edge, step: plan.Step) -> Edge:
     match step:
-        case plan.TellFiles(config=config):
+        case static.TellFiles(config=config):
             return replace(edge, files=config)
-        case plan.SetMaintenance(on=on):
+        case balancer.SetMaintenance(on=on):
             return replace(edge, maintenance=on)
-        case plan.SetHold(hold=hold):
+        case balancer.SetHold(hold=hold):
             return replace(edge, held_until=None if hold is None else hold.until)
-        case plan.Await(begin=begin, end=end):
+        case balancer.Await(begin=begin, end=end):
             return replace(edge, awaited=edge.awaited.union(begin).difference(end))
     return edge
 
@@ -258,7 +268,7 @@ def _apply_member(world: World, step: plan.Step) -> World:
                 world = _enter(world, id)
             for id in leaving:
                 world = _leave(world, id)
-        case plan.RemoveServer(name=name):
+        case balancer.RemoveServer(name=name):
             servers = {n: s for n, s in world.observed.edge.servers.items() if n != name}
             return _observe(world, edge=replace(world.observed.edge, servers=servers))
     return world

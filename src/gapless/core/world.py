@@ -79,6 +79,13 @@ class World:
     wall: float = 0.0
     """Seconds since 1970, for schedules alone: somebody may set this clock."""
 
+    @property
+    def in_force(self) -> list[Stack]:
+        """The stack whose edge and stores apply, and the one of the rollout under way."""
+        rollout = self.desired.rollout
+        releases = {self.desired.stack} | ({rollout.stack} if rollout else set())
+        return [self.stacks[n] for n in releases if n is not None and n in self.stacks]
+
     def service(self, name: str, generation: Generation | None) -> Service | None:
         """The service's table in that generation's release."""
         stack = self.stacks.get(generation.release) if generation else None

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from gapless import errors
-from gapless.core import plan, record
+from gapless.core import jobruns, plan, record, stores
 from gapless.core import replica as states
 from gapless.core.reconcile import reconcile
 from gapless.core.world import World
@@ -247,11 +247,11 @@ class Controller:
         self._step_number += 1
         number = self._step_number
         try:
-            if isinstance(step, plan.Undo):
+            if isinstance(step, record.Undo):
                 self._blame(step)
-            if isinstance(step, plan.Rescale):
+            if isinstance(step, record.Rescale):
                 self._rescale(step)
-            elif isinstance(step, plan.Recorded):
+            elif isinstance(step, record.Recorded):
                 self._keep(record.apply(self.desired, step))
             else:
                 await self._bounded(step)
@@ -262,7 +262,7 @@ class Controller:
         self._tell(step, number, "done", "")
         return True
 
-    def _rescale(self, step: plan.Rescale) -> None:
+    def _rescale(self, step: record.Rescale) -> None:
         if self.desired.rollout is not None or self.world is None:
             return  # begun since this was decided, and it holds the count
         count = self.world.count(step.name, self.desired.vector.get(step.name))
@@ -271,7 +271,7 @@ class Controller:
 
     async def _bounded(self, step: plan.Step) -> None:
         """A step that hangs is a fault like any other: the loop never waits for one for ever."""
-        limit = CREATE_LIMIT if isinstance(step, plan.CreateData) else STEP_LIMIT
+        limit = CREATE_LIMIT if isinstance(step, stores.CreateData) else STEP_LIMIT
         try:
             async with self._turns, asyncio.timeout(limit):
                 await self.executor.perform(step, self.observed)
@@ -279,11 +279,11 @@ class Controller:
             raise errors.WorkFailed(f"{step.text}: no end within {limit:g} s") from None
 
     def _failed(self, step: plan.Step, number: int, error: errors.GaplessError) -> None:
-        if isinstance(step, plan.RunDue):
+        if isinstance(step, jobruns.RunDue):
             # It is not begun again and again: the next time it is due is soon enough.
-            lost = plan.NoteRun(step.job, step.due, "failed", self.mask(error.message))
+            lost = jobruns.NoteRun(step.job, step.due, "failed", self.mask(error.message))
             self._keep(record.apply(self.desired, lost))
-        if isinstance(step, plan.Timed):
+        if isinstance(step, jobruns.Timed):
             self._tell(step, number, "failed", error.message)
             return
         self._faults[step.subject] = error.message
@@ -292,7 +292,7 @@ class Controller:
             self.observer.note_fault(step.id, error.message)
         self._tell(step, number, "failed", error.message)
 
-    def _blame(self, step: plan.Undo) -> None:
+    def _blame(self, step: record.Undo) -> None:
         """Keep the culprit's last lines: it may be cleared away before anybody asks."""
         self.culprit, self.culprit_log = step.culprit, []
         self.culprit_hint = self._hints.get(step.culprit)
@@ -335,8 +335,8 @@ class Controller:
 
     def _tell(self, step: plan.Step, number: int, state: str, error: str) -> None:
         # Neither housekeeping nor what happens several times a second is news.
-        silent = isinstance(step, plan.Forget | plan.ForgetRun | plan.ShutSockets)
-        silent |= isinstance(step, plan.NoteRun) and step.state == "running"
+        silent = isinstance(step, plan.Forget | jobruns.ForgetRun | plan.ShutSockets)
+        silent |= isinstance(step, jobruns.NoteRun) and step.state == "running"
         if not silent or error:
             self.site.journal.add(step.text, cause=step.cause, outcome=error or state)
             self.events.publish(

@@ -10,7 +10,17 @@ from dataclasses import replace
 from typing import Literal
 
 from gapless import errors
-from gapless.core import drain, front, plan
+from gapless.core import (
+    balancer,
+    certificates,
+    drain,
+    front,
+    jobruns,
+    network,
+    plan,
+    static,
+    stores,
+)
 from gapless.edge import base as edge_base
 from gapless.edge import config as edge_config
 from gapless.edge import staticconf, staticserver
@@ -60,9 +70,9 @@ class Executor:
                 await self.site.runtime.signal(str(id), "KILL")
             case plan.Forget(id=id):
                 await self._forget(id, observed)
-            case plan.RunJob() | plan.RunDue() | plan.EndJob() | plan.ForgetRun():
+            case jobruns.RunStep():
                 await self._job(step)
-            case plan.CreateData() | plan.StartData() | plan.StopData() | plan.ApplyData():
+            case stores.StoreStep():
                 await self._data(step)
             case _:
                 await self._edge(step, observed)
@@ -196,37 +206,35 @@ class Executor:
 
     # -- jobs -------------------------------------------------------------------------------
 
-    async def _job(self, step: plan.RunJob | plan.RunDue | plan.EndJob | plan.ForgetRun) -> None:
+    async def _job(self, step: jobruns.RunStep) -> None:
         match step:
-            case plan.RunJob(job=job, rollout=rollout, release=release):
+            case jobruns.RunJob(job=job, rollout=rollout, release=release):
                 process = self.site.job(job, release, str(rollout))
                 await self.site.runtime.start(replace(process, background=self.gentle))
-            case plan.RunDue(job=job, release=release, due=due):
+            case jobruns.RunDue(job=job, release=release, due=due):
                 process = self.site.due_job(job, release, due)
                 await jobs.start(self.site, replace(process, background=True))
-            case plan.EndJob(run=id, kill=kill):
+            case jobruns.EndJob(run=id, kill=kill):
                 marks = self.site.notebook.of(id)
                 marks.signalled_at = marks.signalled_at or clock.now()
                 marks.killed_at = clock.now() if kill else None
                 self.site.notebook.save()
                 await self.site.runtime.signal(id, "KILL" if kill else "TERM")
-            case plan.ForgetRun(run=id):
+            case jobruns.ForgetRun(run=id):
                 await self.site.runtime.forget(id)
                 self.site.notebook.marks.pop(id, None)
 
     # -- stores -----------------------------------------------------------------------------
 
-    async def _data(
-        self, step: plan.CreateData | plan.StartData | plan.StopData | plan.ApplyData
-    ) -> None:
-        if isinstance(step, plan.StopData):
+    async def _data(self, step: stores.StoreStep) -> None:
+        if isinstance(step, stores.StopData):
             await self._stop_store(step.name)
             return
         store = self.site.stores[step.name]
-        if isinstance(step, plan.CreateData):
+        if isinstance(step, stores.CreateData):
             origin.mark(self.site.paths, step.name, self.site.tables[step.name])
             await store.create()
-        elif isinstance(step, plan.StartData):
+        elif isinstance(step, stores.StartData):
             await store.apply(stopped=True)
             self.site.stale.discard(step.name)
             process = store.process(await self.site.network_of(step.name))
@@ -234,7 +242,7 @@ class Executor:
                 self.site.notebook.marks.pop(process.id, None)
                 labels = {**process.labels, "stop": process.stop}
                 await self.site.runtime.start(replace(process, labels=labels))
-        elif isinstance(step, plan.ApplyData):
+        elif isinstance(step, stores.ApplyData):
             self.site.stale.discard(step.name)
             for pending in await store.apply():
                 self.note(f"{step.name}: {pending}; gapless down and up bring it about")
@@ -254,30 +262,32 @@ class Executor:
     async def _certificate(self, step: plan.Step) -> None:
         keeper = self.site.certificates
         match step:
-            case plan.MakeCertificate(certificate=name, kind=kind, names=names):
+            case certificates.MakeCertificate(certificate=name, kind=kind, names=names):
                 await asyncio.to_thread(keeper.make, name, kind, names)
-            case plan.OrderCertificate(certificate=name, names=names):
+            case certificates.OrderCertificate(certificate=name, names=names):
                 keeper.order(name, names)
-            case plan.InstallCertificate(certificate=name):
+            case certificates.InstallCertificate(certificate=name):
                 await keeper.install(name)
 
     # -- files ------------------------------------------------------------------------------
 
-    async def _static(self, step: plan.StartStatic | plan.ReloadStatic | plan.StopStatic) -> None:
+    async def _static(self, step: static.StaticStep) -> None:
         runtime, server = self.site.runtime, self.site.static
         match step:
-            case plan.StartStatic():
+            case static.StartStatic():
                 self.site.notebook.marks.pop(staticserver.ID, None)
                 # One that runs all the same is one that does not answer.
                 await runtime.signal(staticserver.ID, "KILL")
                 await runtime.start(await asyncio.to_thread(server.process, self.files))
                 await server.await_config(staticconf.digest(self.files))
-            case plan.ReloadStatic():
+            case static.ReloadStatic():
                 await asyncio.to_thread(server.install, self.files)
                 old = staticserver.workers((await self._found(staticserver.ID)).pid)
                 await runtime.signal(staticserver.ID, "HUP")
                 await server.await_config(staticconf.digest(self.files), old)
-            case plan.StopStatic():
+            case static.TellFiles(config=digest):
+                await self.site.edge.serve(digest)
+            case static.StopStatic():
                 self._note_stop(staticserver.ID)
                 await runtime.signal(staticserver.ID, "TERM")
 
@@ -287,7 +297,7 @@ class Executor:
         match step:
             case front.FrontStep():
                 await self.site.front.perform(step)
-            case plan.StartEdge():
+            case balancer.StartEdge():
                 self.site.notebook.marks.pop("edge", None)
                 # One that runs all the same is one that nobody can steer: it has lost its sockets.
                 await edges.kill(self.site.runtime)
@@ -296,32 +306,30 @@ class Executor:
                 giver = self.site.front.giver(config.addresses)
                 process = await self.site.edge.process(config, members, giver)
                 await edges.start(self.site.runtime, process)
-            case plan.ReloadEdge() | plan.ReplaceEdge():
+            case balancer.ReloadEdge() | balancer.ReplaceEdge():
                 await self._renew_edge(step, observed)
-            case plan.StopEdge():
+            case balancer.StopEdge():
                 self._note_stop("edge")
                 self.site.edge.let_go()
                 await edges.end(self.site.runtime)
-            case plan.SetMaintenance(on=on):
+            case balancer.SetMaintenance(on=on):
                 await self.site.edge.maintenance(on)
-            case plan.SetHold(hold=hold):
+            case balancer.SetHold(hold=hold):
                 await self.site.edge.hold(hold)
-            case plan.Await(begin=begin, end=end):
+            case balancer.Await(begin=begin, end=end):
                 await self.site.edge.awaits(begin, end)
-            case plan.TellFiles(config=digest):
-                await self.site.edge.serve(digest)
-            case plan.RemoveServer(backend=backend, name=name):
+            case balancer.RemoveServer(backend=backend, name=name):
                 await self.site.edge.leave(backend, name)
                 await self.site.edge.remove(backend, name)
-            case plan.StartStatic() | plan.ReloadStatic() | plan.StopStatic():
+            case static.StaticStep():
                 await self._static(step)
-            case plan.OpenNetwork() | plan.CloseNetwork():
-                await self._network(opens=isinstance(step, plan.OpenNetwork))
+            case network.NetworkStep():
+                await self._network(opens=isinstance(step, network.OpenNetwork))
             case _:
                 await self._certificate(step)
 
     async def _renew_edge(
-        self, step: plan.ReloadEdge | plan.ReplaceEdge, observed: Observed
+        self, step: balancer.ReloadEdge | balancer.ReplaceEdge, observed: Observed
     ) -> None:
         members = tuple(
             self._as_member(r.id, r.address)
@@ -329,7 +337,7 @@ class Executor:
             if r.server is not None and r.address is not None
         )
         config, edge = self._config(), self.site.edge
-        if isinstance(step, plan.ReloadEdge):
+        if isinstance(step, balancer.ReloadEdge):
             await edge.reload(config, members, self.site.front.giver(config.addresses))
             return
         if observed.edge.heir_since is not None:
