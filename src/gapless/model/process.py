@@ -11,6 +11,8 @@ Stop = Literal["TERM", "INT", "QUIT", "HUP"]
 """Signals that may ask a program to end."""
 Signal = Literal["TERM", "INT", "QUIT", "HUP", "KILL"]
 """Those, and the one that nobody hears."""
+Nets = Literal["stack", "stores", "both"]
+"""Which of a stack's networks a container is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ class Process:
     """True: its image is of our making, and asks for no right and no place to write but /tmp."""
     at_machine: bool = False
     """True: its container has the machine's network and processes, and none of its own."""
-    nets: Literal["stack", "stores", "both"] = "stack"
+    nets: Nets = "stack"
     """Which of the stack's networks its container is in; stores are in one that leads nowhere."""
     shown: float | None = None
     """Seconds that it may take to be ready, where its container is to show whether it is."""
