@@ -224,6 +224,19 @@ def test_files_of_rules_for_traefik_become_routes_where_all_is_understood() -> N
     assert made.kind("services.proxy.command") == "kept"
 
 
+def test_rules_for_traefik_in_a_mounted_folder() -> None:
+    text = RULED.replace("./t/rules.yml:/etc/traefik/rules.yml", "./d:/rules:ro")
+    files = {"t/traefik.yml": OWN.replace("/etc/traefik/rules", "/rules/a"), "d/a.yml": RULES}
+    made = imported(text, {**files, "d/b.yml": "a: 1"})
+    assert set(routes(made)) == {"web", "api"}
+    assert made.kind("services.proxy.volumes[1]") == "kept"
+    files["t/traefik.yml"] = OWN.replace("filename: /etc/traefik/rules.yml", "directory: /rules")
+    assert routes(imported(text, files)) == routes(made)
+    for name in ("d/b.yml", "d/b.yaml", "d/b.toml"):  # and which is read first is nobody's word
+        again = imported(text, {**files, name: RULES})
+        assert again.kind("services.proxy.volumes[1]") == "refused", name
+
+
 @pytest.mark.parametrize(
     ("own", "rules"),
     [

@@ -112,7 +112,7 @@ def _ruled(draft: Draft, name: str, front: Front) -> None:
         mine = bool(_ITS_OWN.fullmatch(target)) or any(_within(place, target) for place in places)
         if mine and item not in involved:
             involved.append(item)
-            contents.append(content)
+            contents.append(content if content is not None else _within_folder(draft, item, places))
     read = [traefikfile.rules(content or "") for content in contents]
     rules = [rule for found in read for rule in found or ()]
     covered = all(any(_within(place, target) for _, target, _ in mounted) for place in places)
@@ -123,6 +123,18 @@ def _ruled(draft: Draft, name: str, front: Front) -> None:
             draft.ledger.kept(node, "its rules are routes of the services now")
         else:
             draft.ledger.refused(node, _UNREAD)
+
+
+def _within_folder(draft: Draft, item: Map, places: list[str]) -> str | None:
+    """The rules in a mounted folder: the file that is named, or the only one. None: of several."""
+    source = posixpath.normpath(draft.value(item.items.get("source"), "volumes"))
+    target = text(item.items.get("target")).rstrip("/")
+    if text(item.items.get("type")) != "bind":
+        return None
+    below = [place[len(target) :] for place in places if place.startswith(f"{target}/")]
+    forms = below or ["/*.yml", "/*.yaml", "/*.toml"]
+    found = [content for form in forms if (content := draft.read(source + form)) is not None]
+    return found[0] if len(found) == 1 else None
 
 
 def _named(draft: Draft, name: str) -> Iterator[tuple[str, Node | None]]:
