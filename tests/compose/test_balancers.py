@@ -42,6 +42,23 @@ def test_traefik() -> None:
     assert made.kind("services.proxy.ports[1]") == "kept"
 
 
+def test_what_traefik_asks_of_a_replica_says_when_it_is_ready() -> None:
+    text = """\
+services:
+  web:
+    image: web
+    expose: [80]
+    labels:
+      traefik.http.services.w.loadbalancer.healthcheck.path: /health
+      traefik.http.services.w.loadbalancer.healthcheck.interval: 10s
+"""
+    made = imported(text)
+    assert made.tree["service"]["web"]["ready"] == "/health"
+    assert {line.kind for line in made.result.lines} == {"kept", "emulated"}
+    asked = text + "    healthcheck: {test: my-own}\n"
+    assert "command" in imported(asked).tree["service"]["web"]["ready"]
+
+
 def test_a_rule_of_traefik_needs_a_port_to_pass_requests_on_to() -> None:
     text = """\
 services:

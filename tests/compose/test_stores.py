@@ -144,6 +144,28 @@ secrets:
     assert web.ready is not None and web.ready.command is not None
 
 
+def test_a_store_is_told_of_by_variables_that_are_passed_on() -> None:
+    text = """\
+services:
+  db: {image: "postgres:16", environment: [POSTGRES_USER, POSTGRES_PASSWORD, POSTGRES_DB]}
+  web:
+    image: web
+    environment: {DB_HOST: db, DB_NAME: "${POSTGRES_DB}", POSTGRES_PASSWORD: , OTHER: }
+"""
+    known = {
+        "POSTGRES_USER": "me",
+        "POSTGRES_PASSWORD": "pw-1",
+        "POSTGRES_DB": "shop",
+        "OTHER": "x",
+    }
+    made = imported(text, environ=known)
+    assert set(made.stack.data) == {"db"}
+    assert made.stack.services["web"].env == {
+        "DB_HOST": "${db.host}", "DB_NAME": "${db.database}",
+        "POSTGRES_PASSWORD": "${db.password}", "OTHER": "${env.OTHER:-x}",
+    }  # fmt: skip
+
+
 def test_a_secret_is_not_written_wherever_it_stands() -> None:
     made = imported(
         """\

@@ -45,6 +45,8 @@ class Front:
     places: dict[str, list[Place]] = field(default_factory=dict)
     ports: dict[str, int] = field(default_factory=dict)
     sticky: set[str] = field(default_factory=set)
+    ready: dict[str, str] = field(default_factory=dict)
+    """Service to the path that a balancer asks to see whether a replica is well."""
     domains: list[str] = field(default_factory=list)
     tls: bool = False
     redirected: bool = False

@@ -231,6 +231,8 @@ def _published(
         _route(table, draft.ports[name], place, alone=len(http) == 1)
         if name in front.sticky:
             table["sticky"] = "cookie"
+        if name in front.ready:
+            table.setdefault("ready", front.ready[name])
         at = where if place is None or place.host is None else f"{where}, host {place.host}"
         ports.tell(draft, name, draft.ports[name], at if place else "")
     for name, role in draft.roles.items():

@@ -202,6 +202,11 @@ def _read_labels(draft: Draft, name: str, front: Front) -> None:
         elif rest.startswith("loadbalancer.sticky"):
             front.sticky.add(name)
             ledger.kept(node, 'sticky = "cookie"')
+        elif rest == "loadbalancer.healthcheck.path" and value.startswith("/"):
+            front.ready[name] = value
+            ledger.emulated(node, f"ready = {value}, where no health check says so")
+        elif rest.startswith("loadbalancer.healthcheck."):
+            ledger.emulated(node, "gapless asks in its own time: say ready")
         elif rest in ("entrypoints", "service", "priority"):
             ledger.emulated(node, "the edge listens at one address, and longer paths come first")
     _others(draft, name)

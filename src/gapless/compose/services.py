@@ -381,11 +381,12 @@ def _variable(
         return None, "", "refused", "no variable can be called so"
     if "\0" in (plain or ""):
         return None, "", "refused", "holds a NUL character"
-    if plain is None:
-        return _passed(draft, service, told)
-    made = stores.reference(told, dict(known), draft, service)
+    now = draft.project.environ.get(name) if plain is None else plain
+    made = stores.reference(replace(told, text=now), dict(known), draft, service)
     if made is not None:
         return name, made, "kept", f"now {made}"
+    if plain is None:
+        return _passed(draft, service, told)
     if (made := _of_service(draft, told)) is not None:
         return name, made, "kept", f"now {made}"
     if told.raw is not None and _secret_variable(told.raw):

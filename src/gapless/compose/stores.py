@@ -211,6 +211,8 @@ def _password(draft: Draft, told: Told, store: Store) -> bool:
 
 def _worth(draft: Draft, told: Told) -> str:
     """What tells a value from others: itself, or the variables that nobody has set yet."""
+    if told.text is None:
+        return draft.project.environ.get(told.name, "")
     missing = isinstance(told.node, Scalar) and told.node.kind == "missing"
     return drafts.worth(draft, told.node) if missing else told.text or ""
 
