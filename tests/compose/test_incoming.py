@@ -387,6 +387,26 @@ services:
     assert made.kind("services.web.volumes[1]") == "kept"
 
 
+@pytest.mark.parametrize(
+    ("image", "place", "moved"),
+    [
+        ("mysql:8", "/docker-entrypoint-initdb.d", False),
+        ("mysql:8", "/etc/mysql/conf.d", False),
+        ("prom/prometheus", "/etc/prometheus", False),
+        ("elasticsearch:8.1.0", "/usr/share/elasticsearch/config", False),
+        ("mongo:7", "/data/configdb", True),
+        ("prom/prometheus", "/prometheus", True),
+    ],
+)
+def test_what_a_database_reads_beside_its_file_is_no_store(
+    image: str, place: str, *, moved: bool
+) -> None:
+    text = f"services: {{db: {{image: '{image}', volumes: ['./there:{place}']}}}}"
+    made = imported(text, {"there/a": ""})
+    source = made.stack.services["db"].volumes[place].source
+    assert source == ("${db-there.path}" if moved else "there")
+
+
 def test_a_folder_that_is_not_there_yet_is_filled_by_what_runs() -> None:
     text = """\
 services:

@@ -16,6 +16,9 @@ from gapless.compose.tree import Map, Node, Scalar, Seq
 from gapless.model.image import PLACE_FORM, Volume
 from gapless.model.stack import RESERVED
 
+_SETTINGS = re.compile(r"/(etc|docker-entrypoint[\w.-]*)(/.*)?")
+"""Where images look for what somebody has written for them."""
+
 
 def write(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> None:
     """``volumes`` of a service."""
@@ -46,7 +49,7 @@ def _volume(draft: Draft, service: str, item: Map, made: dict[str, Any]) -> None
     folder = kind == "bind" and not source.startswith(("/", "~"))
     folder = folder and draft.read(posixpath.normpath(source)) is None
     moved = folder and not read_only
-    moved = moved and (_keeps(draft, service) or _absent(draft, source, place))
+    moved = moved and (_keeps(draft, service, place) or _absent(draft, source, place))
     if kind == "volume" or moved:
         name = f"{service}-{posixpath.basename(source)}" if moved else source
         written = f"${{{_store(draft, source, name)}.path}}{_below(item)}"
@@ -71,8 +74,12 @@ def _volume(draft: Draft, service: str, item: Map, made: dict[str, Any]) -> None
         ledger.rest(item, "kept", said)
 
 
-def _keeps(draft: Draft, service: str) -> bool:
-    """Whether its image keeps files that must outlive each release."""
+def _keeps(draft: Draft, service: str, place: str) -> bool:
+    """Whether its image keeps files there that must outlive each release, and reads no settings or
+    scripts of its first start.
+    """
+    if _SETTINGS.fullmatch(place) or place.endswith(("/conf", "/config", "/conf.d")):
+        return False
     image = text(draft.items(service).get("image"))
     if draft.roles.get(service) != "service":
         return False
@@ -83,7 +90,7 @@ def _absent(draft: Draft, source: str, place: str) -> bool:
     """Whether a folder is not there yet: Compose makes an empty one, and what runs fills it. What
     looks like a file, a configuration or a part of what is built has only not come along."""
     path = posixpath.normpath(source)
-    if "." in posixpath.basename(path) or path.startswith("..") or place.startswith("/etc/"):
+    if "." in posixpath.basename(path) or path.startswith("..") or _SETTINGS.fullmatch(place):
         return False
     built = (draft.items(name).get("build") for name in draft.project.services)
     contexts = [
