@@ -166,6 +166,23 @@ services:
     }  # fmt: skip
 
 
+def test_a_password_may_be_the_word_password() -> None:
+    text = """\
+services:
+  db: {image: "postgres:16", environment: {POSTGRES_PASSWORD: password}}
+  cache: {image: "redis:7"}
+  web:
+    image: web
+    environment:
+      DATABASE_URL: postgres://postgres:password@db/shop?pool=5
+      REDIS_URL: redis://cache:6379/1
+      PLAIN: the password
+"""
+    made = imported(text)
+    assert made.stack.secrets == ("PLAIN",)
+    assert set(made.stack.services["web"].env) == {"DATABASE_URL", "REDIS_URL"}
+
+
 def test_a_secret_is_not_written_wherever_it_stands() -> None:
     made = imported(
         """\

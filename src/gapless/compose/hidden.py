@@ -16,6 +16,9 @@ SHORTEST = 6
 _SHOWN = (("command", "run"), ("entrypoint", "entrypoint"), ("healthcheck", "ready"))
 
 
+_REFERENCE = re.compile(r"\$\{(secret\.\w+|[a-z][a-z0-9-]*\.[a-z_]+)(\|url)?\}")
+
+
 def values(draft: Draft, known: Mapping[str, stores.Store]) -> frozenset[str]:
     """Values that nothing written may hold; not those that the files say openly as well."""
     found = {secret.value for secret in draft.secrets.values()}
@@ -62,7 +65,10 @@ def _variables(draft: Draft, service: str, made: dict[str, Any], values: frozens
 
 
 def _shows(plain: str, values: frozenset[str]) -> bool:
-    """Whether a text holds a secret. A mere word counts where it stands alone, or as ``-pWORD``."""
+    """Whether a text holds a secret. A mere word counts where it stands alone, or as ``-pWORD``,
+    and not as the name of what is referred to.
+    """
+    plain = _REFERENCE.sub("${}", plain)
     return any(
         re.search(rf"(?<![\w-])(-p)?{re.escape(value)}(?![\w-])", plain)
         if value.isalpha()
