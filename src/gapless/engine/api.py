@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from gapless import __version__, errors
-from gapless.engine import build, events, notify, status, usage
+from gapless.engine import asked, build, events, notify, status, usage
 from gapless.engine.client import BEGIN_BY
 from gapless.engine.controller import Controller
 from gapless.engine.inside import Inside
@@ -193,7 +193,7 @@ class Api:
         return await usage.traffic(self.c, seconds)
 
     async def _connect(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        name, actor = str(body.get("name") or ""), str(body.get("actor") or "operator")
+        name, actor = str(body.get("name") or ""), asked.actor(body)
         return self.inside.connect(name, actor)
 
     # -- streams ------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from gapless.engine.situation import Situation
 from gapless.engine.stores import StoreWatch
 from gapless.engine.vitals import Sampler
 from gapless.model.desired import Desired
+from gapless.model.stack import Stack
 from gapless.observed import Observed
 
 BLIND_ROUNDS = 4
@@ -103,6 +104,12 @@ class Controller:
         self._progress: Event = {}
         self._step_number = 0
         self._turns = asyncio.Semaphore(STEPS_AT_ONCE)
+
+    @property
+    def in_force(self) -> Stack:
+        """The stack that is up; whoever asks has seen that one is."""
+        assert self.desired.stack is not None  # noqa: S101  # see above
+        return self.site.stack(self.desired.stack)
 
     # -- the record ---------------------------------------------------------------------------
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from gapless import errors, stackfile
+from gapless.engine import asked
 from gapless.engine.controller import Controller
 from gapless.engine.releases.release import Release
 from gapless.engine.releases.store import DRILL
@@ -17,8 +16,6 @@ from gapless.model import private
 from gapless.model.service import Job, Service
 from gapless.model.stack import Stack
 from gapless.stackfile import checks, override, packed, references
-
-Body = Mapping[str, Any]
 
 
 class Folder:
@@ -30,7 +27,7 @@ class Folder:
         self.file = file
         self.overlay = overlay
 
-    def load(self, body: Body, *, keep: bool = True) -> stackfile.Loaded:
+    def load(self, body: asked.Body, *, keep: bool = True) -> stackfile.Loaded:
         """The file as it is now. ``keep`` False: only looked at, nothing of it is remembered."""
         file = Path(body.get("file") or self.file)
         loaded = stackfile.load(file, self.overlay)
@@ -65,7 +62,7 @@ class Folder:
         self._guessable(loaded.stack, body)
         return loaded
 
-    def _guessable(self, stack: Stack, body: Body) -> None:
+    def _guessable(self, stack: Stack, body: asked.Body) -> None:
         """Raises UsageError for a password that is too short to stand before a page."""
         given = dict(body.get("environment") or {})
         for name in stack.passwords:
@@ -77,7 +74,7 @@ class Folder:
                     hint=f"gapless secret rotate {name} makes a long one",
                 )
 
-    def capture(self, stack: Stack, body: Body) -> None:
+    def capture(self, stack: Stack, body: asked.Body) -> None:
         """Keep the values of declared secrets and of ``${env.X}`` that the caller has."""
         environment = dict(body.get("environment") or {})
         wanted = {name: environment[name] for name in stack.asked if name in environment}
@@ -106,7 +103,7 @@ class Folder:
         held = sorted((name, value) for name, value in every if not name.startswith("edge."))
         return hashlib.sha256(json.dumps(held).encode()).hexdigest()
 
-    async def build(self, loaded: stackfile.Loaded, body: Body) -> Release:
+    async def build(self, loaded: stackfile.Loaded, body: asked.Body) -> Release:
         """Make the next release; its progress goes to whoever listens."""
 
         def line(text: str) -> None:
@@ -120,9 +117,7 @@ class Folder:
             progress=line,
             note=DRILL if body.get("drill") else "",
         )
-        self.site.journal.add(
-            f"build r{release.number}", actor=str(body.get("actor") or "operator")
-        )
+        self.site.journal.add(f"build r{release.number}", actor=asked.actor(body))
         return release
 
     async def built(self, loaded: stackfile.Loaded) -> Release | None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gapless import errors
-from gapless.engine import jobs, logfiles
+from gapless.engine import asked, jobs, logfiles
 from gapless.model.process import Process
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ class Inside:
         declared = name in self.c.site.stack(self.c.desired.stack or 0).jobs and not argv
         log = runtime.log(process.id)
         offset = logfiles.size(log)
-        self.c.site.journal.add(
-            f"run {name}", cause=" ".join(argv[:1]), actor=str(body.get("actor") or "operator")
-        )
+        self.c.site.journal.add(f"run {name}", cause=" ".join(argv[:1]), actor=asked.actor(body))
         if not declared:
             await runtime.start(process)
         elif other := await jobs.start(self.c.site, process):

@@ -19,6 +19,12 @@ from gapless.model.tls import GivenCertificate
 from gapless.observed import Edge, Observed
 
 
+def running(desired: Desired, what: str) -> None:
+    """Whether there is anything that can be changed. Raises Refused."""
+    if not desired.running or not desired.vector:
+        raise errors.Refused(f"{what}: the stack is not up", hint="gapless up -d")
+
+
 def address_free(site: Site, edge: Edge, stack: Stack, current: Stack | None) -> None:
     """Whether the edge can listen where the stack says. Raises EnvironmentFault, naming who has it.
 

@@ -276,3 +276,12 @@ def summary(c: Controller) -> dict[str, dict[str, int]]:
         }
         for name in _names(c)
     }
+
+
+def serving(c: Controller) -> dict[str, Any]:
+    """What a command ends with: release, address, and how many of each service are ready."""
+    return {
+        "release": c.desired.stack,
+        "url": situation.public_url(c.site, c.in_force),
+        "services": summary(c),
+    }
