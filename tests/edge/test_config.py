@@ -173,6 +173,7 @@ def test_the_planted_fault_is_found(tmp_path: Path) -> None:
     for name in (config.MAINTENANCE_LIST, config.HOLD_MAP, config.STATE_FILE):
         (tmp_path / name).touch()
     (tmp_path / awaiting.MAP).touch()
+    (tmp_path / config.LINE_SCRIPT).write_text(files.script("line.lua"))
     (tmp_path / config.HOLD_SCRIPT).write_text(files.script("hold.lua"))
     (tmp_path / awaiting.SCRIPT).write_text(files.script("await.lua"))
     with pytest.raises(EdgeRefused, match=MARK):

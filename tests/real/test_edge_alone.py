@@ -250,6 +250,31 @@ async def test_those_that_leave_make_room(client: aiohttp.ClientSession) -> None
         assert time.monotonic() - started >= SHORT
 
 
+async def test_those_that_leave_behind_one_that_stays_make_room(
+    client: aiohttp.ClientSession,
+) -> None:
+    async with stand.standing(backends=backends(length=5)) as place:
+        app = await place.app("a")
+        await place.enter(app)
+        await none_left(place, app)
+        tasks = [asyncio.create_task(stand.ask(client, place.url))]
+        await waiting(place, 1)
+        gone = [asyncio.create_task(stand.ask(client, place.url)) for _ in range(4)]
+        await waiting(place, 5)
+        for task in gone:
+            task.cancel()
+        await asyncio.gather(*gone, return_exceptions=True)
+
+        async def left() -> bool:
+            return (await place.edge.counters())[""].sessions == 1
+
+        await stand.until(left, "one is left")
+        tasks += [asyncio.create_task(stand.ask(client, place.url)) for _ in range(4)]
+        await waiting(place, 5)
+        await app.start()
+        assert {await task for task in tasks} == {(200, "a")}
+
+
 async def test_those_whose_client_has_left_are_not_done(
     place: stand.Stand, client: aiohttp.ClientSession
 ) -> None:

@@ -19,17 +19,9 @@ local UNREADY = "L7STS"
 local SERVER = "waited"
 local SETTLED = 2 -- seconds in which whoever was on its way to a server has found that it is gone
 
-local LOOK = 1.0
-local clients = gapless_clients -- of hold.lua, which is loaded before
-
+local lines = gapless_line -- of line.lua, which is loaded before
 local map = Map.new(path, Map._str)
-local lines = {}
-local waiting = 0
-
-local function now()
-    local at = core.now()
-    return at.sec + at.usec / 1000000
-end
+local owns = {} -- by service
 
 local function judged(name)
     return core.backends[name]:get_srv_act() > 0
@@ -56,72 +48,22 @@ local function lives(name)
     return false
 end
 
--- Nobody is there any more to be answered, as was seen since it came.
-local function gone(mine, own)
-    local seen = own.living ~= nil and mine.looks < own.looks
-    return seen and clients.parted(mine.peer, own.living)
+local function line(name)
+    if owns[name] == nil then
+        owns[name] = lines.new(TICK, PACE, function()
+            local open = up(name) or leaving()
+            return open, not open and map:lookup(name) == nil -- nobody is to come any more
+        end)
+    end
+    return owns[name]
 end
 
--- Who came first goes first. By number: HAProxy may stop us anywhere and let others in.
-local function release(own)
-    local open, time = up(own.name) or leaving(), now()
-    local vain = not open and map:lookup(own.name) == nil -- nobody is to come any more
-    if open or math.abs(time - own.looked) > LOOK then
-        own.looks, own.looked = own.looks + 1, time -- before: who comes meanwhile is not seen yet
-        own.living = clients.living()
+local function waiting()
+    local all = 0
+    for _, own in pairs(owns) do
+        all = all + own.count
     end
-    for _ = 1, PACE do
-        local mine = own.line[own.first]
-        if mine == nil then
-            break
-        end
-        local over = open or vain or mine.till <= time or mine.ticks <= 0
-        if not (over or gone(mine, own)) then
-            break
-        end
-        mine.free, mine.over = open and not gone(mine, own), true
-        own.line[own.first] = nil
-        own.first = own.first + 1
-        waiting = waiting - 1 -- here, since HAProxy may end a request that waits
-        mine.queue:push(true)
-    end
-    local eldest = own.line[own.first]
-    if eldest ~= nil then
-        eldest.ticks = eldest.ticks - 1 -- a clock that is set back makes nobody wait for ever
-    end
-end
-
-local function watch(own)
-    repeat
-        own.watched = true
-        while own.first <= own.last do
-            core.msleep(TICK * 1000)
-            release(own)
-        end
-        own.watched = false
-    until own.first > own.last or own.watched
-end
-
-local function await(name, seconds, peer)
-    local own = lines[name]
-    if own == nil then
-        own = { name = name, first = 1, last = 0, line = {}, watched = false }
-        own.looks, own.looked = 0, now()
-        lines[name] = own
-    end
-    local mine = { queue = core.queue(), till = now() + seconds, ticks = 2 * seconds / TICK }
-    mine.looks, mine.peer = own.looks, peer
-    waiting = waiting + 1
-    own.last = own.last + 1
-    own.line[own.last] = mine
-    if not own.watched then
-        own.watched = true
-        core.register_task(function() watch(own) end)
-    end
-    while not mine.over do
-        mine.queue:pop_wait()
-    end
-    return mine.free
+    return all
 end
 
 -- Once, for so many seconds at most. ``length``: so many wait for this service; ``ready``: the path
@@ -129,22 +71,22 @@ end
 core.register_action("gapless_await", { "http-req" }, function(txn, name, seconds, length, ready)
     if not up(name) then
         txn:set_var(REFUSED, true)
-        local own = lines[name]
-        local few = waiting < most
-            and (own == nil or own.last - own.first + 1 < tonumber(length))
-        local small = (tonumber(txn.sf:req_hdr("content-length")) or 0) <= longest
+        local own = line(name)
+        local many = waiting() >= most or own.count >= tonumber(length)
         local other = txn.sf:req_fhdr(WAITED) ~= "" or txn.sf:path() == ready
-        if other or not (few and small) or map:lookup(name) == nil or lives(name) then
+        if other or many or lines.long(txn, longest) then
+            return
+        end
+        if map:lookup(name) == nil or lives(name) then
             return
         end
         local address, peer = txn:get_var("txn.gapless_peer"), nil
         if address ~= nil then
-            peer = clients.peer_of(address, txn.sf:src_port(), txn.sf:dst_port())
+            peer = lines.peer_of(address, txn.sf:src_port(), txn.sf:dst_port())
         end
-        if not await(name, tonumber(seconds), peer) then
+        if not lines.wait(own, tonumber(seconds), peer) then
             return
         end
-        core.yield() -- one that HAProxy knows to have left ends here
         txn:unset_var(REFUSED)
         if leaving() then
             txn:set_var(MOVED, true)

@@ -2,7 +2,7 @@
 
 The last server of the floor is a way back into the edge itself, taken only while no other one is
 left: so HAProxy finds out by itself, and what it could give to nobody goes the same way.
-``await.lua`` does the waiting, there alone: no other request pays for it.
+``await.lua`` does the waiting (by ``line.lua``), there alone: no other request pays for it.
 """
 
 from __future__ import annotations

@@ -46,6 +46,8 @@ HOLD_MAP = "edge-hold.map"
 FILES_MAP = "edge-files.map"
 """Holds which files are served now: what is kept in memory is kept under that name."""
 HOLD_SCRIPT = "edge-hold.lua"
+LINE_SCRIPT = "edge-line.lua"
+"""What all scripts have that let requests wait; loaded before them."""
 MAINTENANCE_PAGE = "edge-maintenance.html"
 PAGE_LIMIT = 14_000
 """Bytes of a maintenance page: it must fit into one of HAProxy's buffers (16 KiB) with headers."""

@@ -81,6 +81,7 @@ def prepare(home: Path, run: Path, config: conf.Config) -> None:
         if not (run / tls.CHALLENGES).exists():
             write(run / tls.CHALLENGES, "", config.reader)
         _lend_certificates(config.tls, config.reader)
+    write(run / conf.LINE_SCRIPT, script("line.lua"), config.reader)
     write(run / conf.HOLD_SCRIPT, script("hold.lua"), config.reader)
     write(run / awaiting.SCRIPT, script("await.lua"), config.reader)
     write(run / bodies.SCRIPT, script("body.lua"), config.reader)

@@ -1,7 +1,8 @@
 """Requests that wait at the edge through a short stop, as HAProxy text. Pure.
 
-``hold.lua`` does the waiting; here is what leads to it, and how it is told. The map that switches
-it on is looked at before any Lua runs, so that who is not held pays for one look-up.
+``hold.lua`` does the waiting (by ``line.lua``); here is what leads to it, and how it is told. The
+map that switches it on is looked at before any Lua runs, so that who is not held pays for one
+look-up.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def script(config: conf.Config) -> list[str]:
     """What the global section says."""
     most = max(1, min(MOST, config.maxconn // 2))
     place = f"{_path(config, conf.HOLD_SCRIPT)} {_path(config, conf.HOLD_MAP)}"
-    return [f"lua-load {place} {most} {LONGEST_BODY}"]
+    line = f"lua-load {_path(config, conf.LINE_SCRIPT)}"
+    return [line, f"lua-load {place} {most} {LONGEST_BODY}"]
 
 
 def acl(config: conf.Config) -> list[str]:
