@@ -106,6 +106,25 @@ def test_a_listener_of_a_stack_is_told_with_its_name() -> None:
         child.communicate()
 
 
+def test_its_controller_is_not_told_in_its_place() -> None:
+    """It may hold the same socket, and may have the lower pid."""
+    children = []
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        for mark in ("controller/shop-staging", "shop-staging/edge/abc"):
+            env = {**os.environ, "GAPLESS_PROCESS": mark}
+            children.append(
+                subprocess.Popen(["/bin/sleep", "60"], env=env, pass_fds=[held.fileno()])
+            )
+        port = held.getsockname()[1]
+    try:
+        own = children[1].pid
+        assert listeners.holder(port) == f"sleep (pid {own}) of the stack shop-staging"
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
 def replica(place: Path, *, alive: bool = True) -> Observed:
     id = ReplicaId("web", 1, 1)
     return Observed(

@@ -12,7 +12,8 @@ from gapless.runtimes.process import records
 _LISTENS = "0A"
 _OF = " of the stack "
 _MARKS = "|".join((records.MARK, base.CONTAINED))
-_MARK = re.compile(rb"(?:^|\0)(?:" + _MARKS.encode() + rb")=([^/\0]+)/")
+_MARK = re.compile(rb"(?:^|\0)(?:" + _MARKS.encode() + rb")=([^/\0]+)/[^/\0]+/")
+"""Of a program of a stack; a controller's has two parts."""
 
 
 def holder(port: int) -> str:
