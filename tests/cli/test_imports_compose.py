@@ -85,6 +85,21 @@ def test_what_a_config_holds_is_written_beside_it(run: Run, tmp_path: Path) -> N
     assert run("import", "compose.yaml", "--force").exit_code == 0
 
 
+def test_what_is_mounted_may_be_anything(run: Run, tmp_path: Path) -> None:
+    names = ("logo.png", "dump.sql", "closed")
+    mounts = ", ".join(f"./{name}:/{name}" for name in names)
+    lb = "  lb: {image: nginx, volumes: ['./dump.sql:/etc/nginx/nginx.conf']}\n"
+    (tmp_path / "compose.yaml").write_text(f"{FILE}    volumes: [{mounts}]\n{lb}")
+    (tmp_path / "logo.png").write_bytes(b"\x89PNG\xff\0")
+    (tmp_path / "dump.sql").write_text("-" * 1_100_000)
+    (tmp_path / "closed").write_text("x")
+    (tmp_path / "closed").chmod(0)
+    done = run("import", "compose.yaml")
+    assert done.exit_code == 0, done.output
+    volumes = stackfile.load(tmp_path / "gapless.toml").stack.services["web"].volumes
+    assert {volume.source for volume in volumes.values()} == set(names)
+
+
 def test_a_refusal_writes_nothing(run: Run, tmp_path: Path) -> None:
     done = run("import", "refused.yaml")
     assert done.exit_code == 4

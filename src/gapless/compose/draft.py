@@ -14,6 +14,7 @@ from gapless.compose.forms import text
 from gapless.compose.ledger import Ledger
 from gapless.compose.project import Project, Reader
 from gapless.compose.tree import Leaf, Map, Node, Scalar, Seq, line_of, scalars
+from gapless.errors import GaplessError
 from gapless.model.stack import RESERVED
 from gapless.stackfile import init
 
@@ -87,6 +88,14 @@ class Draft:
                 self.secrets.setdefault(one, Secret(one, value, place))
                 return one
         raise AssertionError("a thousand secrets of one name")
+
+    def look(self, path: str) -> str | None:
+        """The text of what is mounted; None where there is no such file. That may be anything: of
+        what is no text, or too large for a configuration, nothing is known ("")."""
+        try:
+            return self.read(path)
+        except GaplessError:
+            return ""
 
     def value(self, node: Node | None, what: str) -> str:
         """The text of a value, where a variable that is missing is a fault."""

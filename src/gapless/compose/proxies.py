@@ -133,7 +133,7 @@ def _within_folder(draft: Draft, item: Map, places: list[str]) -> str | None:
         return None
     below = [place[len(target) :] for place in places if place.startswith(f"{target}/")]
     forms = below or ["/*.yml", "/*.yaml", "/*.toml"]
-    found = [content for form in forms if (content := draft.read(source + form)) is not None]
+    found = [content for form in forms if (content := draft.look(source + form)) is not None]
     return found[0] if len(found) == 1 else None
 
 
@@ -332,9 +332,9 @@ def mounts(draft: Draft, name: str) -> Iterator[tuple[Map, str, str | None]]:
             path = draft.value(item.items.get("source"), "volumes")
             bound = text(item.items.get("type")) == "bind" and path
             target = text(item.items.get("target")).rstrip("/")
-            content = draft.read(posixpath.normpath(path)) if bound else None
+            content = draft.look(posixpath.normpath(path)) if bound else None
             if bound and content is None and target in _FOLDERS:
-                content = draft.read(f"{posixpath.normpath(path)}/{_FOLDERS[target]}")
+                content = draft.look(f"{posixpath.normpath(path)}/{_FOLDERS[target]}")
             yield item, target, content
     for item in configs.items if isinstance(configs, Seq) else []:
         source = text(item.items.get("source")) if isinstance(item, Map) else ""
@@ -343,7 +343,7 @@ def mounts(draft: Draft, name: str) -> Iterator[tuple[Map, str, str | None]]:
             base = draft.project.folders.get(f"configs.{source}", "")
             file = rebased(text(config.items.get("file")), base)
             content = text(config.items.get("content"))
-            read = content or (draft.read(posixpath.normpath(file)) if file else None)
+            read = content or (draft.look(posixpath.normpath(file)) if file else None)
             yield item, text(item.items.get("target")), read
 
 

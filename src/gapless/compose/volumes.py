@@ -47,7 +47,7 @@ def _volume(draft: Draft, service: str, item: Map, made: dict[str, Any]) -> None
         return
     read_only = text(item.items.get("read_only")).lower() in ("true", "yes", "on", "y")
     folder = kind == "bind" and not source.startswith(("/", "~"))
-    folder = folder and draft.read(posixpath.normpath(source)) is None
+    folder = folder and draft.look(posixpath.normpath(source)) is None
     moved = folder and not read_only
     moved = moved and (_keeps(draft, service, place) or _absent(draft, source, place))
     if kind == "volume" or moved:
