@@ -20,7 +20,7 @@ from tests.targets.echo import Echo
 from gapless.drills import ports
 from gapless.edge import config
 from gapless.model.stack import Stack
-from gapless.targets import ask, balance, haproxy, nginx
+from gapless.targets import ask, balance, haproxy, nginx, nginx_refusals
 
 PAGE = "<h1>%[env(HOME)] $soon 'é'</h1>"
 ORIGIN = "https://app.example.com"
@@ -419,7 +419,7 @@ async def _sticky(client: aiohttp.ClientSession, place: Place) -> None:
 
 async def _maintenance(client: aiohttp.ClientSession, place: Place) -> None:
     await place.edge.edge.maintenance(True)
-    (place.sides["nginx"].folder / nginx.SWITCH).touch()
+    (place.sides["nginx"].folder / nginx_refusals.SWITCH).touch()
     await _switch_haproxy(place.sides["haproxy"], "add")
     for method in ("GET", "POST"):
         expected = await ask_(client, place.sides["edge"], method, "/api/x", data=b"x")
@@ -427,7 +427,7 @@ async def _maintenance(client: aiohttp.ClientSession, place: Place) -> None:
         for side in place.sides.values():
             assert await ask_(client, side, method, "/api/x", data=b"x") == expected, side.kind
     await place.edge.edge.maintenance(False)
-    (place.sides["nginx"].folder / nginx.SWITCH).unlink()
+    (place.sides["nginx"].folder / nginx_refusals.SWITCH).unlink()
     await _switch_haproxy(place.sides["haproxy"], "del")
     for side in place.sides.values():
         assert (await ask_(client, side, "GET", "/api/x")).status == 200, side.kind

@@ -19,13 +19,11 @@ from gapless.targets import (
     nginx_private,
     nginx_redirects,
 )
+from gapless.targets import nginx_refusals as refusals
 from gapless.targets import nginx_words as words
 from gapless.targets.balance import Balance, Pool
 
 MAIN = "nginx.conf"
-PAGE = "maintenance.html"
-SWITCH = "maintenance.on"
-"""While a file of that name exists, there is maintenance."""
 PROTOCOLS = {"TLSv1.2": "TLSv1.2 TLSv1.3", "TLSv1.3": "TLSv1.3"}
 """By the least one that the edge's policy allows."""
 TUNNEL = "24h"
@@ -37,7 +35,7 @@ def files(balance: Balance) -> dict[str, str]:
     """By file name: the main file, the site that it includes, the page. Raises UsageError."""
     found = {MAIN: _main(balance), f"{balance.stack}.conf": site(balance)}
     if balance.page is not None and not balance.front:
-        found[PAGE] = balance.page
+        found[refusals.PAGE] = balance.page
     return found
 
 
@@ -121,7 +119,7 @@ def _head(balance: Balance) -> list[str]:
         "# Belongs into http { }.",
     ]
     if not balance.front:
-        lines.append(f"# Maintenance is on while {balance.at}/{SWITCH} exists.")
+        lines.append(f"# Maintenance is on while {balance.at}/{refusals.SWITCH} exists.")
     return lines
 
 
@@ -238,7 +236,7 @@ def _named(balance: Balance, host: str | None) -> list[str]:
 def _moved(balance: Balance, host: str, there: str) -> list[str]:
     """A host that is elsewhere now."""
     lines = [*_named(balance, host), *_headers(balance), "absolute_redirect off;", there]
-    return ["server {", *_in(lines), "}"]
+    return ["server {", *words.inside(lines), "}"]
 
 
 def _headers(balance: Balance) -> list[str]:
@@ -269,12 +267,12 @@ def _server(balance: Balance, host: str | None) -> list[str]:
         *nginx_forwarded.server(balance.proxies),
         *_headers(balance),
         *nginx_answers.server(balance.answers),
-        *(["proxy_hide_header Cache-Control;"] if _guarded(balance) else ()),
+        *(["proxy_hide_header Cache-Control;"] if refusals.guarded(balance) else ()),
         # What is sent elsewhere is sent there as it is written, not by a name of ours.
         "absolute_redirect off;",
         *nginx_cors.server(balance.stack, balance.cors),
         *nginx_redirects.server(balance.stack, balance.redirects),
-        *_closed(balance),
+        *refusals.closed(balance),
         *nginx_limits.server(balance.stack, balance.limits),
     ]
     found = locations(balance.rules, host)
@@ -284,16 +282,12 @@ def _server(balance: Balance, host: str | None) -> list[str]:
         lines += _location(balance, rule, pools[rule.backend])
     if not any(rule.path.rstrip("/") == "" for rule in found):
         shut = nginx_private.location(balance.stack, balance.places)
-        body = [*_errors(balance), *_hold(balance), *shut, *_nowhere()]
-        lines += ["location / {", *_in(body), "}"]
+        body = [*refusals.errors(balance), *refusals.hold(balance), *shut, *refusals.nowhere()]
+        lines += ["location / {", *words.inside(body), "}"]
     for pool in used:
         lines += _websocket(balance, pool)
-    lines += [*_forbidden(balance), *_too_many(balance), *_unavailable(balance)]
-    return ["server {", *_in(lines), "}"]
-
-
-def _in(lines: Sequence[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
+    lines += refusals.places(balance, _headers(balance))
+    return ["server {", *words.inside(lines), "}"]
 
 
 def _tls(balance: Balance) -> list[str]:
@@ -311,91 +305,17 @@ def _tls(balance: Balance) -> list[str]:
     ]
 
 
-def _closed(balance: Balance) -> list[str]:
-    if balance.front:
-        return []
-    switch = words.quote(f"{balance.at}/{SWITCH}", what="the folder")
-    return [
-        f"set ${_own(balance, 'maintenance')} 0;",
-        f"if (-f {switch}) {{ set ${_own(balance, 'maintenance')} ${_own(balance, 'closed')}; }}",
-    ]
-
-
-def _hold(balance: Balance) -> list[str]:
-    if balance.front:
-        return []
-    return [f"if (${_own(balance, 'maintenance')}) {{ return 503; }}"]
-
-
-def _errors(balance: Balance) -> list[str]:
-    lines = [f"error_page 502 = @{_own(balance, 'unavailable')};"]
-    if _guarded(balance):
-        lines.append(f"error_page 403 = @{_own(balance, 'forbidden')};")
-    if _limited(balance):
-        lines.append(f"error_page 429 = @{_own(balance, 'limited')};")
-    if not balance.front:
-        lines.append(f"error_page 503 {_page_path(balance)};")
-    return lines
-
-
-def _guarded(balance: Balance) -> bool:
-    guards = [place.guard for place in balance.places] + [pool.guard for pool in balance.pools]
-    return any(guard is not None for guard in guards)
-
-
-def _forbidden(balance: Balance) -> list[str]:
-    """What is told to whom a page is not shown to, and to pages of strange origins."""
-    said = {"forbidden": "Forbidden"} if _guarded(balance) else {}
-    said |= {"origin": "Origin not allowed"} if balance.cors is not None else {}
-    return [
-        line
-        for name, text in said.items()
-        for line in (
-            f"location @{_own(balance, name)} {{",
-            "    default_type text/plain;",
-            *_in(_headers(balance)),
-            "    add_header Cache-Control no-store always;",
-            f"    return 403 '{text}';",
-            "}",
-        )
-    ]
-
-
-def _limited(balance: Balance) -> bool:
-    return bool(balance.limits.tables)
-
-
-def _too_many(balance: Balance) -> list[str]:
-    """What who asks too much is told."""
-    if not _limited(balance):
-        return []
-    return [
-        f"location @{_own(balance, 'limited')} {{",
-        "    default_type text/plain;",
-        *_in(_headers(balance)),
-        f"    add_header Retry-After {nginx_limits.patience(balance.limits)} always;",
-        "    add_header Cache-Control no-store always;",
-        "    return 429 'Too many requests';",
-        "}",
-    ]
-
-
-def _page_path(balance: Balance) -> str:
-    """Where the page is for nginx alone; whoever asks for it from outside finds nothing."""
-    return f"/-gapless-{balance.stack}-maintenance"
-
-
 def _location(balance: Balance, rule: Rule, pool: Pool) -> list[str]:
     stem = rule.path.rstrip("/")
     body = [
-        *_errors(balance),
+        *refusals.errors(balance),
         f"error_page 418 = @{_variable(balance, pool, 'websocket')};",
-        *_hold(balance),
+        *refusals.hold(balance),
         *nginx_private.location(balance.stack, balance.places, pool.name, pool.guard),
         f"if (${_own(balance, 'websocket')}) {{ return 418; }}",
         *_proxy(balance, pool),
     ]
-    block = [*_in(body), "}"]
+    block = [*words.inside(body), "}"]
     lines = [f"location {words.path(stem + '/')} {{", *block]
     # For a path that ends in a slash nginx answers its stem with a redirect of its own.
     return [f"location = {words.path(stem)} {{", *block, *lines] if stem else lines
@@ -420,9 +340,9 @@ def _proxy(balance: Balance, pool: Pool, *, tunnel: bool = False) -> list[str]:
             for header in (upgrade if tunnel else ('Upgrade ""', 'Connection ""'))
         ),
     ]
-    if pool.sticky or _guarded(balance):
+    if pool.sticky or refusals.guarded(balance):
         lines += _headers(balance)
-    if _guarded(balance):
+    if refusals.guarded(balance):
         lines.append(nginx_private.kept(balance.stack, pool.guard))
     if pool.sticky:
         lines.append(f"add_header Set-Cookie ${_variable(balance, pool, 'cookie')} always;")
@@ -430,46 +350,5 @@ def _proxy(balance: Balance, pool: Pool, *, tunnel: bool = False) -> list[str]:
 
 
 def _websocket(balance: Balance, pool: Pool) -> list[str]:
-    body = [*_errors(balance), *_proxy(balance, pool, tunnel=True)]
-    return [f"location @{_variable(balance, pool, 'websocket')} {{", *_in(body), "}"]
-
-
-def _nowhere() -> list[str]:
-    return ["default_type text/plain;", "return 404 'Not found';"]
-
-
-def _unavailable(balance: Balance) -> list[str]:
-    """What nobody took is told to be tried again; what somebody may have taken is not."""
-    lines = [
-        f"location @{_own(balance, 'unavailable')} {{",
-        "    default_type text/plain;",
-        *_in(_headers(balance)),
-        f"    add_header Retry-After ${_own(balance, 'again')} always;",
-        "    add_header Cache-Control no-store always;",
-        f"    if (${_own(balance, 'again')}) {{"
-        " return 503 'Service unavailable, try again in a moment'; }",
-        "    return 502 'No complete answer';",
-        "}",
-    ]
-    if balance.front:
-        return lines
-    lines += [
-        f"location = {_page_path(balance)} {{",
-        "    internal;",
-        *_in(_headers(balance)),
-        "    add_header Retry-After 30 always;",
-        "    add_header Cache-Control no-store always;",
-    ]
-    if balance.page is None:
-        lines += [
-            "    default_type text/plain;",
-            "    return 503 'Down for maintenance, back soon';",
-        ]
-    else:
-        page = words.quote(f"{balance.at}/{PAGE}", what="the folder")
-        lines += [
-            "    default_type 'text/html; charset=utf-8';",
-            "    types { }",
-            f"    alias {page};",
-        ]
-    return [*lines, "}"]
+    body = [*refusals.errors(balance), *_proxy(balance, pool, tunnel=True)]
+    return [f"location @{_variable(balance, pool, 'websocket')} {{", *words.inside(body), "}"]

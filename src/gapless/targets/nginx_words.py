@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from gapless import errors
 from gapless.model.process import Address
@@ -132,3 +133,8 @@ def seconds(span: float) -> str:
 def listen(value: str) -> str:
     """``*:80`` to ``80``: what is on every address; others stay. Checked by ``words.bind``."""
     return value.removeprefix("*:")
+
+
+def inside(lines: Sequence[str]) -> list[str]:
+    """As they stand within a block."""
+    return [f"    {line}" for line in lines]
