@@ -457,3 +457,49 @@ volumes: {kept: }
 def test_a_boot_may_take_as_long_as_until_a_container_is_unhealthy(said: str, start: float) -> None:
     text = "services: {db: {image: mysql, healthcheck: {test: [CMD, ping], %s}}}"
     assert imported(text % said).stack.services["db"].start == start
+
+
+def test_a_volume_of_a_variable_that_nobody_has_set_is_refused() -> None:
+    text = """\
+services:
+  web: {image: a, volumes: ["${UPLOADS}:/data", /cache, {type: bind, source: "${U}", target: /x}]}
+"""
+    made = imported(text)
+    assert "volumes" not in made.tree["service"]["web"]
+    lines = [made.line(f"services.web.volumes[{n}]") for n in (0, 1)]
+    assert [line.kind for line in lines] == ["refused", "emulated"]
+    assert 'nothing stands before ":/data"' in lines[0].text
+    assert made.kind("services.web.volumes[2].target") == "refused"
+
+
+def test_what_a_database_keeps_in_a_volume_of_no_name_is_kept() -> None:
+    made = imported("services: {db: {image: mongo, volumes: [/data/db]}}")
+    volumes = made.stack.services["db"].volumes
+    assert {place: one.source for place, one in volumes.items()} == {"/data/db": "${db-db.path}"}
+    assert made.kind("services.db.volumes[0]") == "kept"
+
+
+def test_what_a_database_is_told_is_no_store() -> None:
+    text = """\
+services:
+  db: {image: mysql, volumes: ["./first:/docker-entrypoint-initdb.d", "./conf:/etc/mysql/conf.d"]}
+"""
+    volumes = imported(text).stack.services["db"].volumes
+    assert [one.source for one in volumes.values()] == ["first", "conf"]
+
+
+def test_a_port_of_tls_is_not_the_one_of_http() -> None:
+    made = imported("services: {web: {image: a, ports: ['443:443', '80:80']}}")
+    assert made.stack.services["web"].port == 80
+    assert made.tree["edge"]["listen"] == "*:80"
+    line = made.line("services.web.ports[0]")
+    assert (line.kind, "the edge speaks TLS itself" in line.text) == ("refused", True)
+
+
+def test_a_switch_is_no_secret() -> None:
+    text = """\
+services:
+  a: {image: mysql, environment: {MYSQL_ALLOW_EMPTY_PASSWORD: "yes"}}
+  b: {image: mysql, environment: {MYSQL_RANDOM_ROOT_PASSWORD: 1}}
+"""
+    assert imported(text).stack.secrets == ()

@@ -25,7 +25,10 @@ SECRET = re.compile(
     r"HASH|ADMIN|INTERNAL)_?KEY$|ERLANG_COOKIE$|(^|_)DSN$)",
     re.IGNORECASE,
 )
-_PLAIN = re.compile(r"(_FILE|_PATH|_DIR|_URL|_TTL|_EXPIR\w*|_LENGTH|_HEADER|_NAME|_ID)$", re.I)
+_PLAIN = re.compile(
+    r"(_FILE|_PATH|_DIR|_URL|_TTL|_EXPIR\w*|_LENGTH|_HEADER|_NAME|_ID|ALLOW_EMPTY_PASSWORD|RANDOM_ROOT_PASSWORD)$",
+    re.I,
+)
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*", re.ASCII)
 MOUNTED = "/run/secrets/"
 

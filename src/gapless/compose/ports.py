@@ -25,6 +25,8 @@ SILENT = frozenset(
      "dragonfly", "pgbouncer", "pgvector", "wireguard"}
 )  # fmt: skip
 """Images that speak no HTTP at any port."""
+SECURE = frozenset({443, 8443, 9443})
+"""Ports where programs speak TLS themselves: the edge speaks HTTP to them."""
 RANGE = 100
 NONE = 'is no port: say "8080:80", each from 1 to 65535'
 _ASKED = re.compile(
@@ -133,10 +135,8 @@ def http(draft: Draft, service: str, said: int | None = None) -> int | None:
         if number in known or not known:
             return number
     # What is published is asked from outside: browsers, then.
-    order = sorted(fitting, key=lambda one: one.published is None)
-    if order:
-        return order[0].target
-    return None
+    order = sorted(fitting, key=lambda one: (one.target in SECURE, one.published is None))
+    return order[0].target if order else None
 
 
 def tell(draft: Draft, service: str, chosen: int | None, edge: str) -> None:
@@ -150,6 +150,8 @@ def tell(draft: Draft, service: str, chosen: int | None, edge: str) -> None:
                 ledger.kept(one.node, f"at the edge: {edge}")
             else:
                 ledger.emulated(one.node, f"at the edge instead: {edge}")
+        elif one.target in SECURE and one.protocol == "tcp" and chosen is not None:
+            ledger.refused(one.node, "the edge speaks TLS itself: say domains, or [edge] tls")
         elif one.protocol != "tcp" or one.target in OTHER or chosen is None:
             ledger.refused(
                 one.node,

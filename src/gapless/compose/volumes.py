@@ -36,7 +36,12 @@ def _volume(draft: Draft, service: str, item: Map, made: dict[str, Any]) -> None
     source = draft.value(item.items.get("source"), "volumes")
     ledger = draft.ledger
     place = posixpath.normpath(target) if target.startswith("/") else target
-    if kind == "tmpfs" or (kind == "volume" and not source):
+    lacks = kind == "bind" or "source" in item.items
+    if kind in ("volume", "bind") and not source and lacks:
+        said = f'nothing stands before ":{target}": is a variable not set in .env?'
+        ledger.refused(item, said)
+        return
+    if kind == "tmpfs" or (kind == "volume" and not source and not _keeps(draft, service, place)):
         ledger.emulated(item, "files in a container are gone with it anyway")
         return
     if kind not in ("volume", "bind"):
@@ -51,8 +56,10 @@ def _volume(draft: Draft, service: str, item: Map, made: dict[str, Any]) -> None
     moved = folder and not read_only
     moved = moved and (_keeps(draft, service, place) or _absent(draft, source, place))
     if kind == "volume" or moved:
-        name = f"{service}-{posixpath.basename(source)}" if moved else source
-        written = f"${{{_store(draft, source, name)}.path}}{_below(item)}"
+        name = source
+        if moved or not source:
+            name = f"{service}-{posixpath.basename(source or place)}"
+        written = f"${{{_store(draft, source or name, name)}.path}}{_below(item)}"
         _options(draft, item, "volume")
     else:
         written = _here(draft, source)
@@ -196,7 +203,7 @@ def configs(draft: Draft, service: str, node: Node, made: dict[str, Any]) -> Non
         if not isinstance(item, Map) or not {"file", "content", "environment"} & set(items):
             draft.ledger.refused(item, "no file holds it: write one, and say volumes")
             continue
-        target = text(item.items.get("target")) or f"/{source}"
+        target = posixpath.normpath(text(item.items.get("target")) or f"/{source}")
         if variable := text(items.get("environment")):
             value, at = draft.project.environ.get(variable), draft.project.known.get(variable, "")
             secret(draft, item, draft.secret(drafts.upper(variable), value, at), target, made)
