@@ -10,6 +10,7 @@ import pytest
 
 from gapless import errors
 from gapless.compose import incoming, project
+from gapless.stackfile import source
 
 from .made import complete
 
@@ -25,7 +26,7 @@ def _files() -> Iterator[Path]:
 def run(folder: Path, names: list[str]) -> incoming.Imported:
     def read(name: str) -> str | None:
         path = folder / name
-        return path.read_text("utf-8") if path.is_file() else None
+        return source.decode(path.read_bytes(), file=name) if path.is_file() else None
 
     whole = project.load(names, read, {"HOME": "/root", "DOMAIN": "example.com"}, frozenset())
     result = incoming.convert(whole, read, folder.name)

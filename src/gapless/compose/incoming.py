@@ -192,9 +192,9 @@ def _shared_secrets(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 _SERVICE = (
-    "image", "build", "entrypoint", "run", "port", "route", "sticky", "replicas", "singleton",
-    "ready", "start", "drain", "grace", "signal", "watch", "surge", "reserve", "limits", "user",
-    "cwd", "aliases", "hosts", "volumes", "env", "secrets",
+    "image", "build", "entrypoint", "run", "port", "route", "private", "sticky", "replicas",
+    "singleton", "ready", "start", "drain", "grace", "signal", "watch", "surge", "reserve",
+    "limits", "user", "cwd", "aliases", "hosts", "volumes", "env", "secrets",
 )  # fmt: skip
 _JOB = (
     "image", "build", "run", "entrypoint", "when", "user", "cwd", "hosts", "volumes", "env",
@@ -234,6 +234,9 @@ def _published(
         if name in front.ready:
             table.setdefault("ready", front.ready[name])
         at = where if place is None or place.host is None else f"{where}, host {place.host}"
+        if place is not None and name not in front.places and _near(draft, name, where):
+            table["private"] = {"allow": list(ports.MACHINE)}
+            at += ", for this machine alone"
         ports.tell(draft, name, draft.ports[name], at if place else "")
     for name, role in draft.roles.items():
         if role == "service" and name not in draft.ports:
@@ -267,10 +270,17 @@ def _main(draft: Draft, http: list[str]) -> str | None:
     published = [name for name in http if _first(draft, name) is not None]
     order = {80: 0, 443: 1, 8080: 2}
 
-    def rank(name: str) -> tuple[bool, int]:
-        return stores.aside(draft, name), order.get(_number(_first(draft, name)), 3)
+    def rank(name: str) -> tuple[bool, bool, int]:
+        first = _first(draft, name)
+        return stores.aside(draft, name), ports.local(first), order.get(_number(first), 3)
 
     return min(published, key=rank, default=None)
+
+
+def _near(draft: Draft, name: str, listen: str) -> bool:
+    """Whether it was published to this machine alone, and the edge listens to others too."""
+    host = listen.rpartition(":")[0].strip("[]")
+    return ports.local(_first(draft, name)) and host not in ports.LOOPBACK
 
 
 def _number(port: ports.Port | None) -> int:

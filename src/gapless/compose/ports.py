@@ -27,6 +27,9 @@ SILENT = frozenset(
 """Images that speak no HTTP at any port."""
 SECURE = frozenset({443, 8443, 9443})
 """Ports where programs speak TLS themselves: the edge speaks HTTP to them."""
+LOOPBACK = frozenset({"127.0.0.1", "::1"})
+MACHINE = ("127.0.0.0/8", "::1/128")
+"""Whom a port is for that is published at one of those."""
 RANGE = 100
 NONE = 'is no port: say "8080:80", each from 1 to 65535'
 _ASKED = re.compile(
@@ -44,6 +47,11 @@ class Port:
     host: str
     protocol: str
     node: Node
+
+
+def local(port: Port | None) -> bool:
+    """Whether only programs of this machine reach it."""
+    return port is not None and port.host in LOOPBACK
 
 
 def of(draft: Draft, service: str) -> list[Port]:
