@@ -28,10 +28,12 @@ def serving(stack: Standing) -> int:
     return sum(r.server is not None and r.server.takes_work for r in found)
 
 
-def ask_store(stack: Standing, line: str) -> str:
-    """One line for the store's own shell, and what it says."""
+async def ask_store(stack: Standing, line: str) -> str:
+    """One line for the store's own shell, once it is there, and what it says."""
+    await stack.until(lambda: stack.controller.observed.data["cache"].state == "ready")
     argv, env = stack.controller.site.stores["cache"].shell()
-    done = subprocess.run(
+    done = await asyncio.to_thread(
+        subprocess.run,
         argv,
         input=f"{line}\n",
         env={**os.environ, **env},
@@ -69,8 +71,8 @@ def reuse_pids(paths: Paths, stranger: int) -> None:
 async def test_everything_comes_back_by_itself(stack: Standing) -> None:
     stack.write(replicas=2, watch="0s", more=CACHE)
     await stack.do("up")
-    assert ask_store(stack, "SET kept yes") == "OK"
-    assert ask_store(stack, "SAVE") == "OK"
+    assert await ask_store(stack, "SET kept yes") == "OK"
+    assert await ask_store(stack, "SAVE") == "OK"
     before = set(stack.pids().values())
     paths = Paths.of(stack.name)
     await stack.drop()
@@ -83,7 +85,7 @@ async def test_everything_comes_back_by_itself(stack: Standing) -> None:
         assert (await stack.get())[0] == 200
         assert stack.controller.desired.stack == 1
         assert not before & set(stack.pids().values())
-        assert ask_store(stack, "GET kept") == "yes"
+        assert await ask_store(stack, "GET kept") == "yes"
         assert stranger.returncode is None
         await stack.do("down")
         assert stranger.returncode is None
@@ -95,7 +97,7 @@ async def test_everything_comes_back_by_itself(stack: Standing) -> None:
 async def test_a_port_that_somebody_took_meanwhile_is_given_up(stack: Standing) -> None:
     stack.write(replicas=1, watch="0s", more=CACHE)
     await stack.do("up")
-    assert ask_store(stack, "SET kept yes") == "OK"
+    assert await ask_store(stack, "SET kept yes") == "OK"
     await stack.do("down")
     await stack.end()
     port = stack.controller.site.notebook.ports["data.cache"]
@@ -103,8 +105,7 @@ async def test_a_port_that_somebody_took_meanwhile_is_given_up(stack: Standing) 
     async with stranger:
         await stack.begin()
         await stack.do("up")
-        await stack.until(lambda: stack.controller.observed.data["cache"].state == "ready")
-        assert ask_store(stack, "GET kept") == "yes"
+        assert await ask_store(stack, "GET kept") == "yes"
         assert stack.controller.site.notebook.ports["data.cache"] != port
     said = [str(event["what"]) for event in stack.controller.site.journal.tail(500)]
     assert any(f"listens on {port}" in line for line in said)
@@ -117,7 +118,7 @@ async def test_ports_stay_as_long_as_anything_runs(stack: Standing) -> None:
     await stack.drop()
     await stack.begin()
     assert stack.controller.site.notebook.ports == before
-    assert ask_store(stack, "PING") == "PONG"
+    assert await ask_store(stack, "PING") == "PONG"
 
 
 async def test_what_was_taken_down_stays_down(stack: Standing) -> None:
