@@ -503,3 +503,12 @@ services:
   b: {image: mysql, environment: {MYSQL_RANDOM_ROOT_PASSWORD: 1}}
 """
     assert imported(text).stack.secrets == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "signal"), [("", "INT"), (", stop_signal: SIGTERM", "TERM"), (", x-a: b", "INT")]
+)
+def test_a_database_that_stays_is_ended_as_its_image_says(said: str, signal: str) -> None:
+    made = imported(f"services: {{db: {{image: 'postgres:16'{said}}}}}")
+    assert made.stack.services["db"].signal == signal
+    assert ("INT" in made.line("services.db.image").text) == (signal == "INT")
