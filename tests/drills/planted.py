@@ -263,6 +263,11 @@ def edited(pattern: str, new: str) -> None:
     vars(render)["text"] = text
 
 
+def nobody_waits() -> None:
+    """An edge that answers 503 at once where a service has nobody left."""
+    edited(r"http-request lua\.gapless_await", "http-request return status 503 #")
+
+
 def forgets_too_early() -> None:
     """A runtime that takes the leader's death for the end of its whole family."""
     vars(sessions)["kill"] = lambda *_, **__: True
@@ -360,6 +365,7 @@ PARTS = {
     "first-come": first_come,
     "repeats-everything": repeats_everything,
     "gives-up": gives_up,
+    "nobody-waits": nobody_waits,
     "forgets-too-early": forgets_too_early,
     "takes-stopped-for-dead": takes_stopped_for_dead,
     "never-scales": never_scales,

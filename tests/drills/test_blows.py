@@ -27,6 +27,10 @@ def test_crash_holds_and_tells_what_it_cost(sound: scratch.Scratch) -> None:
     assert outcome.traffic.failed == sum(outcome.detail["toll"].values())
     assert [one["victim"] for one in outcome.detail["blows"]] == ["web.1@r1", "web.2@r1"]
     assert outcome.detail["once"]["failed"] > 0
+    herd = outcome.detail["all_at_once"]
+    assert len(herd["blow"]["victim"].split(", ")) == 3
+    assert herd["toll"]["safe"] == herd["toll"]["stray"] == 0
+    assert herd["requests"] > 0
     after = sound.settle()
     assert len(after.serving("web")) == len(before.serving("web"))
     assert after.edge_pid == before.edge_pid
@@ -71,9 +75,15 @@ def test_fails_on_a_planted_fault(name: str, fault: str, reason: str, faulty: Fa
 
 def test_crash_finds_what_was_done_twice() -> None:
     with bare("repeats-everything") as broken:
-        once = crash.twice(broken, 1)
+        once, _ = crash.probed(broken, 1)
     assert once.twice > 0
     assert once.requests > once.failed
+
+
+def test_crash_finds_that_nobody_waits_where_all_are_killed() -> None:
+    with bare("nobody-waits") as broken:
+        _, herd = crash.probed(broken, 0)
+    assert herd.toll.safe > 0
 
 
 def test_errors_fails_where_the_edge_is_blind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,8 @@ def test_what_nobody_looked_at_is_counted() -> None:
 
 SOUND = Traffic(requests=2_000, failed=6, kinds={"cut": 6}, seconds=9.0)
 ONCE = crash.Once(requests=200, failed=4, done=200, twice=0)
-CRASH = crash.Table(SOUND, Toll(cut=4, lost=2), (BLOW,), 1, ONCE, 7, 7)
+HERD = crash.Herd(900, Toll(cut=1, lost=3), BLOW)
+CRASH = crash.Table(SOUND, Toll(cut=4, lost=2), (BLOW,), 1, ONCE, HERD, 7, 7)
 HANG = hang.Table(SOUND, Toll(cut=4, lost=2), (BLOW,), 1, (), 7, 7)
 
 
@@ -90,6 +91,19 @@ ONLY_CRASH: list[tuple[crash.Once | None, str]] = [
 @pytest.mark.parametrize(("once", "reason"), ONLY_CRASH)
 def test_faults_of_crash(once: crash.Once | None, reason: str) -> None:
     assert any(reason in one for one in crash.judge(replace(CRASH, once=once)))
+
+
+ALL_AT_ONCE: list[tuple[crash.Herd | None, str]] = [
+    (None, "all die at once was not tried"),
+    (replace(HERD, toll=Toll(safe=1)), "all at once: 1 requests failed that are safe to repeat"),
+    (replace(HERD, toll=Toll(stray=2)), "all at once: 2 requests failed"),
+    (replace(HERD, blow=replace(BLOW, full=None)), "its place was not filled"),
+]
+
+
+@pytest.mark.parametrize(("herd", "reason"), ALL_AT_ONCE)
+def test_faults_where_all_die_at_once(herd: crash.Herd | None, reason: str) -> None:
+    assert any(reason in one for one in crash.judge(replace(CRASH, herd=herd)))
 
 
 def test_what_stays_stopped_is_named() -> None:

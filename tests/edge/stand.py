@@ -111,6 +111,14 @@ class App:
             await clean_up(self.runner)
             self.runner = None
 
+    async def kill(self) -> None:
+        """As the kernel ends a program that was killed: nobody listens, then nobody is there."""
+        assert self.runner is not None
+        for site in list(self.runner.sites):
+            await site.stop()
+        self.abort()
+        await self.stop()
+
     def abort(self) -> None:
         """End every connection at once, as the kernel does for a program that was killed."""
         assert self.runner is not None

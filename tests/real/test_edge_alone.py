@@ -12,7 +12,7 @@ import pytest
 from tests.edge import stand
 
 from gapless.drills import ports, spec
-from gapless.edge import awaiting, config, wire
+from gapless.edge import awaiting, config, files, wire
 
 LONG = 60.0
 """Seconds that requests may wait where nobody is to wait in vain."""
@@ -428,6 +428,75 @@ async def test_planted_a_backend_without_the_way_back(
     await place.edge._order([wire.state("web", awaiting.SERVER, "maint")])
     await app.stop()
     await refused(client, place.url, LONG)
+
+
+async def up(place: stand.Stand, name: str) -> bool:
+    servers = (await place.edge.look()).servers
+    return any(servers[one].up for one in servers if one.rpartition(".")[2] == name)
+
+
+async def gone(place: stand.Stand) -> set[str]:
+    """The backends out of which the way back was taken."""
+    rows = (line.split(",") for line in (await place.edge._answer([wire.SERVERS])).splitlines())
+    return {row[0] for row in rows if row[1:2] == [awaiting.SERVER] and "MAINT" in row}
+
+
+def settled_after(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So long the way back stays after the last server: 2 s else."""
+    sound, settled = files.script, "local SETTLED = 2 "
+    assert settled in sound("await.lua")
+    other = settled.replace("2", str(seconds))
+    monkeypatch.setattr(files, "script", lambda name: sound(name).replace(settled, other))
+
+
+async def test_whom_one_left_behind_that_died_with_posts_in_hand_waits(
+    client: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HAProxy takes it out for what these got: no answer, which is not a bad one."""
+    settled_after(LONG, monkeypatch)
+    async with stand.standing(backends=backends()) as place:
+        app = await place.app("a")
+        await place.enter(app)
+        url = f"{place.url}/held"
+        posts = [asyncio.create_task(stand.ask(client, url, b"once")) for _ in range(20)]
+        get = asyncio.create_task(stand.ask(client, url))
+
+        async def in_hand() -> bool:
+            return app.held == 21
+
+        await stand.until(in_hand, "all are in hand")
+        await app.kill()
+        assert {(await task)[0] for task in posts} == {502}
+        await waiting(place, 1)
+        for _ in range(20):  # it would be a turn of HAProxy's later
+            assert "web" not in await gone(place)
+        await app.start()
+        assert await get == (200, "a")
+
+
+async def test_nor_does_an_earlier_death_take_the_way_back_from_a_later_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other service dies in between, and so its way back goes in between."""
+    settled_after(5.0, monkeypatch)
+    async with stand.standing(backends=backends()) as place:
+        web, api = await place.app("a"), await place.app("b")
+        await place.enter(web)
+        await place.edge.enter(place.member(api, "api"))
+        await none_left(place, web)
+        await web.start()
+        await stand.until(lambda: up(place, "a"), "it is back")
+        await none_left(place, api)
+        await asyncio.sleep(1.0)
+        await none_left(place, web)
+        found: list[set[str]] = []
+
+        async def seen() -> bool:
+            found.append(await gone(place))
+            return "web" in found[-1]
+
+        await stand.until(seen, "it is out of the backend")
+        assert {"api"} in found
 
 
 async def test_once_they_are_settled_the_frontends_see_that_none_is_left(

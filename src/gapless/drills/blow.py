@@ -1,4 +1,4 @@
-"""One blow at one replica, and what becomes of its place, as the edge itself tells it."""
+"""A blow at replicas, one or several, and what becomes of their places, as the edge tells."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -37,7 +38,8 @@ class Blow:
     successor is in rotation, ``full``: as many are as before. ``boot``: how long the successor
     took by itself, from its start to its first good answer. ``overlap``: a successor entered while
     the victim was still in rotation. ``at``, ``until``: the window (unix seconds) in which a
-    request that was sent may have been in its hands.
+    request that was sent may have been in its hands. Of several victims the last one counts, and
+    of their successors the first.
     """
 
     victim: str
@@ -68,7 +70,7 @@ class Blow:
 
 
 class Grip:
-    """A hold on one process: signals reach it or nobody. A context manager."""
+    """A hold on one replica's process: signals reach it or nobody. A context manager."""
 
     def __init__(self, replica: Replica) -> None:
         """Raises WorkFailed when the pid is not that replica's any more."""
@@ -82,6 +84,7 @@ class Grip:
         if started is None or abs(started - (replica.started_at or 0.0)) > 1.0:
             os.close(self._handle)
             raise errors.WorkFailed(f"{replica.id}: pid {pid} is another program's: left alone")
+        self.replica = replica
         self.pid = pid
         self._start = found.start if found else 0
 
@@ -108,26 +111,31 @@ class Grip:
         return found is not None and found.start == self._start and found.state in "Tt"
 
 
-def strike(stage: Stage, grip: Grip, replica: Replica, number: signal.Signals) -> Blow:
-    """Send the signal and follow what happens until the service is at full strength again."""
-    return asyncio.run(_Watch(stage, grip, replica).go(number))
+def strike(stage: Stage, grips: Sequence[Grip], number: signal.Signals) -> Blow:
+    """Send the signal and follow what happens until the service is at full strength again.
+
+    ``grips``: of replicas of one service, one at least.
+    """
+    return asyncio.run(_Watch(stage, grips).go(number))
 
 
 class _Watch:
-    def __init__(self, stage: Stage, grip: Grip, replica: Replica) -> None:
+    def __init__(self, stage: Stage, grips: Sequence[Grip]) -> None:
         self.stage = stage
-        self.grip = grip
-        self.replica = replica
-        self.name = ReplicaId.parse(replica.id).server
+        self.grips = grips
+        self.names = {ReplicaId.parse(grip.replica.id).server for grip in grips}
+        self.victims = ", ".join(grip.replica.id for grip in grips)
+        self.backend = grips[0].replica.service
         self.edge = asking.Asking(stage.paths.run, stage.paths.stack)
-        self.service = stage.target.stack.services[replica.service]
+        self.service = stage.target.stack.services[self.backend]
         self.found: dict[str, float | None] = dict.fromkeys(("gone", "away", "entered", "full"))
         self.overlap = False
 
     async def go(self, number: signal.Signals) -> Blow:
         before = self._mine(await self.edge.seen())
         at, began = time.time(), time.monotonic()
-        self.grip.send(number)
+        for grip in self.grips:
+            grip.send(number)
         boot = asyncio.create_task(self._boot())
         limit = min(PATIENCE, self.service.start + PATIENCE / 2)
         while self.found["full"] is None and time.monotonic() - began < limit:
@@ -142,7 +150,7 @@ class _Watch:
         # Whatever was sent later than that can not have come to it.
         last = max(away or 0.0, gone or 0.0) if number == signal.SIGKILL else away or limit
         return Blow(
-            self.replica.id,
+            self.victims,
             **self.found,
             boot=None if boot.cancelled() else boot.result(),
             overlap=self.overlap,
@@ -151,18 +159,17 @@ class _Watch:
         )
 
     def _mine(self, servers: Any) -> dict[str, EdgeServer]:
-        return {n: one for n, one in servers.items() if one.backend == self.replica.service}
+        return {n: one for n, one in servers.items() if one.backend == self.backend}
 
     def _note(self, before: dict[str, EdgeServer], now: dict[str, EdgeServer], at: float) -> None:
         def first(what: str, true: bool) -> None:
             if true and self.found[what] is None:
                 self.found[what] = at
 
-        victim = now.get(self.name)
-        inside = victim is not None and victim.takes_work
+        inside = any(one.takes_work for name, one in now.items() if name in self.names)
         working = [name for name, one in now.items() if one.takes_work]
         new = [name for name in working if name not in before]
-        first("gone", self.grip.gone)
+        first("gone", all(grip.gone for grip in self.grips))
         first("away", not inside)
         self.overlap = self.overlap or (inside and bool(new))
         first("entered", bool(new))
@@ -170,12 +177,12 @@ class _Watch:
         first("full", not inside and len(working) >= strength)
 
     async def _boot(self) -> float | None:
-        """The successor's own time to its first good answer, asked of itself."""
+        """A successor's own time to its first good answer, asked of itself."""
         known = {one.pid for one in (await asyncio.to_thread(self.stage.look)).replicas}
         while True:
             state = await asyncio.to_thread(self.stage.look)
             for one in state.replicas:
-                if one.service == self.replica.service and one.pid and one.pid not in known:
+                if one.service == self.backend and one.pid and one.pid not in known:
                     return await self._until_ready(one)
             await asyncio.sleep(STATUS)
 

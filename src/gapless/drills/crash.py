@@ -2,10 +2,12 @@
 
 On the stack's own routes failures are sorted by whether another replica could have helped. How
 often a request was *done* only an application can tell, so that is counted by a probe service.
+Its replicas are killed all at once, too: what comes while nobody is there waits for the next ones.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from gapless.drills import spec as specs
 from gapless.drills.base import Outcome, Target
 from gapless.drills.blow import Blow
 from gapless.drills.stage import Stage
-from gapless.drills.state import Replica, State
+from gapless.drills.state import State
 from gapless.drills.toll import Toll
 from gapless.drills.verdict import Reasons, Traffic
 
@@ -51,6 +53,19 @@ class Once:
 
 
 @dataclass(frozen=True, slots=True)
+class Herd:
+    """What it cost that all replicas were killed at once."""
+
+    requests: int
+    toll: Toll
+    blow: Blow
+
+    def told(self) -> str:
+        """Two lines for people."""
+        return f"all at once: {self.blow.told()}\nof {self.requests:,} requests {self.toll.told()}"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """``wanted``: how many blows were to fall."""
 
@@ -59,6 +74,7 @@ class Table:
     blows: tuple[Blow, ...]
     wanted: int
     once: Once | None
+    herd: Herd | None = None
     edge_before: int | None = None
     edge_after: int | None = None
 
@@ -69,6 +85,7 @@ def judge(table: Table, strict: bool = False) -> Reasons:
         *toll.judge(table.toll),
         *replaced(table.blows, table.wanted),
         *_once(table.once),
+        *_herd(table.herd),
         *verdict.equal("the edge's pid", table.edge_before, table.edge_after),
         *(_times(table.blows) if strict else ()),
     )
@@ -112,6 +129,13 @@ def _once(once: Once | None) -> Reasons:
     if once.done < once.requests - once.failed:
         reasons.append(f"{once.requests - once.failed} were answered, {once.done} recorded")
     return tuple(reasons)
+
+
+def _herd(herd: Herd | None) -> Reasons:
+    if herd is None:
+        return ("that all die at once was not tried",)
+    found = (*toll.judge(herd.toll), *replaced((herd.blow,), 1))
+    return tuple(f"all at once: {reason}" for reason in found)
 
 
 def _times(blows: tuple[Blow, ...]) -> Reasons:
@@ -163,28 +187,31 @@ def run(stage: Stage) -> Outcome:
     found = whole.traffic()
     cost = toll.sort(found.failed, whole.measured.failures, blows)
     lost = (*toll.judge(cost), *replaced(tuple(blows), rounds))
-    once = None if lost else twice(stage, min(rounds, AGAIN))
+    once, herd = (None, None) if lost else probed(stage, min(rounds, AGAIN))
     table = Table(
         found,
         cost,
         tuple(blows),
         rounds,
         once,
+        herd,
         before.edge_pid,
         after.edge_pid,
     )
-    told = [*(one.told() for one in blows), table.toll.told(), *([once.told()] if once else [])]
+    told = [*(one.told() for one in blows), table.toll.told()]
+    told += [line for part in (once, herd) if part for line in part.told().splitlines()]
     detail = {
         **whole.detail(),
         "told": told,
         "toll": table.toll.as_json(),
         "blows": [one.as_json() for one in blows],
         "once": asdict(once) if once else None,
+        "all_at_once": asdict(herd) if herd else None,
     }
     return Outcome(NAME, judge(table, stage.options.strict), found, detail)
 
 
-Strike = Callable[[Stage, blow.Grip, Replica], Blow]
+Strike = Callable[[Stage, blow.Grip], Blow]
 
 
 def volley(stage: Stage, service: str, rounds: int, strike: Strike, blows: list[Blow]) -> int:
@@ -196,32 +223,53 @@ def volley(stage: Stage, service: str, rounds: int, strike: Strike, blows: list[
         serving = stage.settle().serving(service)
         victim = serving[number % len(serving)]
         with blow.Grip(victim) as grip:
-            blows.append(strike(stage, grip, victim))
+            blows.append(strike(stage, grip))
         stage.say(blows[-1].told())
         if blows[-1].full is None:
             break
     return sum(one.full is not None for one in blows)
 
 
-def kill(stage: Stage, grip: blow.Grip, victim: Replica) -> Blow:
+def kill(stage: Stage, grip: blow.Grip) -> Blow:
     """kill -9."""
-    return blow.strike(stage, grip, victim, signal.SIGKILL)
+    return blow.strike(stage, [grip], signal.SIGKILL)
 
 
-def twice(stage: Stage, rounds: int) -> Once:
-    """Kill probes while they do what must not be done twice, and count how often they did it."""
+def probed(stage: Stage, rounds: int) -> tuple[Once, Herd]:
+    """What only probe services can tell, or should be put through."""
     name = scratch.name_for(stage.paths.stack)
     stage.say(f"how often a request was done: a scratch stack {name} of probe services counts")
     folder = stage.paths.state / "drill"
     ground = scratch.Ground.of(stage.target.stack)
     settings = scratch.Settings(ledger=True, start="20s", ground=ground)
-    post = specs.Stream(name="POST", path="/once?s=0.1", method="POST", clients=CLIENTS)
     with scratch.stack(name, folder, stage.say, settings, base.Options()) as probes:
-        chosen = mix.choose(probes.target, probes.look(), probes.options)
-        spec = chosen.spec((post,), traffic.LONGEST)
-        with generator.Load(spec) as load:
-            load.until(requests=3 * CLIENTS, seconds=20.0)
-            volley(probes, "web", rounds, kill, [])
-            count = load.finish(spec.timeout + 5.0).total()
-        record = Counter(probes.ledger())
+        return twice(probes, rounds), together(probes)
+
+
+def twice(probes: scratch.Scratch, rounds: int) -> Once:
+    """Kill probes while they do what must not be done twice, and count how often they did it."""
+    post = specs.Stream(name="POST", path="/once?s=0.1", method="POST", clients=CLIENTS)
+    chosen = mix.choose(probes.target, probes.look(), probes.options)
+    spec = chosen.spec((post,), traffic.LONGEST)
+    with generator.Load(spec) as load:
+        load.until(requests=3 * CLIENTS, seconds=20.0)
+        volley(probes, "web", rounds, kill, [])
+        count = load.finish(spec.timeout + 5.0).total()
+    record = Counter(probes.ledger())
     return Once(count.requests, count.failed, len(record), sum(n > 1 for n in record.values()))
+
+
+def together(probes: scratch.Scratch) -> Herd:
+    """Kill all probes at once, while others ask for them."""
+    probes.say("all of them at once: requests wait for the next ones")
+    serving = probes.settle().serving("web")
+    chosen = mix.choose(probes.target, probes.look(), probes.options)
+    spec = chosen.spec(chosen.closed(), traffic.LONGEST)
+    with generator.Load(spec) as load, contextlib.ExitStack() as held:
+        load.until(requests=10 * CLIENTS, seconds=20.0)
+        grips = [held.enter_context(blow.Grip(one)) for one in serving]
+        fell = blow.strike(probes, grips, signal.SIGKILL)
+        load.until(requests=load.requests + 10 * CLIENTS, seconds=20.0)
+        measured = load.finish(spec.timeout + 5.0)
+    whole = measured.total()
+    return Herd(whole.requests, toll.sort(whole.failed, measured.failures, [fell]), fell)

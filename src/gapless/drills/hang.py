@@ -9,7 +9,7 @@ from gapless.drills import blow, crash, mix, toll, traffic, verdict
 from gapless.drills.base import Outcome, Target
 from gapless.drills.blow import Blow
 from gapless.drills.stage import Stage
-from gapless.drills.state import Replica, State
+from gapless.drills.state import State
 from gapless.drills.toll import Toll
 from gapless.drills.verdict import Reasons, Traffic
 
@@ -63,13 +63,13 @@ def run(stage: Stage) -> Outcome:
     blows: list[Blow] = []
     left: list[str] = []
 
-    def stop(there: Stage, grip: blow.Grip, victim: Replica) -> Blow:
+    def stop(there: Stage, grip: blow.Grip) -> Blow:
         """Whatever becomes of it, it does not stay stopped."""
         try:
-            return blow.strike(there, grip, victim, signal.SIGSTOP)
+            return blow.strike(there, [grip], signal.SIGSTOP)
         finally:
             if grip.stopped:
-                left.append(victim.id)
+                left.append(grip.replica.id)
             grip.send(signal.SIGCONT)
 
     def all_blows(_: int) -> int:

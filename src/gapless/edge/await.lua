@@ -17,6 +17,7 @@ local MOVED = "txn.gapless_moved"
 local WAITED = "gapless-waited"
 local UNREADY = "L7STS"
 local SERVER = "waited"
+local GONE = { "L4", "Read error", "Close from server" } -- HAProxy's words for no answer at all
 local SETTLED = 2 -- seconds in which whoever was on its way to a server has found that it is gone
 
 local lines = gapless_line -- of line.lua, which is loaded before
@@ -102,15 +103,19 @@ end, 4)
 -- The way back stands in a backend while it has servers, and where these are gone a moment longer:
 -- for whom the last of them left behind. After that the frontends are to see that none is left, and
 -- choose the floor, where clients stay with their servers.
+local changes = {} -- of a backend's servers: who waits for the last one's sake may be overtaken
+
 local function keep(name, waits)
     local way = core.backends[name].servers[SERVER]
+    local change = (changes[name] or 0) + 1
+    changes[name] = change
     if judged(name) then
         way:set_ready()
         return
     end
     core.register_task(function()
         core.sleep(waits)
-        if not judged(name) then
+        if changes[name] == change and not judged(name) then
             way:set_maint()
         end
     end)
@@ -133,11 +138,16 @@ end)
 local function answers(name, server)
     local one = core.backends[name].servers[server]
     local seen = one ~= nil and one:get_stats() or {}
-    local why = seen.check_status
+    local why, last = seen.check_status, seen.last_chk or ""
     if (seen.status or ""):sub(1, 4) ~= "DOWN" then
         return false
     end
-    return why == "L7OK" or why == "HANA" and not (seen.last_chk or ""):find(" L4 ", 1, true)
+    for _, sign in ipairs(GONE) do
+        if last:find(sign, 1, true) then
+            return false
+        end
+    end
+    return why == "L7OK" or why == "HANA"
 end
 
 core.event_sub({ "SERVER_UP", "SERVER_DOWN" }, function(_, server)
