@@ -129,7 +129,7 @@ def services(draw: st.DrawFn, common: dict[str, Any]) -> dict[str, Any]:
             {},
             optional={
                 "replicas": st.integers(0, 9),
-                "signal": st.sampled_from(["INT", "QUIT", "HUP"]),
+                "signal": st.sampled_from(["TERM", "INT", "QUIT", "HUP"]),
                 "aliases": st.lists(st.sampled_from(["a_b", "W.x"]), min_size=1, unique=True),
                 "surge": st.one_of(st.integers(1, 9), st.just("all")),
                 "watch": milliseconds(0, 60_000),

@@ -75,7 +75,7 @@ class Running:
         self.child.wait(10)
 
     def stop(self) -> int:
-        self.child.send_signal(getattr(signal, f"SIG{self.process.stop}"))
+        self.child.send_signal(getattr(signal, f"SIG{self.process.stop or 'TERM'}"))
         return self.child.wait(20)
 
     def text(self) -> str:

@@ -18,8 +18,9 @@ from tests.edge.stand import clean_up
 from tests.runtimes import docker_bench
 from tests.runtimes.process_bench import dead, until
 
+from gapless.engine.releases import context
 from gapless.errors import EnvironmentFault, RuntimeFault
-from gapless.model.process import Exit, Process
+from gapless.model.process import Exit, Process, Stop
 from gapless.runtimes.docker import DockerRuntime, follow, holder, seen, spec
 from gapless.runtimes.docker.client import Client
 from gapless.runtimes.mixed import MixedRuntime
@@ -514,3 +515,25 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 def test_a_mark_has_always_the_same_length() -> None:
     longest = follow.Mark(10**19, 10**9, 10**15)
     assert len(str(longest)) < follow.WIDTH
+
+
+@pytest.mark.parametrize(("said", "code"), [(None, 2), ("TERM", 15), ("QUIT", 3)])
+async def test_what_ends_it_is_what_it_says_else_what_its_image_says(
+    stand: Stand, said: Stop | None, code: int
+) -> None:
+    runtime = stand.runtime()
+    name = f"gapless-test:int-{stand.folder.name.lower()}"
+    recipe = f"FROM {stand.image}\nSTOPSIGNAL SIGINT\n".encode()
+    with context.archive({}, {"Dockerfile": recipe}) as archive:
+        async for _ in runtime.client.build(archive, name, query={}, labels={}):
+            pass
+    try:
+        traps = " ".join(f"trap 'exit {number}' {number};" for number in (2, 3, 15))
+        text = f"{traps} echo ready; while :; do sleep 0.1; done"
+        await runtime.start(shell(text, image=name, stop=said))
+        await until(lambda: "ready" in runtime.log("web.1@r1").read_text())
+        await runtime.signal("web.1@r1", None)
+        found = await until(lambda: dead(runtime, "web.1@r1"))
+        assert found.exit == Exit(code)
+    finally:
+        await runtime.client.untag(name)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from gapless import errors
-from gapless.compose import losses, proxies, services, singles, stores
+from gapless.compose import losses, proxies, singles, stores
 from gapless.compose.tree import kind_of
 from gapless.model.data import Data
 from gapless.model.image import Build, Volume
@@ -116,7 +116,7 @@ def _service(stack: Stack, name: str, service: Service) -> Tree:
         made["healthcheck"] = check
     stop = service.grace if service.http else service.drain
     made["stop_grace_period"] = seconds(stop)
-    if service.signal != (services.stops(service.image or "") or "TERM"):
+    if service.signal is not None:
         made["stop_signal"] = f"SIG{service.signal}"
     made["restart"] = "unless-stopped"
     deploy = _deploy(name, service, made)

@@ -58,20 +58,10 @@ def table(draft: Draft, service: str, known: Mapping[str, stores.Store]) -> Tabl
             draft.ledger.refused(node, said)
         elif key.startswith("x-"):
             draft.ledger.emulated(node, "gapless reads no extensions of services")
-    asked = stops(made.get("image", ""))
-    if asked and "stop_signal" not in items and draft.roles.get(service) == "service":
-        made["signal"] = asked
-        draft.ledger.kept(items["image"], f"signal: {asked}, as the image says")
     _environment(draft, service, made, known)
     names.write(draft, service, made)
     singles.write(draft, service, made)
     return made
-
-
-def stops(image: str) -> str | None:
-    """The signal that an image asks to be ended by, where it is known not to be TERM: that lets
-    PostgreSQL wait until its last client has gone, and it is killed then."""
-    return "INT" if stores.kind_of(image) == "postgres" else None
 
 
 def startable(draft: Draft, service: str) -> bool:
@@ -256,8 +246,7 @@ def _signal(draft: Draft, service: str, node: Node, made: Table) -> None:
     elif draft.roles.get(service) == "job":
         draft.ledger.emulated(node, "a job is stopped by its timeout alone")
     else:
-        if name != "TERM":
-            made["signal"] = name
+        made["signal"] = name
         draft.ledger.kept(node)
 
 

@@ -159,6 +159,8 @@ class OfImage:
             user=self._user,
             sealed=True,
             at_machine=True,
+            # Not what its image says, to finish: its engine would kill it with all that waits.
+            stop="TERM",
             labels={"kind": KIND},
             mounts=(
                 Mount(str(self._home), str(self._home)),

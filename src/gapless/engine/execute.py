@@ -111,7 +111,7 @@ class Executor:
         marks.background = False  # it is not called to the foreground any more
         self.site.notebook.save()
         table = self.site.table(id)
-        await self.site.runtime.signal(str(id), "TERM" if table is None else table.signal)
+        await self.site.runtime.signal(str(id), None if table is None else table.signal)
 
     def _tell_limits(self, id: ReplicaId) -> None:
         """Say it, once, where a limit that the file asks for is not kept."""
@@ -240,7 +240,7 @@ class Executor:
             process = store.process(await self.site.network_of(step.name))
             if process is not None:
                 self.site.notebook.marks.pop(process.id, None)
-                labels = {**process.labels, "stop": process.stop}
+                labels = {**process.labels, "stop": process.stop or "TERM"}
                 await self.site.runtime.start(replace(process, labels=labels))
         elif isinstance(step, stores.ApplyData):
             self.site.stale.discard(step.name)

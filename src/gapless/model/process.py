@@ -110,8 +110,9 @@ class Process:
     """Whose log it goes on with; None: its own."""
     background: bool = False
     """True: it gives way to what serves until ``Runtime.background`` says otherwise."""
-    stop: Stop = "TERM"
-    """The signal that asks it to end (PostgreSQL's fast shutdown is INT)."""
+    stop: Stop | None = None
+    """The signal that asks it to end (PostgreSQL's fast shutdown is INT); None: what its image
+    says, else TERM."""
     memory_limit: int | None = None
     """Bytes at which the kernel ends it, where the runtime can have that."""
     cpu_limit: float | None = None

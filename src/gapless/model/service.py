@@ -182,8 +182,9 @@ class Service(Program):
     """So many long connections a second are sent away at most, where drain leaves the time."""
     grace: Seconds = 10.0
     """Time between TERM and KILL (HTTP services; others finish their work within drain)."""
-    signal: Stop = "TERM"
-    """What asks a replica to end, instead of TERM: "INT", "QUIT" or "HUP"."""
+    signal: Stop | None = None
+    """What asks a replica to end: "TERM", "INT", "QUIT" or "HUP". Without it: what its image says
+    (nginx QUIT, PostgreSQL INT), else TERM."""
     watch: Seconds = 5.0
     """A new replica must serve this long without a run of bad answers before an old one goes."""
     surge: Annotated[int, Field(ge=1, le=1000)] | Literal["all"] = 1

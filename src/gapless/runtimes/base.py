@@ -57,8 +57,11 @@ class Runtime(Protocol):
     async def look(self) -> Sequence[Found]:
         """All programs of this stack. Programs of other stacks are never in it."""
 
-    async def signal(self, id: str, signal: Signal) -> None:
-        """Send it (KILL: to the whole group, stopped programs included). Already dead: no error."""
+    async def signal(self, id: str, signal: Signal | None) -> None:
+        """Send it (KILL: to the whole group, stopped programs included). Already dead: no error.
+
+        None: the one that its image says it is ended by, else TERM.
+        """
 
     async def forget(self, id: str) -> None:
         """Drop the record of a dead program; its log stays.

@@ -61,7 +61,7 @@ class MixedRuntime:
         self._packed |= {found.id for found in packed}
         return sorted((*plain, *packed), key=lambda found: found.id)
 
-    async def signal(self, id: str, signal: Signal) -> None:
+    async def signal(self, id: str, signal: Signal | None) -> None:
         """See ``Runtime.signal``."""
         await self._side(id).signal(id, signal)
 

@@ -121,7 +121,7 @@ class FakeRuntime:
         ours = sorted(key for key in self.machine.running if key[0] == self.stack)
         return [self._found(self.machine.running[key]) for key in ours]
 
-    async def signal(self, id: str, signal: Signal) -> None:
+    async def signal(self, id: str, signal: Signal | None) -> None:
         """See ``Runtime.signal``. Nobody here ends of HUP."""
         running = self._get(id)
         if running is None or running.exit is not None or signal == "HUP":

@@ -251,12 +251,17 @@ class DockerRuntime:
 
     # -- ending ---------------------------------------------------------------------------
 
-    async def signal(self, id: str, signal: Signal) -> None:
+    async def signal(self, id: str, signal: Signal | None) -> None:
         """See ``Runtime.signal``. KILL ends everything in the container."""
         if self._containers.living(id) is None:
             await self._containers.refresh()
         if (living := self._containers.living(id)) is not None:
-            await self.client.kill(living.key, f"SIG{signal}")
+            said = await self._asked(living.key) if signal is None else f"SIG{signal}"
+            await self.client.kill(living.key, said)
+
+    async def _asked(self, key: str) -> str:
+        about = await self.client.inspect(key) or {}
+        return str(about.get("Config", {}).get("StopSignal") or "SIGTERM")
 
     async def background(self, id: str, on: bool) -> None:
         """See ``Runtime.background``."""

@@ -153,7 +153,7 @@ def container(process: Process, known: Facts, owner: Owner, place: Place) -> dic
         **({"WorkingDir": process.cwd or "/"} if process.cwd or not process.image else {}),
         **({"User": place.user} if place.user else {}),
         "Labels": owner.labels | {ID: process.id, FACTS: known.to_json()},
-        "StopSignal": f"SIG{process.stop}",
+        **({"StopSignal": f"SIG{process.stop}"} if process.stop else {}),
         "Healthcheck": _health(process, place),
         **_called(process, place.network),
         "HostConfig": {

@@ -303,7 +303,7 @@ class ProcessRuntime:
 
     # -- ending ---------------------------------------------------------------------------
 
-    async def signal(self, id: str, signal: Signal) -> None:
+    async def signal(self, id: str, signal: Signal | None) -> None:
         """See ``Runtime.signal``. KILL goes to its whole session, the others to the program."""
         self._adopt_all()
         entry = self._entries.get(id)
@@ -313,7 +313,7 @@ class ProcessRuntime:
             entry.killed = True
             await asyncio.to_thread(sessions.kill, entry.record, entry.seen)
         else:
-            _send(entry.handle, signal)
+            _send(entry.handle, signal or "TERM")
 
     async def background(self, id: str, on: bool) -> None:
         """See ``Runtime.background``."""
