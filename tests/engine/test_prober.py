@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import pytest
 from tests.runtimes.process_bench import until
 
+from gapless.drills import ports
 from gapless.engine import prober
+from gapless.model.process import Address
 from gapless.model.service import Probe
 
 
@@ -55,3 +57,16 @@ async def test_a_command_is_asked_where_the_replica_is(
     await ours.close()
     assert (known.ready, known.last) == (ready, said)
     assert asked[0] == ("web.1@r1", ("look", "x"), 2)
+
+
+async def test_a_port_where_nobody_listens_is_named() -> None:
+    ours = prober.Prober(lambda: None)
+    port = ports.reserve()
+    ours.watch(prober.Subject("web.1@r1", None, Address(host="127.0.0.1", port=port), 0.0))
+    await until(lambda: bool(ours.health("web.1@r1").last))
+    known = ours.health("web.1@r1")
+    await ours.close()
+    assert (known.ready, known.last) == (
+        False,
+        f"connect to 127.0.0.1:{port}: connection refused",
+    )

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from tests.edge import stand
 
-from gapless.edge import base, config, judging, wire
+from gapless.edge import base, config, judging, rotation, wire
 from gapless.errors import EdgeRefused, EnvironmentFault
 
 COOKIE = "demo-web"
@@ -221,12 +221,24 @@ async def test_one_that_is_not_ready_does_not_enter(
 ) -> None:
     app = await place.app("a")
     app.ready = False
-    with pytest.raises(EdgeRefused, match="did not come up"):
+    with pytest.raises(EdgeRefused, match=r"web\.a at unix:\S+a\.sock did not come up"):
         await place.enter(app)
     server = await place.server(app)
     assert server is not None
     assert server.admin == "maint"
     assert (await ask(client, place.url))[0] == 503
+
+
+async def test_one_that_is_checked_rarely_is_told_of_before_the_step_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rotation, "ENTER_SECONDS", 0.5)
+    rarely = tuple(stand.backend(name, check_every=60.0) for name in ("web", "api"))
+    async with stand.standing(backends=rarely) as place:
+        app = await place.app("a")
+        await app.stop()
+        with pytest.raises(EdgeRefused, match=r"within 0\.5 s"):
+            await place.enter(app)
 
 
 async def test_a_run_of_bad_answers_takes_it_out_and_it_comes_back(

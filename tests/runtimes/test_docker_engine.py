@@ -537,3 +537,10 @@ async def test_what_ends_it_is_what_it_says_else_what_its_image_says(
         assert found.exit == Exit(code)
     finally:
         await runtime.client.untag(name)
+
+
+async def test_an_image_that_somebody_removed_is_told_with_what_to_do(stand: Stand) -> None:
+    gone = f"sha256:{'0' * 64}"
+    with pytest.raises(RuntimeFault, match="No such image") as told:
+        await stand.runtime().start(shell("true", image=gone))
+    assert "gapless deploy --force" in str(told.value.hint)

@@ -37,6 +37,9 @@ LISTING_KEPT = 3.0
 """Seconds for which a listing of sessions is drawn from."""
 SHOWN_BYTES = 1_500
 """Of questions about sessions, so some fifty: each costs the edge a walk over all it has."""
+ENTER_SECONDS = 25.0
+"""For so long one that enters may not be found up at most: less than a step may take, which would
+tell no reason."""
 PROOF_SECONDS = 0.5
 """How long those that a flip brings in must hold before those that left cannot step in at once."""
 
@@ -241,6 +244,7 @@ class Rotation(asking.Asking):
         """
         backends = [sums.backend(config, member.backend) for member in members]
         patience = max([0.0, *(2 * b.check_every + b.check_timeout + 1.0 for b in backends)])
+        patience = min(patience, ENTER_SECONDS)
         started = time.monotonic()
         deadline = started + patience
         while True:
@@ -259,8 +263,8 @@ class Rotation(asking.Asking):
         late = f"did not come up within {patience:g} s"
         last = seen.server.check if seen is not None else "the edge does not know it"
         return errors.EdgeRefused(
-            f"edge: {member.backend}/{member.name} {taken if tripped else late}"
-            f" ({last or 'no answer to its check'})",
+            f"edge: {member.backend}/{member.name} at {member.address} "
+            f"{taken if tripped else late} ({last or 'no answer to its check'})",
             command="enter",
             answer=last,
         )

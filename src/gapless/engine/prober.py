@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -220,7 +221,8 @@ async def _connect(address: Address) -> tuple[bool, str]:
         else:
             _, writer = await asyncio.open_connection(address.host, address.port)
     except OSError as error:
-        return False, f"connect: {_short(error)}"
+        where = "" if address.socket else f" to {address}"
+        return False, f"connect{where}: {_short(error)}"
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
@@ -264,6 +266,6 @@ async def _command(subject: Subject, probe: Probe) -> tuple[bool, str]:
 
 
 def _short(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
+    if isinstance(error, OSError) and error.errno and error.errno > 0:  # else: of a name's look-up
+        return os.strerror(error.errno).lower()  # asyncio's own text is for programmers
     return str(error) or type(error).__name__

@@ -110,6 +110,8 @@ class Client:
         except RuntimeFault as fault:
             if name and await self.inspect(name) is not None:
                 raise Conflict(fault.message) from None
+            if "No such image" in fault.message:
+                raise RuntimeFault(fault.message, hint=_ANEW) from None
             raise
         return answer["Id"], answer.get("Warnings") or []
 
@@ -405,3 +407,4 @@ def _faults() -> Iterator[None]:
 
 
 _HINT = "is Docker running, and may you use it? docker version"
+_ANEW = "somebody removed it: gapless deploy --force makes another release, and its images"
