@@ -97,8 +97,9 @@ class Gapless:
 
     name = "gapless deploy"
 
-    def __init__(self, folder: Path, image: str, edge: str = "") -> None:
-        """``edge``: the image of the load balancer; "": it is a program of the machine."""
+    def __init__(self, folder: Path, image: str, edge: str = "", store: str = "") -> None:
+        """``edge``: the image of the load balancer; "": it is a program of the machine.
+        ``store``: that of a PostgreSQL ``db``; "": there is none."""
         self.port = machine.free_ports(1)[0]
         self._folder = folder
         self._env = {"GAPLESS_STATE": str(folder / "state")}
@@ -106,6 +107,7 @@ class Gapless:
         (folder / "mode").write_text("good 1\n")
         text = STACK.format(image=image, port=self.port)
         text += f'image = "{edge}"\n' if edge else ""
+        text += f'[data.db]\ntype = "postgres"\nimage = "{store}"\n' if store else ""
         (folder / "gapless.toml").write_text(text)
 
     def command(self, *words: str) -> str:

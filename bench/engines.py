@@ -2,7 +2,8 @@
 
 As root, with an engine of its own (``dockerd`` with other directories and sockets than the
 machine's), which is killed and restarted with and without ``live-restore``. IMAGE, of the machine's
-engine, has a Python 3; ``--edge IMAGE``: the load balancer is a container, too.
+engine, has a Python 3; ``--edge IMAGE``: the load balancer is a container, too; ``--store IMAGE``:
+a PostgreSQL is there as well, into which somebody writes all the time.
 
 All of it has a network of its own: an engine without a default bridge removes the one that it
 finds, and that would be the machine's.
@@ -25,7 +26,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import compare, containers, machine
+from bench import compare, containers, machine, rows
 from gapless import errors
 from gapless.drills import generator
 
@@ -94,6 +95,8 @@ class Stand:
         web = next((s for s in seen["services"] if s["name"] == "web"), None)
         if seen["controller"] != "running" or web is None or web["ready"] < containers.REPLICAS:
             return {}
+        if any(store["state"] != "ready" for store in seen["data"]):
+            return {}
         return self.containers()
 
     def containers(self) -> dict[str, str]:
@@ -149,6 +152,8 @@ class Stand:
 
         yield self.struck("kill -9 of the controller", controller)
         yield self.struck("kill -9 of one container", container("web"))
+        if "data.db" in self.containers():
+            yield self.struck("kill -9 of the store's container", container("data.db"))
         if "edge" in self.containers():
             yield self.struck("kill -9 of the edge's container", container("edge"))
             yield self.struck("the edge reloaded", lambda: self.ours.command("restart", "edge"))
@@ -163,13 +168,15 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="bench.engines")
     parser.add_argument("image", help="what the application is built on: has a Python 3")
     parser.add_argument("--edge", default="", help="what the load balancer runs in")
+    parser.add_argument("--store", default="", help="what a PostgreSQL runs in")
     parser.add_argument(INSIDE, action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args(words)
     if asked.inside:
-        measure(asked.image, asked.edge)
+        measure(asked.image, asked.edge, asked.store)
         return
     before = _bridged()
-    argv = [sys.executable, "-m", "bench.engines", asked.image, "--edge", asked.edge, INSIDE]
+    argv = [sys.executable, "-m", "bench.engines", asked.image, "--edge", asked.edge]
+    argv += ["--store", asked.store, INSIDE]
     done = subprocess.run([*APART, *argv], check=False)
     if _bridged() != before:
         raise errors.WorkFailed("bench: the machine's own engine has lost its bridge")
@@ -180,7 +187,7 @@ def _bridged() -> bool:
     return "docker0" in [name for _, name in socket.if_nameindex()]
 
 
-def measure(image: str, edge: str) -> None:
+def measure(image: str, edge: str, store: str) -> None:
     """Print the table; here is a network that nobody else has."""
     home = Path(tempfile.mkdtemp(prefix="gapless-bench-"))
     home.chmod(0o711)
@@ -190,14 +197,21 @@ def measure(image: str, edge: str) -> None:
         left.callback(shutil.rmtree, home, ignore_errors=True)
         left.callback(engine.remove)
         engine.start(live=True)
-        for one in filter(None, (image, edge)):
+        for one in filter(None, (image, edge, store)):
             engine.load(one)
         os.environ["DOCKER_HOST"] = engine.url
-        ours = containers.Gapless(home / "app", image, edge)
+        os.environ["GAPLESS_STATE"] = str(home / "app/state")
+        ours = containers.Gapless(home / "app", image, edge, store)
         left.enter_context(containers.standing(ours))
+        writer = rows.Writer("bench-containers", "db") if store else None
+        if writer is not None:
+            writer.start()
         print("| what | failed of | failing for | kept | ready after |\n|---|---|---|---|---|")
         for row in Stand(ours, engine).all():
             print(row, flush=True)
+        if writer is not None:
+            lost = writer.finish()
+            print(f"\n{lost} of {len(writer.acknowledged):,} rows that the store took are lost")
 
 
 if __name__ == "__main__":
