@@ -45,6 +45,7 @@ async def test_nor_is_one_that_is_stopped_once_its_replicas_have_died(stack: Sta
     stack.write(replicas=1, keys='wait = "60s"')
     await stack.do("up")
     (mode,) = stack.controller.site.paths.releases.glob("r1/**/mode")
+    mode.chmod(0o644)  # of a release, so sealed
     mode.write_text("crash 1\n")
     (pid,) = stack.pids().values()
     assert pid is not None
